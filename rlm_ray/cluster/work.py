@@ -9,15 +9,16 @@ from typing import Any
 
 from rlm_ray.cluster.sandboxes import function_sandbox, since
 from rlm_ray.corpus import operations, selections
-from rlm_ray.corpus.records import to_records
-from rlm_ray.corpus.scan import check, span_column
+from rlm_ray.corpus.records import batch_addresses
+from rlm_ray.corpus.scan import span_column
 from rlm_ray.corpus.work import Work
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.ledger.segments import SegmentWriter
 from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, ScanGroup, ShardFailure
 from rlm_ray.repl import documents
 
-BATCH_RECORDS = 2_000
+#: Records that a function gets one by one; and those that it gets at once.
+BATCH_RECORDS, AGGREGATED_RECORDS = 2_000, 8_000
 BATCH_BYTES = 2 << 20
 
 documents.register()  # who scans may meet a PDF
@@ -51,7 +52,7 @@ def code(group: CodeGroup) -> CodeOutcome:
     before = dict(sandbox.events)
     sandbox.load("fn", group.blob)
     kind: Any = group.kind
-    apply = functools.partial(sandbox.apply, "fn", kind, seconds=group.settings.cell_seconds)
+    apply: Apply = functools.partial(sandbox.apply, "fn", kind, seconds=group.settings.cell_seconds)
     failures: list[ShardFailure] = []
     kept: dict[int, int] = {}
     values: list[Any] = []
@@ -75,14 +76,17 @@ def code(group: CodeGroup) -> CodeOutcome:
     return CodeOutcome(segments, tuple(values), kept, tuple(failures), since(before, sandbox.events))
 
 
-def _batches(work: Work) -> Iterator[list[dict[str, Any]]]:
-    return operations.records(work, max_records=BATCH_RECORDS, max_bytes=BATCH_BYTES)
+Apply = Callable[[bytes, int], list[dict[str, Any]]]
 
 
-def _mapped(work: Work, apply: Callable[..., list[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
-    for records in _batches(work):
-        for record, got in zip(records, apply(records=records), strict=True):
-            address = record.get("_address")
+def _pages(work: Work, most: int = BATCH_RECORDS) -> Iterator[tuple[bytes, Any]]:
+    return operations.json_pages(work, max_records=most, max_bytes=BATCH_BYTES)
+
+
+def _mapped(work: Work, apply: Apply) -> Iterator[dict[str, Any]]:
+    for body, batch in _pages(work):
+        addresses = batch_addresses(batch, work.shard, span_column(work.steps)).to_list()
+        for address, got in zip(addresses, apply(body, batch.num_rows), strict=True):
             if "error" in got:
                 yield {"_address": address, "_error": got["error"]}
                 continue
@@ -101,15 +105,13 @@ def _mapped(work: Work, apply: Callable[..., list[dict[str, Any]]]) -> Iterator[
                     }
 
 
-def _filter(work: Work, apply: Callable[..., list[dict[str, Any]]], group: CodeGroup, failures: list[ShardFailure]) -> int:
+def _filter(work: Work, apply: Apply, group: CodeGroup, failures: list[ShardFailure]) -> int:
     places: list[tuple[int, int]] = []
     errors = 0
     first = ""
-    shown = check(work.steps, work.schema)
-    for batch in work.scan():
-        records = to_records(batch, work.shard, shown, span_column(work.steps))
+    for body, batch in _pages(work):
         found = zip(batch.column("_pos").to_pylist(), batch.column("_char").to_pylist(), strict=True)
-        for got, place in zip(apply(records=records), found, strict=True):
+        for got, place in zip(apply(body, batch.num_rows), found, strict=True):
             if "error" in got:
                 errors, first = errors + 1, first or got["error"]
             elif got["value"]:
@@ -124,9 +126,9 @@ def _filter(work: Work, apply: Callable[..., list[dict[str, Any]]], group: CodeG
     return len(places)
 
 
-def _aggregated(work: Work, apply: Callable[..., list[dict[str, Any]]]) -> Iterator[Any]:
-    for records in _batches(work):
-        (got,) = apply(records=records)
+def _aggregated(work: Work, apply: Apply) -> Iterator[Any]:
+    for body, batch in _pages(work, AGGREGATED_RECORDS):
+        (got,) = apply(body, batch.num_rows)
         if "error" in got:
             raise InputError(f"The function failed on a batch of records: {got['error']}")
         yield got["value"]

@@ -194,7 +194,7 @@ class Corpus:
             if operator == "==" and isinstance(value, list | tuple | set):
                 operator = "in"
             checked.append((self._column(column), operator, literal(value)))
-        return self._then(Where(tuple(checked)))
+        return self._then(Where(tuple(checked))) if checked else self
 
     def grep(self, pattern: str, column: str | None = None, ignore_case: bool = False, invert: bool = False) -> Corpus:
         """Keep records in which a regular expression is found: in `column`, or in any text column.

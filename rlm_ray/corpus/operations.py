@@ -23,7 +23,7 @@ from rlm_ray.corpus.lookup import record_at
 from rlm_ray.corpus.places import EXTENT, Extent, extents_of
 from rlm_ray.corpus.plan import Between, Node, Select
 from rlm_ray.corpus.planner import row_range
-from rlm_ray.corpus.records import column_values, to_records
+from rlm_ray.corpus.records import column_values, to_json, to_records
 from rlm_ray.corpus.scan import check, position_range, span_column
 from rlm_ray.corpus.sizes import record_sizes
 from rlm_ray.corpus.work import Work
@@ -88,6 +88,35 @@ def placed(
             nbytes += size
     if held:
         yield held, places
+
+
+def json_pages(work: Work, *, max_records: int, max_bytes: int) -> Iterator[tuple[bytes, pyarrow.RecordBatch]]:
+    """Yield a shard's records as JSON arrays of what `records` gives, each with the batch that it shows."""
+    shown = check(work.steps, work.schema)
+    span = span_column(work.steps)
+    held: list[pyarrow.RecordBatch] = []
+    count = nbytes = 0
+
+    def page() -> tuple[bytes, pyarrow.RecordBatch]:
+        batch = pyarrow.concat_batches(held)
+        return to_json(batch, work.shard, shown, span), batch
+
+    for batch in work.scan():
+        ends = numpy.cumsum(record_sizes(batch))
+        at = 0
+        while at < batch.num_rows:
+            before = int(ends[at - 1]) if at else 0
+            fits = int(numpy.searchsorted(ends, before + max_bytes - nbytes, side="right"))
+            stop = min(batch.num_rows, at + max_records - count, max(fits, at if held else at + 1))
+            if stop > at:
+                held.append(batch.slice(at, stop - at))
+                count, nbytes = count + stop - at, nbytes + int(ends[stop - 1]) - before
+            at = stop
+            if at < batch.num_rows:
+                yield page()
+                held, count, nbytes = [], 0, 0
+    if held:
+        yield page()
 
 
 # -- the operations

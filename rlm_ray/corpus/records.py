@@ -12,11 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+import polars
 import pyarrow
 import pyarrow.compute
 
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.corpus.types import is_flat
+
+_PLACES = ("_pos", "_end", "_char", "_char_end")
 
 
 def to_records(
@@ -34,9 +37,9 @@ def to_records(
         The column that was split.
     """
     optional = () if shard.format == "segment" else ("_more", "_error")
-    names = [name for name in batch.schema.names if name not in ("_pos", "_end", "_char", "_char_end", "_address")]
+    names = [name for name in batch.schema.names if name not in (*_PLACES, "_address")]
     columns = [column_values(batch.column(name), schema.get(name, "string")) for name in names]
-    addresses = batch_addresses(batch, shard, span)
+    addresses = batch_addresses(batch, shard, span).to_list()
     records = []
     for index, address in enumerate(addresses):
         record = {"_address": address}
@@ -48,21 +51,57 @@ def to_records(
     return records
 
 
-def batch_addresses(batch: pyarrow.RecordBatch, shard: Shard, span: str | None = None) -> list[str]:
-    """Return the address of each record of a batch. Rows of a result keep the one that they came with."""
-    stored = batch.column("_address").to_pylist() if "_address" in batch.schema.names else [None] * batch.num_rows
-    prefix = f"{shard.uri}@{shard.version}#"
-    # what address.Address writes, without making one for every record
-    column = f"&column={quote(span, safe='')}&chars=" if span is not None else ""
-    addresses = []
-    places = zip(*(batch.column(name).to_pylist() for name in ("_pos", "_end", "_char", "_char_end")), strict=True)
-    for given, (position, end, first, last) in zip(stored, places, strict=True):
-        if given is not None:
-            addresses.append(given)
+def to_json(batch: pyarrow.RecordBatch, shard: Shard, schema: Mapping[str, str], span: str | None = None) -> bytes:
+    """Return what `to_records` does as a JSON array, for who only passes it on: some ten times faster where all columns are flat.
+
+    Parameters
+    ----------
+    span : str, optional
+        The column that was split.
+    """
+    optional = () if shard.format == "segment" else ("_more", "_error")
+    names = [name for name in batch.schema.names if name not in (*_PLACES, "_address")]
+    series = [batch_addresses(batch, shard, span).alias("_address")]
+    for name in names:
+        array = batch.column(name)
+        if name in optional and array.null_count == len(array):
             continue
-        place = f"row={position}" if shard.in_rows else f"bytes={position}-{end}"
-        addresses.append(f"{prefix}{place}{column}{first}-{last}" if last is not None else f"{prefix}{place}")
-    return addresses
+        column = None if name in optional else _flat_column(name, array, schema.get(name, "string"))
+        if column is None:
+            return json.dumps(to_records(batch, shard, schema, span), ensure_ascii=False).encode("utf-8", "replace")
+        series.append(column)
+    return polars.DataFrame(series).write_json().encode()
+
+
+def _flat_column(name: str, array: pyarrow.Array, kind: str) -> polars.Series | None:
+    """A column as polars writes it in the JSON that `column_values` would give; None where it does not."""
+    types = pyarrow.types
+    if not is_flat(kind):
+        return None
+    if types.is_string(array.type) or types.is_integer(array.type) or types.is_boolean(array.type):
+        return polars.Series(name, array)
+    if types.is_floating(array.type):  # NaN and infinities are written as null
+        return polars.Series(name, array.cast(pyarrow.float64()))
+    values = column_values(array, kind)
+    texts = all(value is None or isinstance(value, str) for value in values)
+    return polars.Series(name, values, dtype=polars.String) if texts else None
+
+
+def batch_addresses(batch: pyarrow.RecordBatch, shard: Shard, span: str | None = None) -> polars.Series:
+    """Return the address of each record of a batch. Rows of a result keep the one that they came with.
+
+    It is what `address.Address` writes, without making one for every record.
+    """
+    places = polars.DataFrame({name: polars.Series(batch.column(name)) for name in _PLACES})
+    first, last = polars.col("_char"), polars.col("_char_end")
+    place = polars.format("row={}", "_pos") if shard.in_rows else polars.format("bytes={}-{}", "_pos", "_end")
+    column = polars.lit(f"&column={quote(span or '', safe='')}&chars=")
+    chars = polars.when(last.is_null()).then(polars.lit("")).otherwise(polars.concat_str(column, first, polars.lit("-"), last))
+    made = places.select(polars.concat_str(polars.lit(f"{shard.uri}@{shard.version}#"), place, chars)).to_series()
+    if "_address" not in batch.schema.names:
+        return made
+    stored = polars.Series(batch.column("_address"))
+    return stored.zip_with(stored.is_not_null(), made)
 
 
 def column_values(array: pyarrow.Array, kind: str) -> list[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 
+import polars
 import pyarrow
 
 from rlm_ray.corpus.records import batch_addresses
@@ -39,7 +40,7 @@ def pieces(work: Work, columns: Sequence[str], max_bytes: int) -> Iterator[pyarr
         arrays = {name: batch.column(name) for name in wanted if name != ADDRESS}
         if ADDRESS in columns:
             addresses = batch_addresses(batch, work.shard, span_column(work.steps))
-            arrays[ADDRESS] = pyarrow.array(addresses, pyarrow.string())
+            arrays[ADDRESS] = addresses.to_arrow(compat_level=polars.CompatLevel.oldest()).cast(pyarrow.string())
         held.append(pyarrow.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays)))
         nbytes += held[-1].nbytes
     if held:

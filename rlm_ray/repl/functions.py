@@ -96,7 +96,7 @@ class FunctionSandbox:
                 raise InputError(f"The function could not be loaded on a worker: {error}. Make it use plain values.") from None
 
     def apply(
-        self, key: str, kind: Literal["map", "filter", "aggregate"], records: list[dict[str, Any]], seconds: float
+        self, key: str, kind: Literal["map", "filter", "aggregate"], records: bytes, count: int, seconds: float
     ) -> list[Entry]:
         """Apply a function to a batch of records. Blocks.
 
@@ -106,8 +106,10 @@ class FunctionSandbox:
             As loaded.
         kind : {"map", "filter", "aggregate"}
             `aggregate` gets the whole batch at once.
-        records : list of dict
-            JSON.
+        records : bytes
+            A JSON array of objects.
+        count : int
+            How many they are.
         seconds : float
             The function may take this long on one record (or, for `aggregate`, on the batch).
 
@@ -116,10 +118,10 @@ class FunctionSandbox:
         list of dict
             For each record (for `aggregate`: one) ``{"value": …}`` or ``{"error": text}``.
         """
-        expected = 1 if kind == "aggregate" else len(records)
-        if not records:
+        if not count:
             return []
-        return self._batch({"t": "apply", "kind": kind}, key, dumps(records), expected, seconds, boolean=kind == "filter")
+        expected = 1 if kind == "aggregate" else count
+        return self._batch({"t": "apply", "kind": kind}, key, records, expected, seconds, boolean=kind == "filter")
 
     def combine(self, key: str, values: list[Any], seconds: float) -> Any:
         """Fold `values` with a function of two arguments. Blocks.
