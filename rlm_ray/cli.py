@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from rlm_ray import __version__, console
+from rlm_ray.words import counted
 
 FORMATS = click.Choice(["parquet", "text", "jsonl", "csv"])
 UNITS = click.Choice(["line", "document", "row"])
@@ -338,7 +339,8 @@ def pin(run: str, output: Path, run_dir: str | None) -> None:
 
         program = programs.of_run(RunDirectory.find(run, settings.load(run_dir=run_dir).run_dir))
         programs.save(program, output)
-        click.echo(f"wrote {len(program.cells)} cells to {output}/cells, and what they expect to {output}/program.yaml", err=True)
+        cells = counted(len(program.cells), "cell")
+        click.echo(f"wrote {cells} to {output}/cells, and what they expect to {output}/program.yaml", err=True)
 
 
 @main.command()

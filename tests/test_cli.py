@@ -58,7 +58,7 @@ def test_help_and_version(run: Run) -> None:
 def test_an_answer_goes_to_stdout_and_words_to_stderr(ask: Run) -> None:
     done = ask("Final = context.grep('ERROR').count()")
     assert (done.exit_code, done.stdout) == (0, "4\n")
-    assert "answered (answered): 1 turns, 1 calls" in done.stderr
+    assert "answered (answered): 1 turn, 1 call, " in done.stderr
 
 
 def test_a_run_as_a_page_and_a_finding_with_its_neighbours(ask: Run, run: Run, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_run_as_a_page_and_a_finding_with_its_neighbours(ask: Run, run: Run, t
     assert "  line 4 INFO" in shown
     assert json.loads(run("show", "night", "--finding", "1", "--json").stdout)["record"]["text"] == "line 5 ERROR"
     for arguments, message in (
-        (["--finding", "2"], "has 1 citations"),
+        (["--finding", "2"], "has 1 citation;"),
         (["--html", str(tmp_path / "no" / "x.html")], "cannot be written"),
     ):
         failed = run("show", "night", *arguments)

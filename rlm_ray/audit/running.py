@@ -23,6 +23,7 @@ from rlm_ray.ledger.rundir import RunDirectory, default_base, new_id
 from rlm_ray.recursion.answer import Answer
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.schema import AnswerSchema
+from rlm_ray.words import counted
 
 #: Findings that the summary lists.
 MAX_LISTED = 200
@@ -236,10 +237,11 @@ def summary(spec: Spec, audited: Audited) -> str:
     lines = [
         f"# {spec.name}",
         "",
-        f"{len(checked.standing):,} findings{audited.statuses}, {len(audited.failing):,} of them fail the job; "
-        f"{len(checked.rejected):,} were rejected. The answer is {state}.",
+        f"{counted(len(checked.standing), 'finding')}{audited.statuses}, {len(audited.failing):,} of them "
+        f"{'fails' if len(audited.failing) == 1 else 'fail'} the job; "
+        f"{len(checked.rejected):,} {'was' if len(checked.rejected) == 1 else 'were'} rejected. The answer is {state}.",
         "",
-        f"{answer.usage['calls']:,} model calls, {usd}, {answer.usage['seconds']:.0f} s; run `{_code(answer.run)}`."
+        f"{counted(answer.usage['calls'], 'model call')}, {usd}, {answer.usage['seconds']:.0f} s; run `{_code(answer.run)}`."
         if answer.run
         else "Nothing was new, so nothing was read.",
         "",
@@ -252,7 +254,7 @@ def summary(spec: Spec, audited: Audited) -> str:
         for finding in shown[:MAX_LISTED]:
             lines.append("| " + " | ".join(f"`{_code(finding.get(name))}`" for name in [*columns, "address"]) + " |")
         if len(shown) > MAX_LISTED:
-            lines += ["", f"{len(shown) - MAX_LISTED:,} more are in the table."]
+            lines += ["", f"{counted(len(shown) - MAX_LISTED, 'more is', 'more are')} in the table."]
     if checked.rejected:
         lines += ["", "## Rejected", ""]
         lines += [f"- `{_code(item['reason'])}`" for item in checked.rejected[:MAX_LISTED]]

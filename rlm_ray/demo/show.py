@@ -10,6 +10,7 @@ from rich.text import Text
 
 from rlm_ray.demo.compare import Comparison, Finding, Score
 from rlm_ray.demo.run import DemoReport
+from rlm_ray.words import counted
 
 #: Below this, the demo says plainly that the reader was not good enough.
 GOOD = 0.9
@@ -19,9 +20,9 @@ def show(report: DemoReport, console: Console) -> None:
     """Print the answer, how it compares with what was planted, and what it cost."""
     truth, answer, usage = report.truth, report.answer, report.answer.usage
     console.rule("What happened in this shop?", style="dim")
-    planted = f"Seed {report.seed} planted {len(truth.incidents)} incidents ({len(truth.records)} lines)."
-    console.print(f"{truth.lines:,} log lines in {truth.objects} Parquet objects. {planted}")
-    read = f" It read {report.lines_read} lines." if report.lines_read else ""
+    planted = f"Seed {report.seed} planted {counted(len(truth.incidents), 'incident')} ({counted(len(truth.records), 'line')})."
+    console.print(f"{counted(truth.lines, 'log line')} in {counted(truth.objects, 'Parquet object')}. {planted}")
+    read = f" It read {counted(report.lines_read, 'line')}." if report.lines_read else ""
     console.print(Text(f"Reader: {report.reader}{read}"))
     console.print()
     if report.comparison is None:
@@ -35,7 +36,8 @@ def show(report: DemoReport, console: Console) -> None:
             console.print(Text(weak, style="yellow"))
     console.print()
     tokens = usage["prompt_tokens"] + usage["completion_tokens"]
-    console.print(f"{answer.turns} turns, {usage['calls']} model calls, {tokens:,} tokens, {_dollars(usage['usd'])}.")
+    spent = f"{counted(usage['calls'], 'model call')}, {counted(tokens, 'token')}, {_dollars(usage['usd'])}"
+    console.print(f"{counted(answer.turns, 'turn')}, {spent}.")
     console.print(
         f"{report.seconds:.0f} s in all, {usage['seconds']:.0f} s of them the run; code ran behind {answer.isolation} walls."
     )

@@ -14,6 +14,7 @@ from rlm_ray.evals import alerts, clauses, methods, oolong, pairs, questions, sn
 from rlm_ray.evals.cases import Case
 from rlm_ray.evals.methods import Said, Tools, Way
 from rlm_ray.evals.spec import EvaluationSpec
+from rlm_ray.words import counted
 
 #: The cases of each evaluation, by its name.
 SOURCES: dict[str, Callable[[Sequence[int], int, int, str | None], Iterator[Case]]] = {
@@ -79,7 +80,7 @@ def run(spec: EvaluationSpec, tools: Tools, say: Callable[[str], None] = lambda 
             rows += done
             if done:
                 score = statistics.fmean(row["score"] for row in done)
-                say(f"{name}, {_named(done[0])}, seed {way.seed}: {len(done)} cases, score {score:.3f}")
+                say(f"{name}, {_named(done[0])}, seed {way.seed}: {counted(len(done), 'case')}, score {score:.3f}")
     table = as_table(means(rows))
     folder = storage.normal(spec.output)
     written = {

@@ -17,6 +17,7 @@ from rlm_ray import storage
 from rlm_ray.ledger import journal
 from rlm_ray.ledger.journal import Journal
 from rlm_ray.models.contract import Usage
+from rlm_ray.words import counted
 
 #: A reply larger than this is computed again when a cell is run again.
 MAX_REPLY = 256 << 10
@@ -137,7 +138,7 @@ def stopped(entries: Iterable[dict[str, Any]]) -> str:
         return "before its first turn"
     if asking:
         return f"turn {turn}: the root model was asked"
-    return f"turn {turn}: after {cells} cell{'' if cells == 1 else 's'} of it"
+    return f"turn {turn}: after {counted(cells, 'cell')} of it"
 
 
 def root_calls(entries: Iterable[dict[str, Any]]) -> tuple[Usage, list[int] | None]:

@@ -28,6 +28,7 @@ from rlm_ray.models.contract import (
 )
 from rlm_ray.models.dialect import Dialect
 from rlm_ray.models.failures import Failed, Refused, from_connection, from_status, says_too_long, shown
+from rlm_ray.words import counted
 
 ErrorT = TypeVar("ErrorT", bound=Exception)
 
@@ -214,7 +215,7 @@ class ChatClient:
 
     def _given_up(self, request: ChatRequest, failed: Failed, attempts: int) -> ModelError:
         return ModelError(
-            f"Model {request.model!r} at {self.endpoint.name} gave no usable reply in {attempts} attempts, "
+            f"Model {request.model!r} at {self.endpoint.name} gave no usable reply in {counted(attempts, 'attempt')}, "
             f"the last: {failed.reason} "
             "Ask again later, or raise call_attempts or call_timeout."
         )

@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple
 
 from rlm_ray.models.contract import Usage
+from rlm_ray.words import counted
 
 NANO = 1_000_000_000
 
@@ -92,4 +93,4 @@ def show(unit: str, value: int) -> str:
     """
     if unit == "usd":
         return f"${value / NANO:.6f}"
-    return f"{value:,} {unit.removesuffix('s') if value == 1 else unit}"
+    return counted(value, unit.removesuffix("s"))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rlm_ray.corpus.values import facts_html
+from rlm_ray.words import counted
 
 if TYPE_CHECKING:
     from rlm_ray.corpus.handle import Corpus
@@ -85,14 +86,15 @@ class Answer:
         usage = self.usage
         state = "complete" if self.complete else f"in part: {self.stop_reason}" if self.answered else f"none: {self.stop_reason}"
         text = self.text
+        more = counted(len(text) - SHOWN, "more character")
         facts = {
-            "answer": text if len(text) <= SHOWN else f"{text[:SHOWN]} … [{len(text) - SHOWN:,} more characters in .value]",
+            "answer": text if len(text) <= SHOWN else f"{text[:SHOWN]} … [{more} in .value]",
             "state": state,
-            "cost": f"{usage['calls']:,} calls, {usage['prompt_tokens'] + usage['completion_tokens']:,} tokens, "
+            "cost": f"{counted(usage['calls'], 'call')}, {counted(usage['prompt_tokens'] + usage['completion_tokens'], 'token')}, "
             + ("price unknown" if usage["usd"] is None else f"${usage['usd']:.4f}")
             + f", {usage['seconds']:.1f} s",
             "citations": f"{len(self.citations):,}" + (f", {len(self.refused):,} refused" if self.refused else ""),
-            "cannot be read": f"{len(self.failures):,} shards" if self.failures else "",
+            "cannot be read": counted(len(self.failures), "shard") if self.failures else "",
             "run": self.run,
         }
         return facts_html("Answer", facts)

@@ -21,6 +21,7 @@ from rlm_ray.errors import InputError
 from rlm_ray.models.contract import Usage
 from rlm_ray.recursion.amounts import NANO, NO_LIMITS, NOTHING, Amount, Limits, Reservation, nanodollars
 from rlm_ray.recursion.refusals import TIME_IS_UP, no_room, refused, too_many_calls
+from rlm_ray.words import counted
 
 if TYPE_CHECKING:
     from rlm_ray.settings import Settings
@@ -345,8 +346,8 @@ class Budget:
         calls, tokens, nano = self.limits
         dollars = "price unknown" if self.usage.usd is None else f"${self.spent.nanodollars / NANO:.4f}"
         parts = [
-            f"{self.spent.calls:,}" + (f" of {calls:,}" if calls is not None else "") + " calls",
-            f"{self.spent.tokens:,}" + (f" of {tokens:,}" if tokens is not None else "") + " tokens",
+            counted(self.spent.calls, "call") if calls is None else f"{self.spent.calls:,} of {counted(calls, 'call')}",
+            counted(self.spent.tokens, "token") if tokens is None else f"{self.spent.tokens:,} of {counted(tokens, 'token')}",
             dollars + (f" of ${nano / NANO:.4f}" if nano is not None else ""),
         ]
         seconds = self.seconds_left()

@@ -31,6 +31,7 @@ from rlm_ray.recursion.service import Service
 from rlm_ray.repl import counts
 from rlm_ray.repl.events import CellDone, Limits, Request, Restarted
 from rlm_ray.repl.host import Sandbox
+from rlm_ray.words import counted
 
 MAX_DENIALS = 50
 MAX_RESTARTS = 10
@@ -377,7 +378,12 @@ class Driver:
         budget = self._purse.budget
         denials, restarts = self.events.get("denials", 0), self.events.get("restarts", 0)
         if budget.seconds_left() == 0.0:
-            self._step(loop.LimitReached("time", f"The {self._call.settings.max_seconds:,.0f} seconds of the run are over."))
+            self._step(
+                loop.LimitReached(
+                    "time",
+                    f"The {counted(self._call.settings.max_seconds, 'second of the run is', 'seconds of the run are')} over.",
+                )
+            )
             self._sandbox.interrupt()
         elif budget.exhausted is not None:
             self._step(loop.LimitReached("budget", f"The budget is spent: {budget.exhausted}"))

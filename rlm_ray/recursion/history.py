@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from rlm_ray.words import counted
+
 Message = dict[str, str]
 
 #: Bytes of the words that say what was cut.
@@ -113,7 +115,7 @@ def cut_middle(text: str, limit: int) -> str:
         return text
     first = limit * 3 // 5
     last = limit - first
-    return f"{text[:first]}\n… [{len(text) - limit:,} of {len(text):,} characters cut here] …\n{text[len(text) - last :]}"
+    return f"{text[:first]}\n… [{len(text) - limit:,} of {counted(len(text), 'character')} cut here] …\n{text[len(text) - last :]}"
 
 
 def _bytes(text: str) -> int:

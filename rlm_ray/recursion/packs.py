@@ -15,6 +15,7 @@ from rlm_ray.subcalls.numbered import pack_line, pack_messages, pack_schema, rea
 from rlm_ray.subcalls.pack import tokens
 from rlm_ray.subcalls.prompts import too_long
 from rlm_ray.subcalls.render import clean, render
+from rlm_ray.words import counted
 
 #: Different notes on what was wrong that a prompt repeats.
 _MOST_NOTES = 5
@@ -159,7 +160,7 @@ class Packs:
         ask.broken += broken
         ask.tries += not broken
         if ask.tries >= TRIES or ask.tries + ask.broken >= BROKEN_TRIES:
-            error = f"No valid answer after {ask.tries + ask.broken} askings. {reason}"
+            error = f"No valid answer after {counted(ask.tries + ask.broken, 'asking')}. {reason}"
             self._close(ask, Result(error=error))
             return
         ask.note = reason

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from rlm_ray.recursion import loop
+from rlm_ray.words import counted
 
 _FENCES = re.compile(r"`{3,}")
 
@@ -35,7 +36,9 @@ class Player:
         if trouble is not None:
             return loop.ProgramEnded(f"Cell {number - 1} of the program failed: {trouble}")
         if number > len(self._cells):
-            return loop.ProgramEnded(f"The program's {len(self._cells)} cells ended without an answer: none of them set Final.")
+            return loop.ProgramEnded(
+                f"The program's {counted(len(self._cells), 'cell')} ended without an answer: none of them set Final."
+            )
         code = self._cells[number - 1]
         fence = "`" * max(3, 1 + max(map(len, _FENCES.findall(code)), default=0))
         return loop.Replied(f"{fence}repl\n{code}\n{fence}")

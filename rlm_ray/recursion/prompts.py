@@ -9,6 +9,7 @@ from typing import Any
 
 from rlm_ray.corpus.values import Description
 from rlm_ray.recursion.history import cut_middle
+from rlm_ray.words import counted
 
 #: Raised with every change of a prompt, since answers to another prompt are not reused.
 PROMPT_VERSION = 1
@@ -97,10 +98,10 @@ def metadata(info: dict[str, Any], samples: list[dict[str, Any]]) -> str:
         if info.get(key)
     }
     if "estimate" in known:
-        known["estimate"] = f"about {known['estimate']:,} records (an estimate)"
+        known["estimate"] = f"about {counted(known['estimate'], 'record')} (an estimate)"
     if failed := info.get("failed"):
         known["failed"] = [
-            f"{len(failed)} objects cannot be read and are not part of it",
+            f"{counted(len(failed), 'object')} cannot be read and {'is' if len(failed) == 1 else 'are'} not part of it",
             *[f"{item['object']}: {item['reason']}" for item in failed[:3]],
         ]
     lines = [repr(Description(known))]
@@ -113,7 +114,8 @@ def metadata(info: dict[str, Any], samples: list[dict[str, Any]]) -> str:
 def text_metadata(text: str) -> str:
     """Return what the root is told of a context that is a str."""
     lines = text.count("\n") + 1
-    return f"a str of {len(text):,} characters in {lines:,} lines\nit begins: {cut_middle(text[:SAMPLE_CHARS], SAMPLE_CHARS)!r}"
+    length = f"{counted(len(text), 'character')} in {counted(lines, 'line')}"
+    return f"a str of {length}\nit begins: {cut_middle(text[:SAMPLE_CHARS], SAMPLE_CHARS)!r}"
 
 
 def _sample(record: dict[str, Any]) -> str:

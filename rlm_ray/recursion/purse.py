@@ -11,6 +11,7 @@ from rlm_ray.recursion.budget import Budget
 from rlm_ray.recursion.measures import Measures
 from rlm_ray.recursion.meter import BudgetMeter
 from rlm_ray.recursion.scheduler import Promise
+from rlm_ray.words import counted
 
 if TYPE_CHECKING:
     from rlm_ray.recursion.leaves import LeafSpec
@@ -165,11 +166,11 @@ class Purse:
     def words(self) -> str:
         """Return what is left, in words for the root."""
         left = self.budget.left
-        parts = [f"{left['calls']:,} calls"] if left["calls"] is not None else []
+        parts = [counted(left["calls"], "call")] if left["calls"] is not None else []
         if left["tokens"] is not None:
-            parts.append(f"{left['tokens']:,} tokens")
+            parts.append(counted(left["tokens"], "token"))
         if left["usd"] is not None:
             parts.append(f"${left['usd']:.4f}")
         if left["seconds"] is not None:
-            parts.append(f"{left['seconds']:,.0f} seconds")
+            parts.append(counted(round(left["seconds"]), "second"))
         return f"Left: {', '.join(parts)}." if parts else ""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rlm_ray.errors import BudgetExceeded
 from rlm_ray.recursion.amounts import Amount, show
+from rlm_ray.words import counted
 
 if TYPE_CHECKING:
     from rlm_ray.recursion.budget import Budget
@@ -25,7 +26,8 @@ def refused(message: str, *, passing: bool = False) -> BudgetExceeded:
 def too_many_calls(calls: int, left: int, limit: int | None) -> BudgetExceeded:
     """Return why a batch is refused as a whole."""
     return refused(
-        f"{calls:,} calls were asked for and {max(0, left):,} of {limit:,} are left; none was made. "
+        f"{counted(calls, 'call was asked for and', 'calls were asked for and')} {max(0, left):,} of {limit:,} "
+        f"{'is left' if left == 1 else 'are left'}; none was made. "
         "Ask for fewer (narrow first, or pack more records into a call), or raise max_calls."
     )
 

@@ -15,6 +15,7 @@ from rlm_ray.subcalls.keys import digest
 from rlm_ray.subcalls.pack import pieces, tokens
 from rlm_ray.subcalls.render import clean, join, render_all
 from rlm_ray.subcalls.replies import read_answer, values_in
+from rlm_ray.words import counted
 
 #: Tokens that must be left for the data beside the prompt.
 _LEAST_ROOM = 16
@@ -161,7 +162,7 @@ class Singles:
             else:
                 tries += 1
             if tries >= TRIES or broken >= BROKEN_TRIES or tries + broken >= BROKEN_TRIES:
-                return Result(error=f"The reply was not valid after {tries + broken} askings. {reason}")
+                return Result(error=f"The reply was not valid after {counted(tries + broken, 'asking')}. {reason}")
             messages = prompts.again(ask.messages, reply.text, reason)
 
 

@@ -14,6 +14,7 @@ from rlm_ray.ledger import coverage, finished
 from rlm_ray.ledger.calllog import turns
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.report.pictures import Intervals, Span
+from rlm_ray.words import counted
 
 #: Rows of all results together, and characters of one value, that go into a report.
 MAX_ROWS = 20_000
@@ -168,7 +169,7 @@ def _shown(value: Any) -> Any:
 
 
 def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]} … [{len(text) - most:,} more characters]"
+    return text if len(text) <= most else f"{text[:most]} … [{counted(len(text) - most, 'more character')}]"
 
 
 # shards

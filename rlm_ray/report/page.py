@@ -15,6 +15,7 @@ from rlm_ray.corpus.values import size
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.report.gathering import gather
 from rlm_ray.report.pictures import CLASSES, WORDS, cost_by_depth, shard_map, timeline
+from rlm_ray.words import counted
 
 #: Turns of these calls stand in the page itself; those of the others are drawn when they are opened.
 _DRAWN = ("0",)
@@ -94,6 +95,7 @@ def _template() -> Any:
     import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["counted"] = counted
     return environment.from_string(_asset("report.html"))
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+from rlm_ray.words import counted
+
 #: Squares of the map: of more shards, each square stands for several.
 MOST_SQUARES = 1_500
 #: What a shard's bytes are told apart by, from the best read to the least.
@@ -112,9 +114,10 @@ def shard_map(shards: Sequence[Read], names: Sequence[str]) -> str:
         squares.append("</g>")
     width, height = min(len(groups), _PER_ROW) * step, rows * step
     total = [sum(part) for part in zip(*(shard for shard in shards if shard is not None), strict=True)] or [0] * len(CLASSES)
+    shown = counted(len(shards), "shard")
     said = ", ".join(f"{count / max(1, sum(total)):.0%} {WORDS[name]}" for name, count in zip(CLASSES, total, strict=True) if count)
     return (
-        f'<svg class="map" role="img" aria-label="of {len(shards):,} shards: {escape(said)}" viewBox="0 0 {width} {height}" '
+        f'<svg class="map" role="img" aria-label="of {shown}: {escape(said)}" viewBox="0 0 {width} {height}" '
         f'width="{width}" height="{height}">{"".join(squares)}</svg>'
     )
 
@@ -191,8 +194,8 @@ def cost_by_depth(rows: Sequence[dict[str, Any]]) -> str:
     parts = []
     for number, (row, amount) in enumerate(zip(rows, amounts, strict=True)):
         y = number * 2 * _LANE
-        told = f"${amount:,.4f}" if priced else f"{amount:,} tokens"
-        text = f"depth {row['depth']}, {row['model']}: {told} in {row['calls']:,} calls"
+        told = f"${amount:,.4f}" if priced else counted(amount, "token")
+        text = f"depth {row['depth']}, {row['model']}: {told} in {counted(row['calls'], 'call')}"
         parts.append(f'<text x="0" y="{y + 14}">{escape(text[:140])}</text>')
         parts.append(
             f'<rect class="depth" x="0" y="{y + 19}" width="{max(1.0, _WIDTH * amount / most):.1f}" height="{_LANE - 8}" rx="2"/>'

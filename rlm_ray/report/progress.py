@@ -18,6 +18,7 @@ from rich.text import Text
 
 from rlm_ray.models.contract import Usage
 from rlm_ray.recursion.progress import BatchTally, Progress
+from rlm_ray.words import counted
 
 SECONDS = 0.1
 #: Where nothing moves, a line is repeated at most this often within a turn.
@@ -176,7 +177,7 @@ def line(progress: Progress, width: int) -> Text:
     parts = [f"turn {progress.turn}/{progress.max_turns}", *map(_batch, progress.tally.batches[:3])]
     if progress.budget is not None:
         spent, projected = progress.spent, progress.projected
-        parts.append(f"{spent.calls:,} calls")
+        parts.append(counted(spent.calls, "call"))
         parts += _spending(spent, projected if progress.tally.batches else None)
     parts.append(f"{time.monotonic() - progress.started:.0f} s")
     text = " · ".join(parts)
@@ -188,13 +189,13 @@ def line(progress: Progress, width: int) -> Text:
 def _batch(batch: BatchTally) -> str:
     failed = f", {batch.failed:,} failed" if batch.failed else ""
     if batch.recursive:
-        return f"{batch.done:,} of {batch.expected:,} recursive calls ({len(batch.live):,} live{failed})"
-    return f"{batch.done:,} of {batch.expected:,} answers{failed and f' ({failed[2:]})'}"
+        return f"{batch.done:,} of {counted(batch.expected, 'recursive call')} ({len(batch.live):,} live{failed})"
+    return f"{batch.done:,} of {counted(batch.expected, 'answer')}{failed and f' ({failed[2:]})'}"
 
 
 def _spending(spent: Usage, projected: Usage | None) -> list[str]:
     """Dollars where the prices are known, tokens always; what is projected once that can be said."""
-    told = [f"{spent.tokens:,} tokens", *([f"${spent.usd:.4f}"] if spent.usd else [])]
-    coming = "" if projected is None else f"${projected.usd:.4f}" if projected.usd else f"{projected.tokens:,} tokens"
+    told = [counted(spent.tokens, "token"), *([f"${spent.usd:.4f}"] if spent.usd else [])]
+    coming = "" if projected is None else f"${projected.usd:.4f}" if projected.usd else counted(projected.tokens, "token")
     told[-1] += f" spent, about {coming} projected" if coming else " spent"
     return told

@@ -13,6 +13,7 @@ from rlm_ray.corpus.work import Work
 from rlm_ray.errors import InputError
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.repl import documents
+from rlm_ray.words import counted
 
 #: Rows, bytes of text, and characters of a document that are shown before and behind.
 ROWS, NBYTES, CHARS = 3, 2_000, 400
@@ -47,7 +48,7 @@ def source(run_or_id: str, number: int, base: str | None = None) -> dict[str, An
     answer = run.answer()
     citations = answer["citations"] if answer is not None else []
     if not 1 <= number <= len(citations):
-        raise InputError(f"The run {run.id} has {len(citations):,} citations; there is none with the number {number}.")
+        raise InputError(f"The run {run.id} has {counted(len(citations), 'citation')}; there is none with the number {number}.")
     citation = citations[number - 1]
     address = Address.parse(citation["address"])
     for name in run.about().get("corpora", {}):

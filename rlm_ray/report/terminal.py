@@ -14,6 +14,7 @@ from rich.text import Text
 from rlm_ray.corpus.operations import shown_text
 from rlm_ray.corpus.values import Description, size
 from rlm_ray.recursion.answer import Answer
+from rlm_ray.words import counted
 
 #: Different refused acts that are printed.
 MAX_DENIED = 10
@@ -21,6 +22,7 @@ MAX_DENIED = 10
 MAX_REPLACED = 5
 #: Different reasons of failed sub-calls that are printed.
 MAX_REASONS = 10
+_REPLACED = ("byte that is no text is shown as", "bytes that are no text are shown as")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -44,21 +46,22 @@ def summary(answer: Answer, console: Console) -> None:
     """Print what an answer cost and what is to be known about it, to stderr."""
     usage = answer.usage
     dollars = "price unknown" if usage["usd"] is None else f"${usage['usd']:.4f}"
-    tokens = usage["prompt_tokens"] + usage["completion_tokens"]
     lines = [
         f"{'answered' if answer.complete else 'answered in part' if answer.answered else 'not answered'} ({answer.stop_reason}): "
-        f"{answer.turns} turns, {usage['calls']:,} calls, {tokens:,} tokens, {dollars}, {usage['seconds']:.1f} s"
+        f"{counted(answer.turns, 'turn')}, {_spent(usage)}, {dollars}, {usage['seconds']:.1f} s"
     ]
     lines += coverage_lines(answer.coverage)
     if answer.said:
         lines.append(answer.said)
     if answer.failures:
-        lines.append(f"{len(answer.failures):,} shards could not be read and are not part of the answer:")
+        unread = counted(len(answer.failures), "shard could not be read and is", "shards could not be read and are")
+        lines.append(f"{unread} not part of the answer:")
         lines += [f"  {item['object']}: {item['reason']}" for item in answer.failures[:10]]
         if len(answer.failures) > 10:
             lines.append(f"  … and {len(answer.failures) - 10:,} more")
     if answer.refused:
-        lines.append(f"{len(answer.refused):,} citations were refused: the quote is not in the record, or there is no such record")
+        refused = counted(len(answer.refused), "citation was", "citations were")
+        lines.append(f"{refused} refused: the quote is not in the record, or there is no such record")
     if answer.isolation != "strict":
         lines.append(
             f"isolation {answer.isolation}: root code ran {'without walls' if answer.isolation == 'none' else 'behind fewer walls'}"
@@ -92,17 +95,16 @@ def coverage_lines(coverage: dict[str, Any]) -> list[str]:
     for name, said in words.items():
         count, records = coverage["bytes"][name], coverage["records"].get(name)
         if count or name == "read_by_model":
-            known = "" if records is None else f", {records:,} record{'' if records == 1 else 's'}"
+            known = "" if records is None else f", {counted(records, 'record')}"
             parts.append(f"{size(count)} ({100 * count / max(1, total):.1f} %{known}) {said}")
     lines = [f"read: {', '.join(parts)}, of {size(total)}"]
     if (text := coverage.get("unattributed", {})).get("calls"):
-        lines.append(f"  besides, {text['calls']:,} sub-calls about {text['characters']:,} characters that are no record's")
+        about = counted(text["characters"], "character that is", "characters that are")
+        lines.append(f"  besides, {counted(text['calls'], 'sub-call')} about {about} no record's")
     replaced = coverage.get("replaced", [])
-    lines += [
-        f"  {item['bytes']:,} bytes that are no text are shown as \ufffd in {item['object']}" for item in replaced[:MAX_REPLACED]
-    ]
+    lines += [f"  {counted(item['bytes'], *_REPLACED)} \ufffd in {item['object']}" for item in replaced[:MAX_REPLACED]]
     if len(replaced) > MAX_REPLACED:
-        lines.append(f"  … and in {len(replaced) - MAX_REPLACED:,} other objects")
+        lines.append(f"  … and in {counted(len(replaced) - MAX_REPLACED, 'other object')}")
     return lines
 
 
@@ -117,7 +119,7 @@ def security(events: dict[str, int], denied: dict[str, int]) -> list[str]:
     lines = ["security events: " + ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in events.items() if count)]
     lines += [f"  denied: {what} ({count:,})" for what, count in list(denied.items())[:MAX_DENIED]]
     if len(denied) > MAX_DENIED:
-        lines.append(f"  … and {len(denied) - MAX_DENIED:,} others")
+        lines.append(f"  … and {counted(len(denied) - MAX_DENIED, 'other')}")
     return lines
 
 
@@ -152,7 +154,7 @@ def show_run(told: dict[str, Any], console: Console) -> None:
                 if cell.get(name):
                     console.print(Text(safe(cell[name]), style="red" if name != "output" else ""), soft_wrap=True)
     usage = told["usage"]
-    cost = f"{usage['calls']:,} calls, {usage['prompt_tokens'] + usage['completion_tokens']:,} tokens, {_dollars(usage['usd'])}"
+    cost = f"{_spent(usage)}, {_dollars(usage['usd'])}"
     for text in failed_lines(told["failed"]):
         console.print(Text(safe(text), style="red"), soft_wrap=True)
     if answer is None:
@@ -181,10 +183,10 @@ def failed_lines(failed: dict[str, int]) -> list[str]:
     if not failed:
         return []
     total = sum(failed.values())
-    lines = ["", f"{total:,} sub-call{'' if total == 1 else 's'} failed:"]
+    lines = ["", f"{counted(total, 'sub-call')} failed:"]
     lines += [f"  {'once' if n == 1 else f'{n:,} times'}: {reason}" for reason, n in list(failed.items())[:MAX_REASONS]]
     if len(failed) > MAX_REASONS:
-        lines.append(f"  … and {len(failed) - MAX_REASONS:,} other reasons")
+        lines.append(f"  … and {counted(len(failed) - MAX_REASONS, 'other reason')}")
     return lines
 
 
@@ -214,7 +216,8 @@ def audited_lines(fail_on: str | None, audited: Any) -> list[str]:
         if len(checked.rejected) > 10:
             lines.append(f"  … and {len(checked.rejected) - 10:,} more")
     if fail_on is not None:
-        lines.append(f"{len(audited.failing):,} {'new ' if audited.statuses else ''}findings with {fail_on}")
+        new = "new " if audited.statuses else ""
+        lines.append(f"{counted(len(audited.failing), f'{new}finding')} with {fail_on}")
     if audited.broken:
         lines.append(audited.broken)
     lines += [f"{name}: {uri}" for name, uri in audited.written.items()]
@@ -224,17 +227,19 @@ def audited_lines(fail_on: str | None, audited: Any) -> list[str]:
 def estimate_text(told: dict[str, Any]) -> str:
     """Return what `ask --dry-run` prints."""
     lines = [
-        f"{name}: {item['objects']:,} objects, {size(item['bytes'])}, {'' if item['records_exact'] else 'about '}"
-        f"{item['records']:,} records, about {item['tokens']:,} tokens ({item['sampled']} records sampled)"
+        f"{name}: {counted(item['objects'], 'object')}, {size(item['bytes'])}, {'' if item['records_exact'] else 'about '}"
+        f"{counted(item['records'], 'record')}, about {counted(item['tokens'], 'token')} "
+        f"({counted(item['sampled'], 'record')} sampled)"
         for name, item in told["corpora"].items()
     ]
     lines.append("to have a model read all of it once:")
     rows = [("llm_map over chunks", told["ways"]["llm_map"]), ("llm_each over records", told["ways"]["llm_each"])]
     for name, way in [*rows, ("the root model beside", told["root"])]:
-        tokens = way["prompt_tokens"] + way["completion_tokens"]
-        lines.append(f"  {name}: about {way['calls']:,} calls, {tokens:,} tokens, {_dollars(way['usd'])}")
+        lines.append(f"  {name}: about {_spent(way)}, {_dollars(way['usd'])}")
     limits = [
-        f"${value:g}" if name == "usd" else f"{value:,g} {name}" for name, value in told["limits"].items() if value is not None
+        f"${value:g}" if name == "usd" else counted(value, name.removesuffix("s"))
+        for name, value in told["limits"].items()
+        if value is not None
     ]
     lines.append(f"limits: {', '.join(limits)}")
     if told["enough"]:
@@ -245,6 +250,11 @@ def estimate_text(told: dict[str, Any]) -> str:
     return safe("\n".join(lines))
 
 
+def _spent(usage: dict[str, Any]) -> str:
+    tokens = usage["prompt_tokens"] + usage["completion_tokens"]
+    return f"{counted(usage['calls'], 'call')}, {counted(tokens, 'token')}"
+
+
 def _dollars(usd: float | None) -> str:
     return "price unknown" if usd is None else f"${usd:.4f}"
 
@@ -252,10 +262,10 @@ def _dollars(usd: float | None) -> str:
 def verified_text(told: dict[str, Any]) -> str:
     """Return what `rlm-ray verify` prints."""
     if told["same"]:
-        return f"the same: {told['cells']:,} cells of {told['run']}"
+        return f"the same: {counted(told['cells'], 'cell')} of {told['run']}"
     found = told["difference"]
     where = f"turn {found['cell'].replace('.', ', cell ')}" + ("" if found["call"] == "0" else f" of call {found['call']}")
     return safe(
-        f"{where}: the {found['part']} differs, after {told['cells']:,} cells that were the same\n"
+        f"{where}: the {found['part']} differs, after {counted(told['cells'], 'cell that was', 'cells that were')} the same\n"
         f"logged:\n{value_text(found['logged'])}\nreplayed:\n{value_text(found['replayed'])}"
     )

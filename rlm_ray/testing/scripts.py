@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from rlm_ray.errors import InputError
+from rlm_ray.words import counted
 
 Message = Mapping[str, Any]
 RootScript = Sequence[str] | Callable[[list[Message]], str | Awaitable[str]]
@@ -97,7 +98,8 @@ def turn(script: Sequence[str], messages: Sequence[Message]) -> str:
     at = sum(message.get("role") == "assistant" for message in messages)
     if at >= len(script):
         raise ScriptEnded(
-            f"The scripted root has {len(script)} replies and was asked for reply {at + 1}. Set Final earlier, or add one."
+            f"The scripted root has {counted(len(script), 'reply', 'replies')} and was asked for reply {at + 1}. Set Final "
+            "earlier, or add one."
         )
     return script[at]
 

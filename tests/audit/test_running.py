@@ -30,11 +30,11 @@ def test_a_job_leaves_findings_a_report_and_a_summary(run: Run, job: Path) -> No
         ("high", "line 15 ERROR"),
     ]
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == [row["id"] for row in rows]
-    assert "1 findings with severity >= high" in done.stderr
+    assert "1 finding with severity >= high" in done.stderr
     reports = job.parent / "out" / "reports" / "first"
     assert "Which lines tell of trouble?" in (reports / "report.html").read_text()
     text = (reports / "summary.md").read_text()
-    assert "4 findings, 1 of them fail the job; 0 were rejected" in text
+    assert "4 findings, 1 of them fails the job; 0 were rejected" in text
     assert text.index("`high`") < text.index("`low`")
     again = run("run", job, "--root-model", "root", "--run-id", "first")
     assert again.exit_code == 4

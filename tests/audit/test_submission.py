@@ -192,7 +192,7 @@ def test_what_a_job_prints_and_its_exit_code_come_back(submit: Any) -> None:
     code, said = submit("--run-id", "first", "--wait")
     assert code == 4, said  # one is severe
     assert "submitted the run first, as job first" in said
-    assert "1 findings with severity >= high" in said
+    assert "1 finding with severity >= high" in said
     assert submit.findings() == QUOTES
     code, said = submit("--wait", "--set", "corpora.logs.uris=/not/there")
     assert code == 2, said  # which the head finds out

@@ -145,6 +145,7 @@ def test_the_command_prints_a_table_and_writes_parquet(ray_local: Any, run_dir: 
     done = CliRunner().invoke(cli.main, [*arguments, *(word for change in changes for word in ("--set", change))])
     assert done.exit_code == 0, done.output
     assert "| sniah | engine, reader 100 % | 2 | 1.000 ± 0.000 | 1.000 |" in done.stdout
+    assert "sniah, engine, reader 100 %, seed 1: 1 case, score 1.000\n" in done.stderr
     assert (tmp_path / "out" / "results.md").read_text() in done.stdout
     rows = pq.read_table(tmp_path / "out" / "results.parquet").to_pylist()
     assert [row["seed"] for row in rows if row["method"] == "engine"] == [1, 2]
