@@ -19,31 +19,33 @@ THREAD_STACK = 2 << 20
 _WARM = ("rlm_ray.repl.kernel", "rlm_ray.corpus.verbs")
 
 
-def orders(level: str, memory: int, parent: int, readable: list[str], path: list[str], preload: list[str]) -> bytes:
-    """Write what a child is to do, for `main` to read.
+def orders(
+    level: str, memory: int, parent: int, readable: list[str], path: list[str], preload: list[str], warm: list[str]
+) -> bytes:
+    """Write what a child is to do, for `main` to read; it imports `preload` before the walls stand, `warm` while it waits.
 
     Examples
     --------
-    >>> read_orders(orders("strict", 1, 2, ["/lib"], [], ["re"])[4:])
-    ('strict', 1, 2, ['/lib'], [], ['re'])
+    >>> read_orders(orders("strict", 1, 2, ["/lib"], [], ["re"], ["duckdb"])[4:])
+    ('strict', 1, 2, ['/lib'], [], ['re'], ['duckdb'])
     """
     fields = [level, str(memory), str(parent)]
-    for group in (readable, path, preload):
+    for group in (readable, path, preload, warm):
         fields += [str(len(group)), *group]
     data = "\0".join(fields).encode("utf-8", "surrogateescape")
     return len(data).to_bytes(4, "big") + data
 
 
-def read_orders(data: bytes) -> tuple[str, int, int, list[str], list[str], list[str]]:
+def read_orders(data: bytes) -> tuple[str, int, int, list[str], list[str], list[str], list[str]]:
     """Read what `orders` wrote, without its length."""
     level, memory, parent, *rest = data.decode("utf-8", "surrogateescape").split("\0")
     groups = []
-    for _ in range(3):
+    for _ in range(4):
         count = int(rest[0])
         groups.append(rest[1 : 1 + count])
         del rest[: 1 + count]
-    readable, path, preload = groups
-    return level, int(memory), int(parent), readable, path, preload
+    readable, path, preload, warm = groups
+    return level, int(memory), int(parent), readable, path, preload, warm
 
 
 def main(descriptor: int, paper: int) -> None:
@@ -51,7 +53,7 @@ def main(descriptor: int, paper: int) -> None:
     gc.disable()  # nothing that is loaded now is ever garbage
     pad = Pad(paper)
     size = int.from_bytes(_take(descriptor, 4), "big")
-    level, memory, parent, readable, path, preload = read_orders(_take(descriptor, size))
+    level, memory, parent, readable, path, preload, warm = read_orders(_take(descriptor, size))
     sys.path[:] = path
     namespaced = walls.namespaces() if level == "strict" else False
     for name in preload:
@@ -65,7 +67,7 @@ def main(descriptor: int, paper: int) -> None:
         os._exit(1)
     stands = ", ".join(f'"{name}": {str(value).lower()}' for name, value in report.items())
     _say(descriptor, f'{{"t": "ready", "walls": {{{stands}}}}}')
-    _serve(descriptor, pad, level, readable)
+    _serve(descriptor, pad, level, readable, warm)
 
 
 def _take(descriptor: int, size: int) -> bytes:
@@ -84,7 +86,7 @@ def _say(descriptor: int, header: str) -> None:
     os.write(descriptor, len(data).to_bytes(4, "big") + bytes(5) + data)
 
 
-def _serve(descriptor: int, pad: Pad, level: str, readable: list[str]) -> None:
+def _serve(descriptor: int, pad: Pad, level: str, readable: list[str], warm: list[str]) -> None:
     import socket
     import threading
 
@@ -94,7 +96,7 @@ def _serve(descriptor: int, pad: Pad, level: str, readable: list[str]) -> None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=descriptor)
     interrupts = Interrupts()
     link = Link(connection, interrupts)
-    for name in _WARM:
+    for name in (*_WARM, *warm):
         if not link.readable():
             __import__(name)
     try:

@@ -245,7 +245,9 @@ class Pool:
     def _new(self, kind: Kind) -> Child:
         child = Child(kind)
         paths = [*sandbox.readable_paths(), *(sandbox.TABLE_PATHS if kind.tables else ())]
-        child.socket.send(boot.orders(kind.level, kind.memory, self.pid, paths, sandbox.module_path(), _preload(kind.level)))
+        warm = list(sandbox.TABLE_MODULES) if kind.tables else []
+        orders = boot.orders(kind.level, kind.memory, self.pid, paths, sandbox.module_path(), _preload(kind.level), warm)
+        child.socket.send(orders)
         self._children.add(child)
         self._jobs.put(lambda: self._spawn(child))
         return child

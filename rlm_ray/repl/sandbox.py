@@ -30,6 +30,8 @@ ENVIRONMENT = {
 
 #: What DuckDB reads of its control group, without which it aborts; readable only in sandboxes that run SQL.
 TABLE_PATHS = ("/proc/self/cgroup", "/sys/fs/cgroup")
+#: What it imports behind its walls while it waits.
+TABLE_MODULES = ("rlm_ray.repl.tables", "duckdb", "pyarrow")
 
 #: How to run where this machine cannot build the walls.
 CONTAINER = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 NAME = "context"
@@ -41,7 +42,7 @@ def bind_query(query: str, stream: bytes, memory: int) -> dict[str, Any]:
     """
     import duckdb
 
-    with _connect(stream, memory) as base:
+    with _engine(stream, memory) as base:
         statements = base.extract_statements(query)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise ValueError("give a single statement that selects rows (select …, with … select …, from …)")
@@ -71,7 +72,7 @@ def run_sql(query: str, stream: bytes, memory: int) -> Iterator[list[dict[str, A
     Exception
         Whatever DuckDB says of the query.
     """
-    with _connect(stream, memory) as base:
+    with _engine(stream, memory) as base:
         result: Any = base.execute(query)
         for batch in result.to_arrow_reader(BATCH_ROWS):
             rows = batch.to_pylist()
@@ -81,11 +82,30 @@ def run_sql(query: str, stream: bytes, memory: int) -> Iterator[list[dict[str, A
             yield rows
 
 
-def _connect(stream: bytes, memory: int) -> Any:
-    import duckdb
-    import pyarrow
+#: Engines that wait for the next piece, by the memory that they may use: to make one takes as long as a query.
+_waiting: dict[int, Any] = {}
 
-    table = pyarrow.ipc.open_stream(pyarrow.py_buffer(stream)).read_all()
+
+@contextmanager
+def _engine(stream: bytes, memory: int) -> Iterator[Any]:
+    """An engine with one table; what has raised, or was not read to its end, is not used again."""
+    base = _waiting.pop(memory, None) or _new_engine(memory)
+    view = _give(base, stream)
+    try:
+        yield base
+    except BaseException:
+        base.close()
+        raise
+    if view:
+        base.execute(f"drop view {NAME}")
+    for name in ("_columns", "_read") if view else (NAME,):
+        base.unregister(name)
+    _waiting[memory] = base
+
+
+def _new_engine(memory: int) -> Any:
+    import duckdb
+
     config: dict[str, str | bool | int | float | list[str]] = {
         "enable_external_access": "false",
         "autoinstall_known_extensions": "false",
@@ -96,11 +116,19 @@ def _connect(stream: bytes, memory: int) -> Any:
     base = duckdb.connect(":memory:", config=config)
     base.execute("set timezone = 'UTC'")
     base.execute("set lock_configuration = true")
+    return base
+
+
+def _give(base: Any, stream: bytes) -> bool:
+    """Let an engine see a table; whether it is a view of what was read."""
+    import pyarrow
+
+    table = pyarrow.ipc.open_stream(pyarrow.py_buffer(stream)).read_all()
     told = (table.schema.metadata or {}).get(COLUMNS)
     columns = table.schema if told is None else pyarrow.ipc.read_schema(pyarrow.py_buffer(told))
     if set(columns.names) == set(table.schema.names):
         base.register(NAME, table)
-        return base
+        return False
     # `select * exclude (…)` must find what was not read for it
     base.register("_columns", columns.empty_table())
     base.register("_read", table)
@@ -109,7 +137,7 @@ def _connect(stream: bytes, memory: int) -> Any:
         _quoted(name) if name in table.schema.names else f"cast(null as {types[name]}) as {_quoted(name)}" for name in columns.names
     ]
     base.execute(f"create view {NAME} as select {', '.join(listed)} from _read")
-    return base
+    return True
 
 
 def _quoted(name: str) -> str:
