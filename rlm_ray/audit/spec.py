@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from rlm_ray.audit.conditions import Condition
 from rlm_ray.audit.demands import CoverageSpec
 from rlm_ray.errors import InputError, SpecError
 from rlm_ray.settings import Settings
+from rlm_ray.specfile import SpecFile, plain
 from rlm_ray.subcalls.schema import AnswerSchema
 
 #: Columns of a finding that every job has: the record it rests on, and words that stand in it.
@@ -147,11 +147,11 @@ def load(path: Path, changes: Sequence[str] = ()) -> Spec:
     SpecError
         Names the file, the line, the key and the value, and what to do.
     """
-    content = _content(path, changes)
+    file = _file(path, changes)
     try:
-        spec = Spec.model_validate(values_module.plain(content))
+        spec = Spec.model_validate(plain(file.content))
     except ValidationError as error:
-        raise SpecError("\n".join(_told(item, content, path) for item in error.errors()[:20])) from None
+        raise file.wrong(error, _known) from None
     checks: dict[str, Callable[[], Any]] = {
         "settings": lambda: settings_module.make({name: value for name, value in spec.settings.items() if value is not None}),
         "finding": lambda: spec.answer_schema,
@@ -159,28 +159,19 @@ def load(path: Path, changes: Sequence[str] = ()) -> Spec:
         "require_coverage": lambda: None if (demand := spec.require_coverage) is None else demand.check(spec.corpora),
     }
     for key, check in checks.items():
-        try:
-            check()
-        except InputError as error:
-            section = content.get(key)
-            named = [name for name in section if str(name) in str(error)] if isinstance(section, Mapping) else []
-            raise SpecError(f"{path}{_line(content, (key, *named[:1]))}: {key}: {error}") from None
+        file.check(key, check)
     for group, names in {"corpora": spec.corpora, "values": spec.values}.items():
         for name in names:
             if not name.isidentifier():
-                raise SpecError(
-                    f"{path}{_line(content, (group, name))}: {group}: {name!r} cannot be a variable. Use letters, digits and '_'."
-                )
+                raise SpecError(f"{file.at(group, name)}: {group}: {name!r} cannot be a variable. Use letters, digits and '_'.")
     if spec.incremental and len(spec.corpora) > 1:
         raise SpecError(
-            f"{path}{_line(content, ('incremental',))}: incremental: a job over several corpora cannot be: a finding may rest on "
+            f"{file.at('incremental')}: incremental: a job over several corpora cannot be: a finding may rest on "
             "how they go together. Give it one corpus, or leave it out."
         )
     taken = sorted({*EVIDENCE, "id", *(NIGHT if spec.incremental else ())} & set(spec.finding))
     if taken:
-        raise SpecError(
-            f"{path}{_line(content, ('finding', taken[0]))}: finding: every finding has {taken[0]!r} already. Leave it out."
-        )
+        raise SpecError(f"{file.at('finding', taken[0])}: finding: every finding has {taken[0]!r} already. Leave it out.")
     return spec
 
 
@@ -194,9 +185,8 @@ def files_of(spec: Spec, path: Path, changes: Sequence[str] = ()) -> dict[str, s
     """
     from ruamel.yaml import YAML
 
-    content = _content(path, changes)
     sink = io.StringIO()
-    YAML(typ="rt").dump(content, sink)
+    YAML(typ="rt").dump(_file(path, changes).content, sink)
     files = {"job.yaml": sink.getvalue()}
     if spec.program is not None:
         folder = path.parent / spec.program
@@ -216,63 +206,19 @@ def settings_of(spec: Spec, **flags: Any) -> Settings:
     return settings_module.load(**(own | {name: value for name, value in flags.items() if value is not None}))
 
 
-def _content(path: Path, changes: Sequence[str]) -> Any:
+def _file(path: Path, changes: Sequence[str]) -> SpecFile:
     """What a file says, with changes, and with its values in the place of the files that they come from."""
-    content = _read(path)
-    for change in changes:
-        settings_module.change(content, change)
-    values = content.get("values")
+    file = SpecFile(path, changes, "`name: …`, `question: …`, `corpora: …`, `finding: …` and `output: …`")
+    values = file.content.get("values")
     for name, given in values.items() if isinstance(values, Mapping) else ():
         if isinstance(given, str) and given.endswith(values_module.ENDINGS):
             try:
                 values[name] = values_module.read(given, path.parent)
             except InputError as error:
-                raise SpecError(f"{path}{_line(content, ('values', name))}: values.{name}: {error}") from None
-    if values and not content.get("program"):
-        raise SpecError(f"{path}{_line(content, ('values',))}: values: they go to a program, and there is none. Name one.")
-    return content
-
-
-def _read(path: Path) -> Any:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    try:
-        content = YAML(typ="rt").load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise SpecError(f"{path} cannot be read: {' '.join(str(error).split())}. Give a YAML file.") from None
-    if not isinstance(content, dict):
-        raise SpecError(f"{path} holds no mapping. Write `name: …`, `question: …`, `corpora: …`, `finding: …` and `output: …`.")
-    return content
-
-
-def _line(content: Any, keys: Sequence[Any]) -> str:
-    """Where a key stands, as `:12`; empty where the file does not have it."""
-    line = ""
-    for key in keys:
-        places = getattr(getattr(content, "lc", None), "data", None) or {}
-        if key in places:
-            line = f":{places[key][0] + 1}"
-        elif not isinstance(content, Mapping | list):
-            break
-        try:
-            content = content[key]
-        except (KeyError, IndexError, TypeError):
-            break
-    return line
-
-
-def _told(item: Any, content: Any, path: Path) -> str:
-    keys = tuple(key for key in item["loc"] if key != "[key]")
-    name = ".".join(map(str, keys))
-    where = f"{path}{_line(content, keys)}"
-    if item["type"] == "missing":
-        return f"{where}: {name} is missing. Add it."
-    if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(keys[-1]), _known(keys[:-1]), 1)
-        return f"{where}: {name}: there is no such key{f'; did you mean {near[0]}?' if near else '. Leave it out.'}"
-    said = str(item["msg"]).removeprefix("Input ").removeprefix("Value error, ").removeprefix("Value ")
-    return f"{where}: {name} = {item['input']!r:.100}: it {said}."
+                raise SpecError(f"{file.at('values', name)}: values.{name}: {error}") from None
+    if values and not file.content.get("program"):
+        raise SpecError(f"{file.at('values')}: values: they go to a program, and there is none. Name one.")
+    return file
 
 
 def _known(keys: Sequence[Any]) -> list[str]:

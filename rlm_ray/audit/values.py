@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm_ray.errors import InputError
+from rlm_ray.specfile import plain
 
 ENDINGS = (".yaml", ".yml", ".json", ".csv")
 #: A list that people keep is smaller; what is larger is a corpus.
@@ -64,14 +65,3 @@ def cell(values: Mapping[str, Any]) -> str:
     """
     # what a specification says is JSON, and the repr of JSON's values is Python
     return "\n".join(["# The values of the specification.", *(f"{name} = {plain(value)!r}" for name, value in values.items())])
-
-
-def plain(value: Any) -> Any:
-    """Return a value in JSON's types: a date of YAML as its text."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    if value is None or isinstance(value, bool):
-        return value
-    return next((kind(value) for kind in (int, float, str) if isinstance(value, kind)), str(value))

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rlm_ray import settings as settings_module
-from rlm_ray.errors import InputError, SpecError
 from rlm_ray.settings import Settings
+from rlm_ray.specfile import SpecFile, plain
 from rlm_ray.subcalls.votes import Votes
 
 Name = Literal["sniah", "oolong", "oolong-pairs", "alerts", "clauses", "questions"]
@@ -97,23 +97,14 @@ def load(path: Path, changes: Sequence[str] = ()) -> EvaluationSpec:
     Raises
     ------
     SpecError
-        Names the file, the key and the value.
+        Names the file, the line, the key and the value, and what to do.
     """
-    from ruamel.yaml import YAML
-
-    content = YAML(typ="safe").load(path.read_text("utf-8"))
-    for change in changes:
-        settings_module.change(content, change)
+    file = SpecFile(path, changes, "`name: …`, `evaluate: …` and `output: …`")
     try:
-        spec = EvaluationSpec.model_validate(content)
-        settings_module.make(spec.settings)
+        spec = EvaluationSpec.model_validate(plain(file.content))
     except ValidationError as error:
-        told = (
-            f"{path}: {'.'.join(map(str, item['loc']))} = {item['input']!r:.80}: {item['msg']}." for item in error.errors()[:10]
-        )
-        raise SpecError("\n".join(told)) from None
-    except InputError as error:
-        raise SpecError(f"{path}: {error}") from None
+        raise file.wrong(error, lambda keys: () if keys else list(EvaluationSpec.model_fields)) from None
+    file.check("settings", lambda: settings_module.make(spec.settings))
     return spec
 
 

@@ -39,7 +39,7 @@ def test_values_are_replaced(job: Path) -> None:
         ("severity >= high", "level >= high", "a finding has no column 'level'"),
         ("severity >= high", "severe", "is no condition"),
         ("  title: string", "  address: string", "every finding has 'address' already"),
-        ("  title: string", "  title: [", "cannot be read"),
+        ("  title: string", "  title: [", ": it cannot be read as YAML: "),
         ("  title: string", "  title: strin", "job.yaml:8: finding: "),
         ("  logs:", "  my logs:", "cannot be a variable"),
     ],

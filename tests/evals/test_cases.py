@@ -9,7 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
+from rlm_ray import cli
 from rlm_ray.errors import InputError, SpecError
 from rlm_ray.evals import oolong, pairs, questions, windows
 from rlm_ray.evals import spec as specs
@@ -139,13 +141,38 @@ def test_the_jobs_that_ship_are_evaluations(path: Path) -> None:
         ("votes=['1+1']", "votes"),
         ("evaluate=[vibes]", "evaluate.0 = 'vibes'"),
         ("settings.max_cals=1", "max_cals"),
-        ("typo=1", "typo = 1"),
+        ("typo=1", "typo: there is no such key"),
         ("nothing", "sets nothing"),
     ],
 )
 def test_what_is_wrong_in_a_specification_is_named(change: str, told: str) -> None:
     with pytest.raises(SpecError, match=told):
         specs.load(JOBS / "sniah.yaml", [change])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seeds:", "seed:", "e.yaml:3: seed: there is no such key; did you mean seeds?"),
+        ("sniah", "vibes", "e.yaml:2: evaluate.0 = 'vibes': it should be 'sniah', "),
+        ("[1, 2]", "[1, two]", "e.yaml:3: seeds.1 = 'two': it should be a valid integer"),
+        ("output: results", "", "e.yaml: output is missing. Add it."),
+        ("max_calls: 9", "max_call: 9", "e.yaml:7: settings: max_call: there is no such setting; did you mean max_calls?"),
+        ("[1, 2]", "[1, 2", "it cannot be read as YAML: "),
+        ("  max_calls", " - max_calls", "e.yaml:7: it cannot be read as YAML: "),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named_with_its_line(tmp_path: Path, old: str, new: str, message: str) -> None:
+    file = tmp_path / "e.yaml"
+    text = "name: mine\nevaluate: sniah\nseeds: [1, 2]\noutput: results\nsettings:\n  max_seconds: 60\n  max_calls: 9\n"
+    file.write_text(text)
+    assert specs.load(file).settings == {"max_seconds": 60, "max_calls": 9}
+    file.write_text(text.replace(old, new, 1))
+    with pytest.raises(SpecError) as caught:
+        specs.load(file)
+    assert message in str(caught.value)
+    done = CliRunner().invoke(cli.main, ["run", str(file)])
+    assert (done.exit_code, done.stderr) == (2, f"rlm-ray: {caught.value}\n")
 
 
 def test_an_audit_is_no_evaluation(tmp_path: Path) -> None:
