@@ -34,7 +34,9 @@ Every message names the object and the value, and ends with what to do next. Eve
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def _rebuild(kind: type[RlmRayError], args: tuple[Any, ...], state: dict[str, Any]) -> RlmRayError:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 from rlm_ray.corpus.plan import Between, Where
 from rlm_ray.corpus.values import size
 
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
 if TYPE_CHECKING:
+    from typing import Any
+
     from rlm_ray.corpus.handle import Corpus
 
 

@@ -8,7 +8,6 @@ code's process imports it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
 
 from rlm_ray.corpus.arguments import count_of, hashable, literal, pickled
 from rlm_ray.corpus.chunks import Chunks
@@ -16,6 +15,12 @@ from rlm_ray.corpus.plan import Grep, Plan, Result, Select, Slice, Source, Split
 from rlm_ray.corpus.shown import shown_html, shown_line, shown_reading, shown_step
 from rlm_ray.corpus.values import Counts, Description
 from rlm_ray.errors import InputError
+
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+else:
+    Protocol = object
 
 PAGE_RECORDS = 2_000
 

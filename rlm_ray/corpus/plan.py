@@ -11,9 +11,17 @@ object (row number, or byte offset of a line's start) and, for spans, the first 
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar, TypeAlias, dataclass_transform
 
 from rlm_ray.errors import InputError
+
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
+if TYPE_CHECKING:
+    from typing import Any, ClassVar, TypeAlias, dataclass_transform
+else:
+
+    def dataclass_transform(**_):  # noqa: D103
+        return lambda kind: kind
+
 
 Place: TypeAlias = tuple[int, int, int]
 Scalar: TypeAlias = str | int | float | bool | None

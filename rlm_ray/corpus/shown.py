@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rlm_ray.corpus.plan import Plan, Result
 from rlm_ray.corpus.values import facts_html, size
+
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def shown_line(plan: Plan, info: Mapping[str, Any], columns: Sequence[str], shards: int, nbytes: int, count: int | None) -> str:

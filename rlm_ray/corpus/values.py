@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
+if TYPE_CHECKING:
+    from typing import Any
+else:
+    Any = object
 
 
 class Description(dict[str, Any]):

@@ -7,13 +7,16 @@ Imports only the standard library and the handle, because root code's process im
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from rlm_ray.corpus.chunks import Chunks
 from rlm_ray.corpus.handle import Backend, Corpus, parts_to_json, set_backend
 from rlm_ray.corpus.plan import Plan
 from rlm_ray.corpus.values import Budget
 from rlm_ray.errors import BudgetExceeded, InputError, SubcallFailed, SubcallsFailed
+
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Verbs:

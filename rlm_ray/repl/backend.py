@@ -6,10 +6,13 @@ import builtins
 import json
 import signal
 import threading
-from typing import Any
 
 from rlm_ray import errors
 from rlm_ray.repl.link import Interrupts, Link
+
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Backend:

@@ -87,13 +87,13 @@ def _say(descriptor: int, header: str) -> None:
 
 
 def _serve(descriptor: int, pad: Pad, level: str, readable: list[str], warm: list[str]) -> None:
-    import socket
+    import _socket  # `socket` would turn a thousand constants into enumerations
     import threading
 
     from rlm_ray.repl.link import Interrupts, Link
 
     threading.stack_size(THREAD_STACK)
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=descriptor)
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, fileno=descriptor)
     interrupts = Interrupts()
     link = Link(connection, interrupts)
     for name in (*_WARM, *warm):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import ast
-import linecache
+import _ast as ast  # what the module `ast` adds takes as long to import as walls take to build
 import os
 import sys
-import traceback
 import types
-from typing import Any
+
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 ECHO_CHARS = 20_000
 ERROR_CHARS = 4_000
 KEPT_SOURCES = 300
 
 _CO_COROUTINE = 0x80
+#: The lines of the latest cells, as `linecache` keeps such.
+_sources: dict[str, tuple[int, None, list[str], str]] = {}
 _NOT_HERE = "Cells have no files, network or processes; data comes from the corpus, models are reached by llm_query and its kin"
 _MEMORY = "The sandbox's memory is bounded: work on slices of the corpus, and delete what is no longer needed"
 
@@ -29,7 +33,7 @@ def compile_cell(code: str, name: str) -> list[types.CodeType]:
     """
     remember(code, name)
     try:
-        tree = ast.parse(code, name)
+        tree: Any = compile(code, name, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
     except ValueError as error:  # null bytes
         raise SyntaxError(str(error)) from None
     last = tree.body[-1] if tree.body else None
@@ -43,10 +47,43 @@ def compile_cell(code: str, name: str) -> list[types.CodeType]:
 
 def remember(code: str, name: str) -> None:
     """Let tracebacks and `inspect.getsource` find the lines of a cell."""
-    linecache.cache[name] = (len(code), None, code.splitlines(keepends=True), name)
-    cells = [key for key in linecache.cache if key.startswith("<cell ")]
-    for key in cells[: max(0, len(cells) - KEPT_SOURCES)]:
-        del linecache.cache[key]
+    _sources[name] = (len(code), None, code.splitlines(keepends=True), name)
+    forgotten = list(_sources)[: max(0, len(_sources) - KEPT_SOURCES)]
+    for key in forgotten:
+        del _sources[key]
+    if (known := sys.modules.get("linecache")) is not None:
+        _tell(known, forgotten)
+    elif _Lines not in sys.meta_path:
+        sys.meta_path.insert(0, _Lines)
+
+
+def _tell(linecache: Any, forgotten: Sequence[str] = ()) -> None:
+    linecache.cache.update(_sources)
+    for key in forgotten:
+        linecache.cache.pop(key, None)
+
+
+class _Lines:
+    """Gives `linecache` the lines of the cells when it is imported: most cells never need it."""
+
+    @staticmethod
+    def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
+        """Find the module as others would, and let it be told the lines once it has run."""
+        if name != "linecache":
+            return None
+        sys.meta_path.remove(_Lines)
+        from importlib.machinery import PathFinder
+
+        spec: Any = PathFinder.find_spec(name, path)
+        if spec is not None:
+            run = spec.loader.exec_module
+
+            def run_and_tell(module: Any) -> None:
+                run(module)
+                _tell(module)
+
+            spec.loader.exec_module = run_and_tell
+        return spec
 
 
 def execute(parts: list[types.CodeType], namespace: dict[str, Any]) -> Any:
@@ -96,15 +133,23 @@ def explain(error: BaseException) -> str:
 
 def _one(error: BaseException) -> str:
     lines = []
-    for frame in traceback.extract_tb(error.__traceback__):
-        if frame.filename.startswith("<cell "):
-            place = f"line {frame.lineno}" if frame.name == "<module>" else f"in {frame.name}, line {frame.lineno}"
-            lines.append(f"{place}: {(frame.line or '').strip()[:300]}")
+    step = error.__traceback__
+    while step is not None:
+        code, number = step.tb_frame.f_code, step.tb_lineno
+        if code.co_filename.startswith("<cell "):
+            place = f"line {number}" if code.co_name == "<module>" else f"in {code.co_name}, line {number}"
+            lines.append(f"{place}: {_line(code.co_filename, number)[:300]}")
+        step = step.tb_next
     if len(lines) > 8:
         lines[4:-4] = [f"… {len(lines) - 8} more calls …"]
     if isinstance(error, SyntaxError) and error.filename and error.filename.startswith("<cell "):
         return f"line {error.lineno}: {(error.text or '').strip()[:300]}\n{type(error).__name__}: {error.msg}"
     return "\n".join([*lines, _name_and_message(error)])
+
+
+def _line(name: str, number: int) -> str:
+    text = _sources[name][2] if name in _sources else []
+    return text[number - 1].strip() if 0 < number <= len(text) else ""
 
 
 def _name_and_message(error: BaseException) -> str:

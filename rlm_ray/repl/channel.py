@@ -9,12 +9,20 @@ Both sides import this module; it needs the standard library only and holds no s
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import struct
-from typing import Any, NamedTuple
 
 from rlm_ray.errors import ProtocolError
+
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
+if TYPE_CHECKING:
+    from typing import Any
+
+    Header = dict[str, Any]
+else:
+    Header = dict
 
 PREFIX = struct.Struct("!IIB")
 MAX_HEADER = 8 << 20
@@ -24,13 +32,15 @@ MAX_DEPTH = 60
 INLINE = 32 << 10
 PLAIN, IN_MEMORY_FILE = 0, 1
 
-Header = dict[str, Any]
+_UNSEEN = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\U000e0000-\U000e007f]"
+_LARGE_EXPONENT = rb"[eE]\+?\d{3}"
+_SURROGATE_ESCAPE = rb"\\u[dD][89a-fA-F]"
 
-_UNSEEN = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\U000e0000-\U000e007f]"
-)
-_LARGE_EXPONENT = re.compile(rb"[eE]\+?\d{3}")
-_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+# what cleans is the parent's, and is compiled when it first does: a sandbox starts with this file too
+@functools.cache
+def _pattern(text: Any) -> Any:
+    return re.compile(text)
 
 
 def encode(header: Header, blob: bytes = b"") -> bytes:
@@ -60,7 +70,10 @@ def dumps(value: Any) -> bytes:
     TypeError, ValueError
         The value is not JSON.
     """
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _ENCODER.encode(value).encode("utf-8", "replace")
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))  # json.dumps would make one each time
 
 
 def parse_json(data: bytes | bytearray, *, depth: int = MAX_DEPTH) -> Any:
@@ -78,12 +91,12 @@ def parse_json(data: bytes | bytearray, *, depth: int = MAX_DEPTH) -> Any:
     """
     try:
         text = data.decode("utf-8")
-        finite = _finite if _LARGE_EXPONENT.search(data) else None
+        finite = _finite if _pattern(_LARGE_EXPONENT).search(data) else None
         value = json.loads(text, parse_constant=_no_constant, parse_float=finite)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"not JSON: {type(error).__name__}: {str(error)[:200]}") from None
     _check_depth(value, depth)
-    return _without_surrogates(value) if _SURROGATE_ESCAPE.search(data) else value
+    return _without_surrogates(value) if _pattern(_SURROGATE_ESCAPE).search(data) else value
 
 
 def _no_constant(name: str) -> Any:
@@ -131,15 +144,18 @@ def clean(text: object, limit: int) -> str:
     'a[31mb'
     """
     string = text if isinstance(text, str) else ""
-    return _UNSEEN.sub("", string[:limit].encode("utf-8", "replace").decode("utf-8"))
+    return _pattern(_UNSEEN).sub("", string[:limit].encode("utf-8", "replace").decode("utf-8"))
 
 
-class Frame(NamedTuple):
+class Frame:
     """One frame as it came. Of a file in memory only the size is known here."""
 
-    header: bytes
-    blob: bytes
-    in_file: int = 0
+    __slots__ = ("blob", "header", "in_file")
+
+    def __init__(self, header: bytes, blob: bytes, in_file: int = 0) -> None:
+        self.header = header
+        self.blob = blob
+        self.in_file = in_file
 
 
 class FrameReader:

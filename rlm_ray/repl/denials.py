@@ -8,7 +8,10 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from typing import Any
+
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Audit events that the walls refuse whatever their arguments are.
 REFUSED = frozenset(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Any
 
 from rlm_ray.repl.channel import MAX_BLOB, dumps
+
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_ANSWER = MAX_BLOB
 MAX_DEPTH = 50

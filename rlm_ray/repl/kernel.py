@@ -7,7 +7,6 @@ room. Nothing that happens here is trusted by the parent.
 from __future__ import annotations
 
 import builtins
-import contextlib
 import functools
 import json
 import signal
@@ -15,7 +14,6 @@ import sys
 import time
 import types
 from collections.abc import Callable
-from typing import Any
 
 from rlm_ray.repl import cells, denials, finals, snapshot
 from rlm_ray.repl.backend import Backend
@@ -23,6 +21,10 @@ from rlm_ray.repl.channel import Header
 from rlm_ray.repl.link import Interrupts, Link
 from rlm_ray.repl.output import Capture
 from rlm_ray.repl.pad import Pad
+
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
+if TYPE_CHECKING:
+    from typing import Any
 
 #: Seconds for the pickling of one variable, and of all of them.
 SNAPSHOT_VARIABLE, SNAPSHOT_ALL = 2.0, 6.0
@@ -194,8 +196,10 @@ class Kernel:
 
     def _keep_reserve(self) -> None:
         if not self._reserve:
-            with contextlib.suppress(MemoryError):
+            try:
                 self._reserve.append(bytearray(RESERVE))
+            except MemoryError:
+                return
 
     def _execute(self, code: str) -> None:
         value = cells.execute(cells.compile_cell(code, f"<cell {self._cell}>"), self._namespace)

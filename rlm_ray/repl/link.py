@@ -7,21 +7,22 @@ raised in the main thread only, and never inside a piece of bookkeeping: `Interr
 
 from __future__ import annotations
 
-import array
+import _socket
 import json
-import mmap
 import os
 import select
 import signal
-import socket
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any
 
 from rlm_ray.repl.channel import FrameReader, Header, encode
+
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
 
 #: What the main thread waits for when it is idle.
 COMMAND = 0
@@ -115,7 +116,7 @@ class Link:
         Of the same process.
     """
 
-    def __init__(self, connection: socket.socket, interrupts: Interrupts) -> None:
+    def __init__(self, connection: _socket.socket, interrupts: Interrupts) -> None:
         self._socket = connection
         self._interrupts = interrupts
         self._reader = FrameReader(max_header=1 << 30, max_blob=1 << 31, files=True)
@@ -212,11 +213,13 @@ class Link:
 
     def _read(self) -> None:
         """Read what is there and hand it out. Leader only."""
-        data, ancillary, _, _ = self._socket.recvmsg(1 << 16, socket.CMSG_SPACE(16 * 4))
+        data, ancillary, _, _ = self._socket.recvmsg(1 << 16, _socket.CMSG_SPACE(16 * 4))
         if not data:
             os._exit(0)  # the parent is gone
         for level, kind, payload in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+                import array
+
                 numbers = array.array("i")
                 numbers.frombytes(payload[: len(payload) - len(payload) % numbers.itemsize])
                 self._files += numbers
@@ -232,6 +235,8 @@ class Link:
             self._deliver(header, blob)
 
     def _load(self, size: int) -> bytes:
+        import mmap
+
         handle = self._files.pop(0)
         try:
             with mmap.mmap(handle, size, prot=mmap.PROT_READ) as view:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import threading
 from collections import deque
-from typing import Any
 
 from rlm_ray.repl.pad import Pad
+
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Capture(io.TextIOBase):

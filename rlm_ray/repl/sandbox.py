@@ -89,6 +89,7 @@ PRELOADED = (
     "locale",
     "logging",
     "math",
+    "mmap",
     "numbers",
     "operator",
     "pathlib",

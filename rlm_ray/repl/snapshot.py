@@ -10,12 +10,17 @@ from __future__ import annotations
 import functools
 import importlib
 import io
-import pickle
 import time
 import types
+from _pickle import Pickler, loads  # without the one in Python beside it, which takes longer to import
 from collections.abc import Callable, Iterator
-from typing import Any
 
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
+if TYPE_CHECKING:
+    from typing import Any
+
+#: The highest that every Python from 3.11 knows.
+PROTOCOL = 5
 MAX_VARIABLE = 16 << 20
 MAX_TOTAL = 64 << 20
 MAX_NAMES = 5_000
@@ -65,7 +70,7 @@ def _by_name(value: Any) -> Any:
     return NotImplemented
 
 
-class _Plain(pickle.Pickler):
+class _Plain(Pickler):
     """Gives up, cheaply, on anything that cells defined."""
 
     def reducer_override(self, value: Any) -> Any:
@@ -77,7 +82,7 @@ class _Plain(pickle.Pickler):
         return found
 
 
-def _full(file: io.BytesIO, namespace: dict[str, Any]) -> pickle.Pickler:
+def _full(file: io.BytesIO, namespace: dict[str, Any]) -> Any:
     """A cloudpickle that refers to the namespace of the cells instead of copying what a function uses of it."""
     import cloudpickle
 
@@ -90,7 +95,7 @@ def _full(file: io.BytesIO, namespace: dict[str, Any]) -> pickle.Pickler:
                 return _reduce_function(value)
             return super().reducer_override(value)
 
-    return Full(file, protocol=pickle.HIGHEST_PROTOCOL)
+    return Full(file, protocol=PROTOCOL)
 
 
 def _reduce_function(function: types.FunctionType) -> tuple[Any, ...]:
@@ -141,7 +146,7 @@ def dump(value: Any, namespace: dict[str, Any]) -> bytes:
     """
     file = _Bounded()
     try:
-        _Plain(file, protocol=pickle.HIGHEST_PROTOCOL).dump(value)
+        _Plain(file, protocol=PROTOCOL).dump(value)
     except _NeedsMore:
         file = _Bounded()
         _full(file, namespace).dump(value)
@@ -150,7 +155,7 @@ def dump(value: Any, namespace: dict[str, Any]) -> bytes:
 
 def load(data: bytes) -> Any:
     """Load one variable. Runs what the pickle says: only ever called behind the walls."""
-    return pickle.loads(data)
+    return loads(data)
 
 
 #: Types whose values never change and hold nothing that does.
