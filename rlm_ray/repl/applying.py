@@ -18,9 +18,11 @@ from rlm_ray.repl.link import Link
 MAX_RESULT = 8 << 20
 FLUSH_BYTES = 256 << 10
 FLUSH_SECONDS = 0.25
+#: Seconds for which records share a clock: to set it takes longer than most functions.
+BURST_SECONDS = 0.05
 _RESULT = "the result"
 
-Run = Callable[[Callable[[], Any], float], Any]
+Run = Callable[..., Any]
 
 
 class Functions:
@@ -31,7 +33,7 @@ class Functions:
     link : Link
         To the parent.
     run : callable
-        ``run(work, seconds)``: work under the clock; what it raises is raised.
+        ``run(work, seconds, message)``: work under the clock; what it raises is raised.
     """
 
     def __init__(self, link: Link, run: Run) -> None:
@@ -63,14 +65,34 @@ class Functions:
         results = _Results(self._link, first, at_once=header["at_once"])
         if kind == "aggregate":
             results.add(self._outcome(lambda: plain(function(records), _RESULT), seconds))
-        elif kind == "filter":
-            for record in records[first:]:
-                results.add(self._outcome(functools.partial(_truth, function, record), seconds))
         else:
-            for record in records[first:]:
-                results.add(self._outcome(functools.partial(_value, function, record), seconds))
+            one = functools.partial(_truth if kind == "filter" else _value, function)
+            burst = 0.0 if header["at_once"] else BURST_SECONDS
+            while first < len(records):
+                first += self._some(one, records, first, seconds, burst, results)
         results.send()
         self._link.send({"t": "applied", "denied": denials.take()})
+
+    def _some(
+        self, one: Callable[[Any], Any], records: list[Any], first: int, seconds: float, burst: float, results: _Results
+    ) -> int:
+        """Do records from `first` on under one clock, for as long as `burst`, up to one that fails; return how many."""
+        values: list[Any] = []
+        begun = 0
+        ends = time.monotonic() + burst
+
+        def work() -> None:
+            nonlocal begun
+            while first + begun < len(records) and (not begun or time.monotonic() < ends):
+                begun += 1
+                values.append(one(records[first + begun - 1]))
+
+        # a record that the clock ends has begun within the burst: it has had its seconds
+        outcome = self._outcome(work, seconds + burst, seconds)
+        results.extend(values)
+        if begun > len(values):
+            results.add(outcome)
+        return begun
 
     def _combine(self, header: Header, blob: bytes) -> None:
         function = self._functions[header["key"]]
@@ -128,9 +150,9 @@ class Functions:
             outcome = {"error": f"it took more than {allowed or seconds:g} seconds"}
         return outcome
 
-    def _outcome(self, work: Callable[[], Any], seconds: float) -> dict[str, Any]:
+    def _outcome(self, work: Callable[[], Any], seconds: float, told: float | None = None) -> dict[str, Any]:
         try:
-            return {"value": self._run(work, seconds)}
+            return {"value": self._run(work, seconds, f"took more than {told or seconds:g} seconds")}
         except BaseException as error:  # noqa: BLE001 - root code's function may raise anything; it becomes an error row
             return {"error": cells.explain(error)}
 
@@ -143,7 +165,7 @@ class _Results:
         self._first = first
         self._at_once = at_once
         self._bodies: list[bytes] = []
-        self._size = 0
+        self._count = self._size = 0
         self._since = time.monotonic()
 
     def add(self, outcome: dict[str, Any]) -> None:
@@ -153,7 +175,23 @@ class _Results:
             body = dumps({"error": f"the result cannot be written as JSON: {error}"})
         if len(body) > MAX_RESULT:
             body = dumps({"error": f"the result is {len(body):,} bytes as JSON; at most {MAX_RESULT:,} fit for one record"})
+        self._take(body, 1)
+
+    def extend(self, values: list[Any]) -> None:
+        """Add values that are plain; together, where none of them is too large."""
+        try:
+            body = dumps([{"value": value} for value in values])[1:-1]
+        except (ValueError, RecursionError):
+            body = b""
+        if values and 0 < len(body) <= MAX_RESULT:
+            self._take(body, len(values))
+            return
+        for value in values:
+            self.add({"value": value})
+
+    def _take(self, body: bytes, count: int) -> None:
         self._bodies.append(body)
+        self._count += count
         self._size += len(body)
         if self._at_once or self._size > FLUSH_BYTES or time.monotonic() - self._since > FLUSH_SECONDS:
             self.send()
@@ -161,8 +199,8 @@ class _Results:
     def send(self) -> None:
         if self._bodies:
             self._link.send({"t": "results", "first": self._first}, b"[" + b",".join(self._bodies) + b"]")
-            self._first += len(self._bodies)
-            self._bodies, self._size = [], 0
+            self._first += self._count
+            self._bodies, self._count, self._size = [], 0, 0
         self._since = time.monotonic()
 
 
