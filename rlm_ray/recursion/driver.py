@@ -76,7 +76,9 @@ class Driver:
         self._scans = self._service.scans
         self._briefing = Briefing(call, self._service)
         self._finals = Finals(self._scheduler, self._scans, self._service.results, call.schema, call.depth > 0)
-        self.progress = Progress(call.id, call.depth, 0, call.settings.max_turns, tally=self._service.batches.tally)
+        self.progress = Progress(
+            call.id, call.depth, 0, call.settings.max_turns, tally=self._service.batches.tally, shards=self._scans.tally
+        )
         self._sandbox: Sandbox | None = None
         self._state: loop.State | None = None
         self._asking: Future | None = None

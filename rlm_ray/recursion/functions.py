@@ -86,8 +86,8 @@ class Functions:
             raise InputError(
                 f"A function of {len(blob):,} bytes cannot be sent to the shards. Keep data out of it; use a small closure."
             )
-        futures = []
-        for number, group in enumerate(planner.group(works, GROUP_BYTES)):
+        futures, groups = [], list(planner.group(works, GROUP_BYTES))
+        for number, group in enumerate(groups):
             tables = self._results.mirrors({work.shard.uri for work in group})
             group_ = CodeGroup(
                 kind,
@@ -103,7 +103,8 @@ class Functions:
             )
             futures.append(self._ports.code(group_))
         if futures:
-            yield Until(tuple(futures))
+            with self._scans.tally.scanning(list(zip(futures, groups, strict=True))):
+                yield Until(tuple(futures))
         outcomes: list[CodeOutcome] = [future.result() for future in futures]
         for outcome in outcomes:
             self._failures.add(outcome.failures)

@@ -1,4 +1,4 @@
-"""Where a call is, and what its sub-calls came to so far, for whoever watches it.
+"""Where a call is, what its sub-calls came to so far, and which shards it has scanned, for whoever watches it.
 
 What a group of calls or a recursive call spends is charged to the budget of the one that asked when its slice comes back; until
 then it is known from what it reports, and counted here.
@@ -7,10 +7,18 @@ then it is known from what it reports, and counted here.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyroaring import BitMap
 
 from rlm_ray.models.contract import Usage
+
+if TYPE_CHECKING:
+    from rlm_ray.corpus.work import Work
+    from rlm_ray.recursion.ports import Future
 
 
 class Spending(NamedTuple):
@@ -92,6 +100,72 @@ class Tally:
 
 
 @dataclass(slots=True)
+class ScanTally:
+    """One operation of code over shards, which are done in groups.
+
+    Attributes
+    ----------
+    expected, done : int
+        Shards.
+    """
+
+    expected: int
+    done: int = 0
+    _waiting: Sequence[tuple[Future, Sequence[Work]]] = ()
+
+
+class ShardTally:
+    """Which shards code has scanned so far, in this session of a call. A shard that could not be read was gone over too.
+
+    Parameters
+    ----------
+    shards : mapping of str to int
+        How many each corpus has.
+    """
+
+    def __init__(self, shards: Mapping[str, int]) -> None:
+        self.total = sum(shards.values())
+        self._scanned = {name: BitMap() for name in shards}
+        self._scans: list[ScanTally] = []
+
+    @contextmanager
+    def scanning(self, groups: Sequence[tuple[Future, Sequence[Work]]]) -> Iterator[None]:
+        """Count groups of an operation as they finish, while they are waited for."""
+        scan = ScanTally(sum(len(works) for _, works in groups), 0, groups)
+        if scan.expected:
+            self._scans.append(scan)
+        try:
+            yield
+        finally:
+            self._look(scan)
+            self._scans = [other for other in self._scans if other is not scan]
+
+    @property
+    def scanned(self) -> int:
+        """Shards of the corpora that were scanned by any operation."""
+        self.under_way()
+        return sum(map(len, self._scanned.values()))
+
+    def under_way(self) -> list[ScanTally]:
+        """Return the operations under way, as far as they are."""
+        for scan in self._scans:
+            self._look(scan)
+        return self._scans
+
+    def _look(self, scan: ScanTally) -> None:
+        waiting = []
+        for future, works in scan._waiting:
+            if not future.done():
+                waiting.append((future, works))
+                continue
+            scan.done += len(works)
+            for work in works:
+                if work.corpus in self._scanned:
+                    self._scanned[work.corpus].add(work.shard.index)
+        scan._waiting = waiting
+
+
+@dataclass(slots=True)
 class Progress:
     """Where a call is, for a progress line."""
 
@@ -102,6 +176,7 @@ class Progress:
     doing: str = "starting"
     started: float = field(default_factory=time.monotonic)
     tally: Tally = field(default_factory=Tally)
+    shards: ShardTally = field(default_factory=lambda: ShardTally({}))
     budget: Any = None
 
     @property

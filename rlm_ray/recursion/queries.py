@@ -99,7 +99,8 @@ class Queries:
 
     def _outcomes(self, groups: Sequence[QueryGroup]) -> Job:
         futures = [self._ports.query(group) for group in groups]
-        yield Until(tuple(futures))
+        with self._scans.tally.scanning([(future, group.works) for future, group in zip(futures, groups, strict=True)]):
+            yield Until(tuple(futures))
         outcomes: list[CodeOutcome] = [future.result() for future in futures]
         for outcome in outcomes:
             self._failures.add(outcome.failures)

@@ -22,6 +22,7 @@ from rlm_ray.errors import InputError, StorageError
 from rlm_ray.ledger.marks import MarkLog
 from rlm_ray.recursion.noting import Noting
 from rlm_ray.recursion.ports import Future, Ports, ScanGroup, ShardFailure
+from rlm_ray.recursion.progress import ShardTally
 from rlm_ray.recursion.results import Results
 from rlm_ray.recursion.scheduler import Job, Until
 from rlm_ray.settings import Settings
@@ -89,6 +90,7 @@ class Scans:
         self._counted: dict[str, dict[int, int]] = {}
         self._windows: dict[Any, Window] = {}
         self.selections: set[str] = set()
+        self.tally = ShardTally({name: len(manifest.shards) for name, manifest in corpora.items()})
 
     # from a plan to work
 
@@ -196,9 +198,11 @@ class Scans:
         """
         share = sum(work.shard.nbytes for work in works) // (2 * self._ports.capacity())
         target = max(LEAST_BYTES, min(MOST_BYTES, share))
-        futures: list[Future] = [self._scan(operation, group, args) for group in planner.group(works, target)]
+        groups = list(planner.group(works, target))
+        futures: list[Future] = [self._scan(operation, group, args) for group in groups]
         if futures:
-            yield Until(tuple(futures))
+            with self.tally.scanning(list(zip(futures, groups, strict=True))):
+                yield Until(tuple(futures))
         partials = [partial for future in futures for partial in future.result()]
         self._failures.add(partial for partial in partials if isinstance(partial, ShardFailure))
         if looks:
@@ -310,7 +314,8 @@ class Scans:
         records: list[Any] = []
         futures = [(works[number], self._scan("at", (works[number],), {"ordinals": some})) for number, some in drawn.items()]
         if futures:
-            yield Until(tuple(future for _, future in futures))
+            with self.tally.scanning([(future, (work,)) for work, future in futures]):
+                yield Until(tuple(future for _, future in futures))
         for work, future in futures:
             (partial,) = future.result()
             if isinstance(partial, ShardFailure):

@@ -17,7 +17,7 @@ from rich.status import Status
 from rich.text import Text
 
 from rlm_ray.models.contract import Usage
-from rlm_ray.recursion.progress import BatchTally, Progress
+from rlm_ray.recursion.progress import BatchTally, Progress, ShardTally
 from rlm_ray.words import counted
 
 SECONDS = 0.1
@@ -165,6 +165,8 @@ def to_json(progress: Progress) -> dict[str, Any]:
             }
             for batch in progress.tally.batches
         ],
+        "shards": {"scanned": progress.shards.scanned, "of": progress.shards.total},
+        "scans": [{"expected": scan.expected, "done": scan.done} for scan in progress.shards.under_way()],
     }
 
 
@@ -173,8 +175,10 @@ def _usage(usage: Usage) -> dict[str, Any]:
 
 
 def line(progress: Progress, width: int) -> Text:
-    """Return the line: turn, what the batches under way have done of what they are to do, calls, spent and projected, time."""
-    parts = [f"turn {progress.turn}/{progress.max_turns}", *map(_batch, progress.tally.batches[:3])]
+    """Return the line: turn, shards scanned, what the batches under way have done of what they are to do, calls, spent and
+    projected, time.
+    """
+    parts = [f"turn {progress.turn}/{progress.max_turns}", *_scanned(progress.shards), *map(_batch, progress.tally.batches[:3])]
     if progress.budget is not None:
         spent, projected = progress.spent, progress.projected
         parts.append(counted(spent.calls, "call"))
@@ -184,6 +188,13 @@ def line(progress: Progress, width: int) -> Text:
     doing = " ".join(progress.doing.split())
     room = max(10, width - len(text) - 3)
     return Text(f"{text} · {doing if len(doing) <= room else doing[: room - 1] + '…'}", no_wrap=True, overflow="ellipsis")
+
+
+def _scanned(shards: ShardTally) -> list[str]:
+    """How far the scans under way are; where there is none, what all of them came to so far."""
+    if scans := shards.under_way():
+        return [f"scanning {sum(scan.done for scan in scans):,} of {counted(sum(scan.expected for scan in scans), 'shard')}"]
+    return [f"{shards.scanned:,} of {counted(shards.total, 'shard')} scanned"] if shards.scanned else []
 
 
 def _batch(batch: BatchTally) -> str:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rlm_ray.models.contract import Usage
 from rlm_ray.recursion.budget import Budget
-from rlm_ray.recursion.progress import Progress, Spending
+from rlm_ray.recursion.progress import Progress, ShardTally, Spending
+from rlm_ray.recursion.scheduler import Promise
 from rlm_ray.report.progress import line
+from tests.recursion.conftest import World
 
 
 def usage(calls: int, usd: Any = 0.0) -> Usage:
@@ -72,3 +76,64 @@ def test_the_line(progress: Progress) -> None:
     assert "projected · " in told
     assert told.endswith("found = llm_each(…)")
     assert len(line(progress, 200).plain) <= 200
+
+
+def works(corpus: str | None, *shards: int) -> list[Any]:
+    return [SimpleNamespace(corpus=corpus, shard=SimpleNamespace(index=index)) for index in shards]
+
+
+def test_shards_are_counted_as_their_groups_finish(progress: Progress) -> None:
+    progress.shards = tally = ShardTally({"logs": 10, "rows": 5})
+    first, second, rows = Promise(), Promise(), Promise()
+    assert "shard" not in line(progress, 200).plain
+    with tally.scanning([(first, works("logs", 0, 1)), (second, works("logs", 2))]):
+        assert "turn 2/30 · scanning 0 of 3 shards · 3 calls" in line(progress, 200).plain
+        first.set()
+        with tally.scanning([(rows, works(None, 0, 1, 2))]):  # those of a result are none of a corpus
+            assert "scanning 2 of 6 shards" in line(progress, 200).plain
+            rows.set()
+            assert [(scan.done, scan.expected) for scan in tally.under_way()] == [(2, 3), (3, 3)]
+        second.set()
+    assert "turn 2/30 · 3 of 15 shards scanned · 3 calls" in line(progress, 200).plain
+    with tally.scanning([(first, works("logs", 0, 1))]):
+        pass
+    with tally.scanning([]):
+        assert tally.under_way() == []
+    assert (tally.scanned, tally.total) == (3, 15), "a shard that is scanned twice is one"
+
+
+def test_a_scan_that_is_given_up_is_under_way_no_more() -> None:
+    tally = ShardTally({"logs": 2})
+    done, never = Promise(), Promise()
+    done.set()
+
+    def job() -> Any:
+        with tally.scanning([(done, works("logs", 0)), (never, works("logs", 1))]):
+            yield
+
+    running = job()
+    next(running)
+    assert len(tally.under_way()) == 1
+    running.close()
+    assert (tally.under_way(), tally.scanned) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda logs: logs.count_by("text"),
+        lambda logs: logs.sample(120),
+        lambda logs: logs.map(lambda record: record),
+        lambda logs: logs.sql("select count(*) n from context"),
+    ],
+    ids=["count_by", "sample", "map", "sql"],
+)
+def test_every_verb_that_reads_shards_tells_of_them(world: Callable[..., World], verb: Callable[[Any], Any]) -> None:
+    made = world(shard_bytes=300)
+    tally, logs = made.service.scans.tally, made["logs"]
+    assert tally.scanned == 0
+    logs.head(1)
+    assert tally.scanned == 1
+    verb(logs)
+    assert (tally.scanned, tally.under_way()) == (logs.shards, [])
+    assert tally.total == logs.shards + made["rows"].shards + made["docs"].shards

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from rlm_ray.models.contract import Usage
 from rlm_ray.recursion.budget import Budget
-from rlm_ray.recursion.progress import Progress, Spending
+from rlm_ray.recursion.progress import Progress, ShardTally, Spending
+from rlm_ray.recursion.scheduler import Promise
 from rlm_ray.report import progress as shows
 
 
@@ -22,6 +23,11 @@ def progress() -> Progress:
     told = Progress(turn=2, max_turns=30, doing="found = llm_each(…)", budget=Budget.start(calls=100).charge(Usage(3, 30, 3)))
     batch = told.tally.begin(100)
     batch.done, batch.failed, batch.live = 50, 1, {"0.1": Spending(Usage(5, 50, 5))}
+    told.shards = ShardTally({"context": 7})
+    read = Promise()
+    read.set()
+    with told.shards.scanning([(read, [SimpleNamespace(corpus="context", shard=SimpleNamespace(index=at)) for at in (2, 4)])]):
+        pass
     return told
 
 
@@ -32,11 +38,14 @@ def test_json_lines_hold_the_whole_value(progress: Progress) -> None:
         show(progress)  # the same step, within a second
         progress.doing = "Final = 1"
         show(progress)
+    with progress.shards.scanning([(Promise(), [SimpleNamespace()])]):
+        assert shows.to_json(progress)["scans"] == [{"expected": 1, "done": 0}]
     first, second = map(json.loads, stream.getvalue().splitlines())
     assert (first["turn"], first["max_turns"], first["doing"]) == (2, 30, "found = llm_each(…)")
     assert first["spent"] == {"calls": 8, "tokens": 88, "usd": 0.0}
     assert first["projected"] == {"calls": 13, "tokens": 143, "usd": 0.0}
     assert first["batches"] == [{"recursive": False, "expected": 100, "done": 50, "failed": 1, "under_way": 1}]
+    assert (first["shards"], first["scans"]) == ({"scanned": 2, "of": 7}, [])
     assert second["doing"] == "Final = 1"
 
 
@@ -73,7 +82,7 @@ def test_a_notebook_has_one_display_that_is_updated(progress: Progress, monkeypa
     show(progress)
     assert [kind for kind, _ in told] == ["display", "update"]
     assert "&lt;script&gt;" in told[0][1]
-    assert "50 of 100 answers" in told[1][1]
+    assert "2 of 7 shards scanned · 50 of 100 answers" in told[1][1]
 
 
 @pytest.mark.parametrize("shell", [None, SimpleNamespace()])
