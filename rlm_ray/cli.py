@@ -211,8 +211,9 @@ def show(run: str, run_dir: str | None, html: Path | None, finding: int | None, 
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed makes another lake and other incidents.")
 @click.option("--live", is_flag=True, help="Ask real models, as the settings and flags name them; it costs money.")
 @_limits
+@_progress
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def demo(seed: int, live: bool, settings_file: Path | None, as_json: bool, **flags: Any) -> None:
+def demo(seed: int, live: bool, settings_file: Path | None, progress: str, as_json: bool, **flags: Any) -> None:
     """Make a lake of service logs, look for its incidents, and compare the answer with what was planted.
 
     Needs no key and no server: the root model's replies are recorded ones, really executed, and a small language model in this
@@ -226,7 +227,8 @@ def demo(seed: int, live: bool, settings_file: Path | None, as_json: bool, **fla
         told = console.observed(
             lambda observe: run.run(
                 api.ask, api.open, made, seed, live, observe=observe, say=lambda text: click.echo(text, err=True)
-            )
+            ),
+            progress,
         )
         if as_json:
             click.echo(json.dumps(told.to_json(), ensure_ascii=False))

@@ -7,9 +7,11 @@ import io
 import json
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 import rlm_ray
+from rlm_ray import cli
 from rlm_ray.demo import model, run
 from rlm_ray.demo.compare import Score
 from rlm_ray.demo.show import show
@@ -70,15 +72,21 @@ def test_where_every_line_is_read_rightly_all_that_was_planted_is_found(demo, la
     assert "missed" not in text
 
 
-def test_without_the_small_model_words_are_counted_and_the_demo_says_so(demo, monkeypatch):
-    real = importlib.util.find_spec
+def test_without_the_small_model_words_are_counted_and_the_demo_says_so(demo, monkeypatch, run_dir):
+    real, runs, reports = importlib.util.find_spec, run.run, []
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "xllamacpp" else real(name, *rest))
-    report, told = demo(1)
+    monkeypatch.setattr(run, "run", lambda *given, **named: reports.append(runs(*given, **named)) or reports[0])
+    done = CliRunner().invoke(cli.main, ["demo", "--progress", "json", "--run-dir", str(run_dir)])
+    assert done.exit_code == 0, done.output
+    told, (report,) = done.stderr.splitlines(), reports
     assert "no model" in report.reader
     assert "xllamacpp is not installed" in report.reader
     assert report.answer.complete
     assert report.comparison.records.found + report.comparison.records.missed == len(report.truth.records)
     assert 0 < report.comparison.records.recall < 1
-    assert "no model" in " ".join(shown(report).split())
+    assert "no model" in " ".join(done.stdout.split())
     assert told[0].startswith("Making the lake of seed 1")
+    last = [json.loads(line) for line in told if line.startswith("{")][-1]
+    assert last["turn"] == report.answer.turns
+    assert last["shards"]["scanned"] == last["shards"]["of"] == report.truth.objects
     assert model.cache_folder().name == "rlm-ray"
