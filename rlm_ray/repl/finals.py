@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MAX_ANSWER = MAX_BLOB
 MAX_DEPTH = 50
+_ANSWERS = "text, a number, a list, a dict or a Corpus"
 
 
 class NoAnswer(Exception):
@@ -28,6 +29,20 @@ def is_set(value: object) -> bool:
     [True, True, True, False, False]
     """
     return value is not None and not isinstance(value, type) and type(value).__module__ != "typing"
+
+
+def unset(name: str, value: object) -> str:
+    """Return what to tell root code that set what is no answer (see `is_set`).
+
+    Examples
+    --------
+    >>> unset("Final", None)
+    '[Final was not taken: it is None. When the answer is ready, set Final = value: text, a number, a list, a dict or a Corpus.]'
+    """
+    kind = (
+        f"the class {value.__name__:.80}" if isinstance(value, type) else "None" if value is None else f"{value!r:.80}, a type hint"
+    )
+    return f"[{name} was not taken: it is {kind}. When the answer is ready, set Final = value: {_ANSWERS}.]"
 
 
 def encode(value: object) -> tuple[str, bytes]:

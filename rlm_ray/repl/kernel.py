@@ -179,7 +179,9 @@ class Kernel:
             self._take_streams()
             error = self._explain(problem)
         self._backend.end()
-        kind, answer, problem_text = self._take_final(seconds)
+        kind, answer, problem_text, note = self._take_final(seconds)
+        if note:
+            self._output.line(note)
         text, cut = self._output.end()
         report = {
             "t": "done",
@@ -236,29 +238,31 @@ class Kernel:
             interrupts.disarm()
             signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def _take_final(self, seconds: float) -> tuple[str | None, bytes, str | None]:
-        """Find the answer that the cell set, and encode it: its kind, its JSON, what is wrong with it."""
+    def _take_final(self, seconds: float) -> tuple[str | None, bytes, str | None, str]:
+        """Find the answer that the cell set, and encode it: its kind, its JSON, what is wrong with it; what to say of none."""
         try:
             return self.timed(self._encode_final, seconds)
         except finals.NoAnswer as problem:
-            return None, b"", str(problem)
+            return None, b"", str(problem), ""
         except BaseException as problem:  # noqa: BLE001 - the value's own methods may raise anything
-            return None, b"", f"The answer could not be turned into JSON ({type(problem).__name__}). Assign plain data to Final."
+            told = f"The answer could not be turned into JSON ({type(problem).__name__}). Assign plain data to Final."
+            return None, b"", told, ""
         finally:
             self._namespace.pop("Final", None)
 
-    def _encode_final(self) -> tuple[str | None, bytes, str | None]:
+    def _encode_final(self) -> tuple[str | None, bytes, str | None, str]:
         given = self._namespace.get("answer")
-        candidates = [
-            self._namespace.get("Final"),
-            self._final,
-            given.get("content") if isinstance(given, dict) and given.get("ready") else None,
-        ]
-        for value in candidates:
-            if value is not _MISSING and finals.is_set(value):
+        candidates = {
+            "Final": self._namespace.get("Final", _MISSING),
+            "FINAL(…)": self._final,
+            "answer['content']": given.get("content") if isinstance(given, dict) and given.get("ready") else _MISSING,
+        }
+        found = {name: value for name, value in candidates.items() if value is not _MISSING}
+        for value in found.values():
+            if finals.is_set(value):
                 kind, blob = finals.encode(value)
-                return kind, blob, None
-        return None, b"", None
+                return kind, blob, None, ""
+        return None, b"", None, next((finals.unset(name, value) for name, value in found.items()), "")
 
     # -- keeping ---------------------------------------------------------------------------------------
 

@@ -47,6 +47,7 @@ class Capture(io.TextIOBase):
         self._tail: deque[str] = deque()
         self._tail_size = 0
         self._cut = 0
+        self._at_line_start = True
         if self._pad is not None:
             self._pad.begin()
 
@@ -84,7 +85,13 @@ class Capture(io.TextIOBase):
                     gone = len(self._tail.popleft())
                     self._tail_size -= gone
                     self._cut += gone
+            if text:
+                self._at_line_start = text.endswith("\n")
         return size
+
+    def line(self, text: str) -> None:
+        """Take a line that stands alone, whatever was written before it."""
+        self.write(f"{text}\n" if self._at_line_start else f"\n{text}\n")
 
     def writable(self) -> bool:
         """Return True."""

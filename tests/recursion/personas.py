@@ -138,7 +138,7 @@ PERSONAS = {
             "The task is complete.",
             COUNT,
         ),
-        ("Final was not taken", "There was no code in that reply."),
+        ("Final was not taken: it is None.", "Final was not taken: Final is a method", "There was no code in that reply."),
     ),
     "never-answers": Persona(
         "Looks until the turns are over, and then tells what it thinks.",

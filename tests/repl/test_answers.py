@@ -49,6 +49,30 @@ def test_what_is_no_answer(shared, code):
     assert (done.final, done.final_problem) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("Final = None", "[Final was not taken: it is None. When"),
+        ("print('3 found')\nFinal = None", "3 found\n[Final was not taken: it is None. When"),
+        ("print('3 found', end='')\nFinal = None", "3 found\n[Final was not taken: it is None. When"),
+        ("from typing import Final", "[Final was not taken: it is typing.Final, a type hint. When"),
+        ("class Final: pass", "[Final was not taken: it is the class Final. When"),
+        ("Final = int", "[Final was not taken: it is the class int. When"),
+        ("FINAL(None)", "[FINAL(…) was not taken: it is None. When"),
+        ("answer = {'content': None, 'ready': True}", "[answer['content'] was not taken: it is None. When"),
+    ],
+)
+def test_what_is_set_and_is_no_answer_is_told(shared, code, told):
+    output = shared.run(code).output
+    assert output.startswith(told)
+    assert output.endswith(" the answer is ready, set Final = value: text, a number, a list, a dict or a Corpus.]\n")
+
+
+@pytest.mark.parametrize("code", ["1 + 1", "answer = {'content': None}", "Final = None\nFINAL(3)", "x: 'Final' = 3"])
+def test_nothing_is_told_where_nothing_was_set_or_an_answer_was(shared, code):
+    assert "not taken" not in shared.run(code).output
+
+
 def test_an_answer_of_a_foreign_kind_is_told_and_the_name_is_free_again(start):
     driven = start()
     done = driven.run("Final = object()")
