@@ -56,6 +56,20 @@ def one_machine() -> bool:
     return len(names) <= 1
 
 
+#: This process's last look at the cluster: whether Ray was there, until when that holds, and what it saw.
+_looked: tuple[bool, float, int, bool] = (False, 0.0, 1, True)
+
+
+def _cluster(settings: Settings) -> tuple[int, bool]:
+    """Return the number of CPUs and whether there is one machine, as a moment ago: each look is a question to the cluster."""
+    global _looked
+    there, until, cpus, alone = _looked
+    if there != ray.is_initialized() or not there or time.monotonic() >= until:
+        cpus, alone = capacity(settings), one_machine()
+        _looked = ray.is_initialized(), time.monotonic() + CAPACITY_SECONDS, cpus, alone
+    return cpus, alone
+
+
 def _nbytes(operation: str, work: Work) -> int:
     """About how much an operation reads: a look at the first records of a shard ends when it has them."""
     first = operation in ("head", "page") and work.shard.format not in ("document", "segment")
@@ -75,7 +89,6 @@ class RayPorts:
     def __init__(self, run: str, depth: int, settings: Settings) -> None:
         self._name = f"rlm {run} depth {depth}"
         self._depth = depth
-        self._cpus, self._counted_until, self._alone = 1, 0.0, True
         self._settings = settings
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
@@ -95,10 +108,7 @@ class RayPorts:
 
     def capacity(self) -> int:
         """Return the cluster's CPUs, as they were a moment ago."""
-        if time.monotonic() >= self._counted_until:
-            self._cpus, self._counted_until = capacity(self._settings), time.monotonic() + CAPACITY_SECONDS
-            self._alone = one_machine()
-        return self._cpus
+        return _cluster(self._settings)[0]
 
     def scan(self, group: ScanGroup) -> Future:
         """See `Ports.scan`."""
@@ -134,9 +144,9 @@ class RayPorts:
         first, self._none_here = self._none_here, False
         return first and not ray.is_initialized() and not Rates.of(self._settings).limited
 
-    def room(self, live: int) -> float:
+    def room(self, live: int, ahead: float) -> float:
         """See `Ports.room`."""
-        return widening().seconds(live, self.capacity(), self._alone)
+        return widening().seconds(live, *_cluster(self._settings), ahead)
 
     def recurse(self, call: Call, progress: Callable[[Usage, Usage | None], None]) -> Future:
         """See `Ports.recurse`."""

@@ -1,7 +1,8 @@
 """How fast recursive calls become more: a worker of Ray that is there is free, a new one costs seconds of a CPU.
 
-Calls that are over in less than that are sooner done on the workers there are; those that wait long for models get as many
-workers as the width allows, one after the other.
+Calls that are over in less than that are sooner done on the workers there are, and so are those that would begin before a
+new worker has come out of what is idle; those that wait long for models get as many workers as the width allows, one after
+the other.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from rlm_ray.cluster.connect import IDLE_SECONDS
 STEP_SECONDS = 0.5
 #: What a worker's start costs on a busy machine, in seconds: calls that are over sooner do without another one.
 START_SECONDS = 5.0
+#: Processor seconds that a worker's start costs, and seconds that it takes at least.
+START_PROCESSOR, START_LEAST = 2.5, 1.5
 #: A machine with less of its time idle than this share is busy.
 IDLE_SHARE = 0.1
 #: Seconds over which that is looked at.
@@ -41,9 +44,9 @@ class Widening:
         self._most, self._until = 0, 0.0  # calls that were live lately: their workers are there
         self._live, self._ended, self._stepped = 0, 0, 0.0  # the last are since the last step
         self._looked: tuple[float, tuple[float, float] | None] | None = None
-        self._busy = False
+        self._idle = 0.0
 
-    def seconds(self, live: int, cpus: int, alone: bool) -> float:
+    def seconds(self, live: int, cpus: int, alone: bool, ahead: float) -> float:
         """Return in how many seconds one more may begin beside so many live; 0: now, and it is taken to begin.
 
         Parameters
@@ -52,6 +55,8 @@ class Widening:
             Calls that are live, and CPUs of all machines.
         alone : bool
             There is this machine only, so that its CPUs say how busy all are.
+        ahead : float
+            Seconds in which all that waits will have begun without another worker, as far as can be said now.
         """
         now = self._clock()
         if now >= self._until:
@@ -65,7 +70,8 @@ class Widening:
             lasts = since * self._most / max(1, self._ended)  # a call, on average
             wanted = START_SECONDS if lasts < START_SECONDS else START_SECONDS - since
         else:
-            wanted = STEP_SECONDS / cpus - since
+            comes = max(START_LEAST, START_PROCESSOR / (self._idle * cpus)) if alone else START_LEAST
+            wanted = max(STEP_SECONDS / cpus - since, comes - ahead)
         return min(wanted, LOOK_SECONDS) if wanted > 0 else self._begin(now)
 
     def _begin(self, now: float) -> float:
@@ -85,11 +91,10 @@ class Widening:
             times = self._processors()
             self._looked = now, times
             if times is None or before is None:
-                self._busy = False
+                self._idle = 1.0
             else:
-                idle, all_time = times[0] - before[0], times[1] - before[1]
-                self._busy = idle < IDLE_SHARE * all_time
-        return self._busy
+                self._idle = (times[0] - before[0]) / max(times[1] - before[1], 1e-9)
+        return self._idle < IDLE_SHARE
 
 
 def machine_times() -> tuple[float, float] | None:

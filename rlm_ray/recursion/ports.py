@@ -288,8 +288,11 @@ class Ports(Protocol):
         `progress` gets rows done and failed, and what was used, so far.
         """
 
-    def room(self, live: int) -> float:
-        """Return in how many seconds one more recursive call may begin beside so many live ones; 0: now, and it will."""
+    def room(self, live: int, ahead: float) -> float:
+        """Return in how many seconds one more recursive call may begin beside so many live ones; 0: now, and it will.
+
+        `ahead` are the seconds in which all that waits will have begun without one more at a time.
+        """
 
     def recurse(self, call: Call, progress: Callable[[Usage, Usage | None], None]) -> Future:
         """Run a recursive call; the result is a `CallOutcome`.

@@ -7,6 +7,7 @@ more than that many processes at any depth.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -49,6 +50,8 @@ class Recursions:
         self._live: set[Recursing] = set()
         self._line: list[object] = []  # batches that have a call to start
         self._moved = Promise()
+        self._waiting: dict[int, int] = {}  # calls of each batch that have not begun
+        self._lasts = 0.0  # seconds of a call, of late
         self.notes: list[str] = []
         self.outcomes: list[CallOutcome] = []
         self.events: dict[str, int] = {}  # security events of all of them
@@ -126,6 +129,7 @@ class Recursions:
             return (yield from self._all(questions, schema, asked, state, told, settings, counted))
         finally:
             self._batches.tally.end(counted)
+            self._waiting.pop(id(counted), None)
 
     def _all(
         self,
@@ -139,6 +143,7 @@ class Recursions:
     ) -> Job:
         live: list[tuple[int, Any]] = []
         for index, (question, part) in enumerate(questions):
+            self._waiting[id(counted)] = len(questions) - index
             call = self._call_for(f"{asked.name}-{index}", question, part, schema, len(questions), settings)
             start = functools.partial(self._recursive_call, call, len(questions), asked.again, counted)
             ticket = object()
@@ -159,6 +164,7 @@ class Recursions:
                 self._leave(ticket)
             future.address, future.start = address, start
             live.append((index, future))
+        self._waiting.pop(id(counted), None)
         while live:
             yield Until(tuple(future for _, future in live), 1)
             live = self._told(live, told, state, counted)
@@ -168,8 +174,16 @@ class Recursions:
         """Return None when the ticket's call may begin, else when to look again beside when a call ends."""
         if self._line[0] is not ticket or len(self._live) >= self._call.width:
             return ()
-        seconds = self._ports.room(len(self._live))
+        seconds = self._ports.room(len(self._live), self._ahead())
         return (Moment(seconds),) if seconds > 0 else None
+
+    def _ahead(self) -> float:
+        """Return seconds in which all that waits will have begun on the places that are taken now, as far as can be said."""
+        if not self._live:
+            return 0.0
+        now = time.monotonic()
+        lasts = max(self._lasts, *(now - one.began for one in self._live))
+        return lasts * max(1.0, sum(self._waiting.values()) / len(self._live))
 
     def _leave(self, ticket: object) -> None:
         if ticket in self._line:
@@ -298,6 +312,8 @@ class Recursions:
     def ended(self, recursing: Recursing) -> None:
         """Free a place."""
         self._live.discard(recursing)
+        lasted = time.monotonic() - recursing.began
+        self._lasts = lasted if not self._lasts else 0.7 * self._lasts + 0.3 * lasted
 
 
 class Ended:
@@ -332,6 +348,7 @@ class Recursing(Settling):
     def __init__(self, future: Future, budget: Any, call: str, owner: Recursions, purse: Purse, counted: BatchTally) -> None:
         super().__init__(future, budget, purse, counted, lambda: owner.account(call))
         self.call = call
+        self.began = time.monotonic()
         self._owner = owner
 
     def _end(self) -> None:

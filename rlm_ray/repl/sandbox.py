@@ -143,7 +143,17 @@ def readable_paths() -> list[str]:
 
     Not the interpreter's prefix (it can hold an index password) and not the folder in which rlm_ray lies (a repository).
     """
-    paths = sysconfig.get_paths()
+    return list(_readable_paths())
+
+
+@functools.cache
+def _paths() -> dict[str, str]:
+    return sysconfig.get_paths()
+
+
+@functools.cache
+def _readable_paths() -> tuple[str, ...]:
+    paths = _paths()
     folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     folders += [os.path.join(sys.base_prefix, "lib"), os.path.join(sys.prefix, "lib")]
     triplet = sysconfig.get_config_var("MULTIARCH")
@@ -152,7 +162,7 @@ def readable_paths() -> list[str]:
         folders.append(with_triplet if with_triplet and os.path.isdir(with_triplet) else root)
     folders += ["/lib64", "/usr/lib64", "/usr/share/zoneinfo", "/etc/localtime", "/etc/ld.so.cache", "/dev/null", "/dev/urandom"]
     folders.append(package_folder())
-    return list(dict.fromkeys(os.path.realpath(folder) for folder in folders))
+    return tuple(dict.fromkeys(os.path.realpath(folder) for folder in folders))
 
 
 def package_folder() -> str:
@@ -162,7 +172,7 @@ def package_folder() -> str:
 
 def module_path() -> list[str]:
     """Return the `sys.path` of a child: standard library and installed packages, not the folders that this process added."""
-    paths = sysconfig.get_paths()
+    paths = _paths()
     ours = [*{paths["stdlib"]: 0, paths["platstdlib"]: 0, paths["purelib"]: 0, paths["platlib"]: 0}]
     standard = [entry for entry in sys.path if entry.startswith(paths["stdlib"]) or entry.endswith(".zip")]
     installed = [entry for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))]

@@ -34,11 +34,13 @@ def machine() -> Machine:
     return Machine()
 
 
-def grown(machine: Machine, widening: Widening, seconds: float, ends: float | None = None, alone: bool = True) -> int:
+def grown(
+    machine: Machine, widening: Widening, seconds: float, ends: float | None = None, alone: bool = True, ahead: float = 100.0
+) -> int:
     """How many calls are live after so long, when there are always more to begin and one ends every `ends` seconds."""
     live, until, next_end = 0, machine.now + seconds, machine.now + (ends or seconds + 1)
     while machine.now < until:
-        while widening.seconds(live, 2, alone) == 0:
+        while widening.seconds(live, 2, alone, ahead) == 0:
             live += 1
         machine.go(0.05)
         if machine.now >= next_end:
@@ -58,6 +60,15 @@ def test_idle_cpus_get_more_soon(machine: Machine) -> None:
 
 def test_short_calls_on_a_busy_machine_get_no_more(machine: Machine) -> None:
     assert grown(machine, Widening(machine.clock, machine.processors), 30.0, ends=0.25) <= 2
+
+
+def test_what_begins_soon_anyway_waits_for_no_new_worker(machine: Machine) -> None:
+    machine.share = 0.25
+    assert grown(machine, Widening(machine.clock, machine.processors), 3.0, ahead=4.0) == 2
+    machine.share = 1.0  # a worker comes sooner where more is idle
+    assert grown(machine, Widening(machine.clock, machine.processors), 3.0, ahead=4.0) > 2
+    assert grown(machine, Widening(machine.clock, machine.processors), 3.0, ahead=1.0) == 2
+    assert grown(machine, Widening(machine.clock, machine.processors), 3.0, ahead=1.0, alone=False) == 2
 
 
 def test_long_calls_get_more_on_a_busy_machine_too(machine: Machine) -> None:

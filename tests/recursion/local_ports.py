@@ -73,7 +73,7 @@ class LocalPorts:
         run = LeafRun(group, progress)
         return self._local(run.future, run.cancel)
 
-    def room(self, live: int) -> float:
+    def room(self, live: int, ahead: float) -> float:
         return 0.0
 
     def recurse(self, call: Call, progress: Callable[..., None]) -> Future:
