@@ -21,6 +21,8 @@ from rlm_ray.words import counted
 
 #: A reply larger than this is computed again when a cell is run again.
 MAX_REPLY = 256 << 10
+#: Behind the name of a request: what is noted of it when it begins.
+BEGUN = " begun"
 
 
 class CallLog:
@@ -63,11 +65,13 @@ class CallLog:
             entry["name"]: entry["value"] for entry in journal.read(storage.join(self._folder, "requests")) if entry["cell"] == cell
         }
 
-    def all_replies(self) -> dict[str, dict[str, Any]]:
-        """Return the replies of every cell."""
-        cells: dict[str, dict[str, Any]] = {}
-        for entry in journal.read(storage.join(self._folder, "requests")):
-            cells.setdefault(entry["cell"], {})[entry["name"]] = entry["value"]
+    def begun(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return what was written down of sub-calls when they began, by cell and the request's name."""
+        cells: dict[str, dict[str, dict[str, Any]]] = {}
+        for entry in journal.read(storage.join(self._folder, "requests"), having=BEGUN.encode()):
+            name, value = entry["name"], entry["value"]
+            if name.endswith(BEGUN) and isinstance(value, dict):
+                cells.setdefault(entry["cell"], {})[name.removesuffix(BEGUN)] = value
         return cells
 
     def reply(self, cell: str, name: str, value: Any) -> None:

@@ -148,15 +148,15 @@ class Cut:
     lines: int = 0
 
 
-def read(uri: str, cut: Cut | None = None) -> Iterator[Any]:
-    """Iterate over a log's values, in order. A value that was cut is left out, and counted in `cut`."""
+def read(uri: str, cut: Cut | None = None, having: bytes = b"") -> Iterator[Any]:
+    """Iterate over a log's values, in order. A value that was cut is left out, and counted in `cut`. `having` as in `values`."""
     if storage.is_local(uri):
         data = storage.find_bytes(f"{uri}.jsonl")
         parts = [data] if data is not None else []
     else:
         parts = [storage.read_bytes(item.uri) for item in storage.listing(uri)] if storage.exists(uri) else []
     for part in parts:
-        yield from values(part, cut)
+        yield from values(part, cut, having)
 
 
 def objects(uri: str) -> int:

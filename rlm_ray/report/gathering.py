@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow.parquet
@@ -21,6 +22,8 @@ MAX_ROWS = 20_000
 MAX_VALUE = 2_000
 #: Recursive calls whose turns go into a report; of the others, what they came to.
 MAX_CALLS = 500
+#: Characters of those turns together.
+MAX_TEXT = 16 << 20
 MAX_OUTPUT = 20_000
 
 
@@ -35,33 +38,70 @@ def gather(run: RunDirectory) -> dict[str, Any]:
         `leaves` (when leaf calls were under way), `seconds`.
     """
     about, answer = run.about(), run.answer()
-    ids = run.calls() or ["0"]
-    logs = {call: run.log(call).events() for call in ids[: MAX_CALLS + 1]}
-    ids.sort(key=lambda call: _begun(logs.get(call)))
-    began = min((entry["at"] for log in logs.values() for entry in log if entry.get("at")), default=0.0)
     room = MAX_ROWS
     results: dict[str, Any] = {}
     for name in _results(run):
-        results[name] = found = _result(run, name, room)
-        room = max(0, room - len(found["rows"]))
-    calls = [_call(run, call, logs.get(call), results) for call in ids]
-    for call in calls:
+        results[name] = result = _result(run, name, room)
+        room = max(0, room - len(result["rows"]))
+    found = _calls(run, results)
+    for call in found.calls:
         for item in (item for turn in call["turns"] or () for cell in turn["cells"] for item in cell["asked"]):
             if item["result"]:
                 results[item["result"]]["asked"] = f"{item['verb']}: {item['prompt']}"
-    spans = [span for call in ids for span in _spans(call, logs.get(call) or [], began)]
-    leaves = Intervals.of((at - began, at - began + seconds) for at, seconds in finished.times(run.uri))
+    spans = [replace(span, begun=span.begun - found.began, ended=span.ended - found.began) for span in found.spans]
+    leaves = Intervals.of((at - found.began, at - found.began + seconds) for at, seconds in finished.times(run.uri))
     return {
         "run": run.uri,
         "about": about,
         "answer": answer,
-        "calls": calls,
+        "calls": found.calls,
         "results": results,
-        "shards": {name: _shards(run, name, logs) for name in about.get("corpora", {})},
+        "shards": {name: _shards(run, name, found.failures) for name in about.get("corpora", {})},
         "spans": spans,
         "leaves": leaves,
         "seconds": max((*(span.ended for span in spans), *leaves.ends[-1:]), default=0.0),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """The calls of a run, by when they began.
+
+    Attributes
+    ----------
+    spans : list of Span
+        In seconds of the clock.
+    began : float
+        When the first did.
+    failures : list of (str, int or None)
+        Shards that could not be read.
+    """
+
+    calls: list[dict[str, Any]]
+    spans: list[Span]
+    began: float
+    failures: list[tuple[str, int | None]]
+
+
+def _calls(run: RunDirectory, results: dict[str, Any]) -> _Calls:
+    """Read the calls' logs: one at a time, and of each only what the report shows is kept."""
+    found: list[tuple[float, dict[str, Any], list[Span]]] = []
+    failures: dict[tuple[str, int | None], None] = {}
+    room = MAX_TEXT
+    for number, call in enumerate(run.calls() or ["0"]):
+        entries = run.log(call).events() if number <= MAX_CALLS else None
+        told = _call(run, call, entries, results)
+        size = len(json.dumps(told["turns"]))
+        if call != "0" and size > room:
+            told["turns"] = None
+        else:
+            room -= size
+        for item in (item for entry in entries or () for item in entry.get("failures") or ()):
+            failures[item["object"], item.get("shard")] = None
+        found.append((_begun(entries), told, list(_spans(call, entries or ()))))
+    found.sort(key=lambda item: item[0])
+    began = found[0][0] if found[0][0] < float("inf") else 0.0
+    return _Calls([told for _, told, _ in found], [span for _, _, some in found for span in some], began, list(failures))
 
 
 def _call(run: RunDirectory, call: str, entries: list[dict[str, Any]] | None, results: dict[str, Any]) -> dict[str, Any]:
@@ -90,14 +130,7 @@ def _begun(entries: list[dict[str, Any]] | None) -> float:
 
 def _asked(run: RunDirectory, call: str) -> dict[str, dict[str, Any]]:
     """The sub-calls of each cell, by the name of their result."""
-    return {
-        label: {
-            f"{call}-{name.removesuffix(' begun')}": value
-            for name, value in replies.items()
-            if name.endswith(" begun") and isinstance(value, dict)
-        }
-        for label, replies in run.log(call).all_replies().items()
-    }
+    return {label: {f"{call}-{name}": value for name, value in begun.items()} for label, begun in run.log(call).begun().items()}
 
 
 def _outcome(told: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -112,7 +145,7 @@ def _question(task: str) -> str:
     return task.partition("Question: ")[2].split("\n\n", 1)[0]
 
 
-def _spans(call: str, entries: Iterable[dict[str, Any]], began: float) -> Iterator[Span]:
+def _spans(call: str, entries: Iterable[dict[str, Any]]) -> Iterator[Span]:
     first = last = None
     turn = 0
     for entry in entries:
@@ -122,12 +155,12 @@ def _spans(call: str, entries: Iterable[dict[str, Any]], began: float) -> Iterat
         first = at if first is None else first
         if call == "0" and entry["event"] == "Replied":
             turn += 1
-            yield Span("root", max(0.0, at - (entry.get("seconds") or 0.0) - began), at - began, f"turn {turn}, root model")
+            yield Span("root", max(first, at - (entry.get("seconds") or 0.0)), at, f"turn {turn}, root model")
         elif call == "0" and entry["event"] == "CellDone" and last is not None:
-            yield Span("cell", last - began, at - began, f"turn {entry['cell'].replace('.', ', cell ')}")
+            yield Span("cell", last, at, f"turn {entry['cell'].replace('.', ', cell ')}")
         last = at
     if call != "0" and first is not None and last is not None:
-        yield Span("call", first - began, last - began, call)
+        yield Span("call", first, last, call)
 
 
 # results of sub-calls and of functions over shards
@@ -175,10 +208,8 @@ def _cut(text: str, most: int) -> str:
 # shards
 
 
-def _shards(run: RunDirectory, name: str, logs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def _shards(run: RunDirectory, name: str, failures: list[tuple[str, int | None]]) -> dict[str, Any]:
     manifest = Manifest.load(run.path("manifest", name))
-    told = (item for log in logs.values() for entry in log for item in entry.get("failures") or ())
-    failures = [(item["object"], item.get("shard")) for item in told]
     names: list[str] = []
     shares: list[tuple[int, int, int, int] | None] = []
     for _, shard, numbers, failed in coverage.shards({name: manifest}, coverage.noted(run.uri), failures):

@@ -7,6 +7,7 @@ import hashlib
 import html.parser
 import json
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 import rlm_ray
 from rlm_ray.ledger.rundir import RunDirectory
+from rlm_ray.report import gathering
 from rlm_ray.report.gathering import gather
 from rlm_ray.report.page import page, report
 from rlm_ray.testing import ModelServer, each
@@ -82,6 +84,39 @@ def test_a_run_without_an_answer_and_one_whose_question_was_not_stored(run_of: A
     text = page(told)
     assert "no answer yet" in text
     assert "the question was not stored" in text
+
+
+def test_logs_are_read_one_at_a_time(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunDirectory.create(str(run_dir), "many", {"question": "Which?", "corpora": {}})
+    for number, call in enumerate(["0", *(f"0-{n:02d}" for n in range(1, 41))]):
+        log = run.log(call)
+        begun = 1_000.0 - number if number else 900.0  # of those below the root, the last began first
+        log.append({"event": "Started", "at": begun, "depth": int(call != "0"), "task": f"Question: {call}?\n\n"})
+        log.append({"event": "Replied", "at": begun + 5, "seconds": 4.0, "given": {"text": f"reply {call}"}})
+        given = {"output": "x" * 500_000, "error": None, "problem": None, "requests": 1}
+        failures = [{"object": f"a{number % 2}", "reason": "gone", "shard": None}]
+        told = {"event": "CellDone", "at": begun + 7, "cell": "1.1", "code": "look()", "given": given, "failures": failures}
+        log.append(told)
+        log.reply("1.1", "1.1-a begun", {"verb": "llm_each", "prompt": "Is it?", "parts": None})
+        log.reply("1.1", "1.1-b", ["a head", "that", "is no sub-call"])
+        log.close()
+    gather(run)  # what is imported for it is here
+    tracemalloc.start()
+    told = gather(run)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20, "all outputs together are 20 MB, the first 20,000 characters of each less than one"
+    assert [call["id"] for call in told["calls"]] == ["0", *(f"0-{n:02d}" for n in range(40, 0, -1))]
+    assert told["calls"][1]["question"] == "0-40?"
+    (turn,) = told["calls"][1]["turns"]
+    assert (turn["reply"], len(turn["cells"][0]["output"]) < 21_000) == ("reply 0-40", True)
+    assert [item["prompt"] for item in turn["cells"][0]["asked"]] == ["Is it?"]
+    by_lane = {(span.lane, span.begun, span.ended) for span in told["spans"]}
+    assert {("root", 1.0, 5.0), ("cell", 5.0, 7.0), ("call", 60.0, 67.0), ("call", 99.0, 106.0)} <= by_lane
+    assert told["seconds"] == 106.0
+    monkeypatch.setattr(gathering, "MAX_TEXT", 100_000)
+    turns = [call["id"] for call in gather(run)["calls"] if call["turns"] is not None]
+    assert turns == ["0", "0-03", "0-02", "0-01"], "of the others, the report says that they are not in it"
 
 
 @pytest.fixture
