@@ -401,9 +401,8 @@ def _batch(frame: polars.DataFrame, out: Sequence[str], schema: dict[str, str], 
         arrays["_char_end"] = pyarrow.nulls(table.num_rows, pyarrow.int64())
     kinds = [(name, arrow_type(schema[name]) or pyarrow.string()) for name in out]
     whole = pyarrow.table({name: arrays[name] for name in (*out, *places)})
-    batch: pyarrow.RecordBatch = (
-        whole.cast(pyarrow.schema(kinds + [(name, pyarrow.int64()) for name in places]), safe=False)
-        .combine_chunks()
-        .to_batches()[0]
-    )
+    wanted = pyarrow.schema(kinds + [(name, pyarrow.int64()) for name in places])
+    if whole.schema != wanted:
+        whole = whole.cast(wanted, safe=False)
+    batch: pyarrow.RecordBatch = whole.to_batches()[0]
     return batch
