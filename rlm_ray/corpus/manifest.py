@@ -321,8 +321,8 @@ class Builder:
     """Collects objects and shards in order."""
 
     def __init__(self) -> None:
-        self._objects: dict[str, list[Any]] = {name: [] for name in _OBJECTS.names}
-        self._shards: dict[str, list[Any]] = {name: [] for name in _SHARDS.names}
+        self._objects: list[tuple[Any, ...]] = []
+        self._shards: list[tuple[Any, ...]] = []
         self._groups: list[RowGroup] = []
         self._partitions: tuple[Any, str | None] = ((), None)
 
@@ -336,12 +336,10 @@ class Builder:
         nested: str = "",
     ) -> None:
         """Add an object; the shards that follow are its."""
-        texts = [_text(item) if item else None for item in (differs, constants)]
         if partitions is not self._partitions[0]:  # most objects have those of the one before them
             self._partitions = (partitions, _text(partitions) if partitions else None)
-        values = (info.uri, info.version, info.size, compression, self._partitions[1], *texts, nested or None)
-        for name, value in zip(_OBJECTS.names, values, strict=True):
-            self._objects[name].append(value)
+        others = _text(differs) if differs else None, _text(constants) if constants else None, nested or None
+        self._objects.append((info.uri, info.version, info.size, compression, self._partitions[1], *others))
 
     def add_shard(
         self,
@@ -353,17 +351,18 @@ class Builder:
         deleted: bytes = b"",
     ) -> None:
         """Add a shard of the last object, with the first row, the last (exclusive) and the ranges of its row groups."""
-        number = len(self._objects["uri"]) - 1
-        for name, value in zip(_SHARDS.names, (number, start, stop, rows, nbytes, deleted or None), strict=True):
-            self._shards[name].append(value)
-        shard = len(self._shards["start"]) - 1
-        self._groups += [RowGroup(shard, *group) for group in groups]
+        self._groups += [RowGroup(len(self._shards), *group) for group in groups]
+        self._shards.append((len(self._objects) - 1, start, stop, rows, nbytes, deleted or None))
 
     def shards(self, format: str, encoding: str, schema: dict[str, str] | None = None) -> Shards:
         """Return what was collected."""
-        objects = pyarrow.table(self._objects, schema=_OBJECTS)
         ranges = pruning.table(self._groups, schema) if schema else None
-        return Shards(objects, pyarrow.table(self._shards, schema=_SHARDS), format, encoding, ranges)
+        return Shards(_columns(self._objects, _OBJECTS), _columns(self._shards, _SHARDS), format, encoding, ranges)
+
+
+def _columns(rows: list[tuple[Any, ...]], schema: pyarrow.Schema) -> pyarrow.Table:
+    values = zip(*rows, strict=True) if rows else ([] for _ in schema)
+    return pyarrow.table([pyarrow.array(column, field.type) for column, field in zip(values, schema, strict=True)], schema=schema)
 
 
 def manifest_of_segments(name: str, segments: Sequence[dict[str, Any]], schema: dict[str, str]) -> Manifest:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from rlm_ray.corpus.formats.extracting import KINDS
@@ -24,8 +23,7 @@ _INTEGER = re.compile(r"-?\d{1,18}")
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """One object with what its name says."""
 
     info: ObjectInfo
@@ -41,11 +39,18 @@ def kind_of(uri: str) -> tuple[str, str | None]:
     >>> kind_of("s3://lake/a.parquet"), kind_of("app.log.gz"), kind_of("b.jsonl.zst")
     (('parquet', None), ('lines', 'gzip'), ('jsonl', 'zstd'))
     """
-    stem, extension = posixpath.splitext(uri.lower())
-    compression = COMPRESSIONS.get(extension)
+    # of many thousand names few end differently
+    parts = uri[uri.rfind("/") + 1 :].lstrip(".").split(".")[1:]
+    return _kind_of(tuple(parts[-2:]))
+
+
+@lru_cache(1_024)
+def _kind_of(extensions: tuple[str, ...]) -> tuple[str, str | None]:
+    *before, last = [f".{extension.lower()}" for extension in extensions] or [""]
+    compression = COMPRESSIONS.get(last)
     if compression is not None:
-        extension = posixpath.splitext(stem)[1]
-    return EXTENSIONS.get(extension, "lines"), compression
+        last = before[0] if before else ""
+    return EXTENSIONS.get(last, "lines"), compression
 
 
 def classify(infos: Iterable[ObjectInfo], format: str | None, unit: str | None) -> tuple[str, str, list[Listed]]:
@@ -70,7 +75,7 @@ def classify(infos: Iterable[ObjectInfo], format: str | None, unit: str | None) 
     if format is not None:
         listed = _taken_as(listed, "lines" if format == "text" else format)
     if unit == "document":
-        listed = [item if item.format == "parquet" else replace(item, format="document") for item in listed]
+        listed = [item if item.format == "parquet" else item._replace(format="document") for item in listed]
     first_of: dict[str, str] = {}
     for item in listed:
         if item.info.size:  # an empty object is a marker at most
@@ -95,7 +100,7 @@ def _taken_as(listed: list[Listed], format: str) -> list[Listed]:
     else:
         meant = [item for item in listed if item.format == format]
     chosen = meant or listed
-    return [replace(item, format=format, compression=None if format == "parquet" else item.compression) for item in chosen]
+    return [item._replace(format=format, compression=None if format == "parquet" else item.compression) for item in chosen]
 
 
 def partitions(uris: Sequence[str]) -> tuple[dict[str, str], list[tuple[tuple[str, Any], ...]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -68,7 +68,7 @@ def open_manifest(
     if any(is_table(uri) for uri in uris):
         return _open_table(uris, name, format, unit, shard_bytes)
     encoding = _checked_encoding(encoding)
-    infos = list(_unique(uris))
+    infos = _unique(uris)
     kind, unit, listed = classify(infos, format, unit)
     left_out = len(infos) - len(listed)
     empty = [item for item in listed if item.info.size == 0 and kind != "document"]
@@ -97,12 +97,11 @@ def _open_table(uris: Sequence[str], name: str, format: str | None, unit: str | 
     return open_table(uris[0], name, shard_bytes)
 
 
-def _unique(uris: Sequence[str]) -> Iterator[ObjectInfo]:
-    found: dict[str, ObjectInfo] = {}
-    for uri in uris:
-        for info in storage.listing(uri):
-            found.setdefault(info.uri, info)
-    return iter(found[uri] for uri in sorted(found))
+def _unique(uris: Sequence[str]) -> list[ObjectInfo]:
+    if len(uris) == 1:
+        return sorted(storage.listing(uris[0]))
+    found = {info.uri: info for uri in reversed(uris) for info in storage.listing(uri)}
+    return [found[uri] for uri in sorted(found)]
 
 
 def _checked_encoding(encoding: str) -> str:
