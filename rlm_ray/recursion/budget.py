@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 from rlm_ray.errors import InputError
 from rlm_ray.models.contract import Usage
 from rlm_ray.recursion.amounts import NANO, NO_LIMITS, NOTHING, Amount, Limits, Reservation, nanodollars
-from rlm_ray.recursion.refusals import TIME_IS_UP, no_room, refused, too_many_calls
-from rlm_ray.words import counted
+from rlm_ray.recursion.refusals import TIME_IS_UP, no_room, refused, said, too_many_calls
 
 if TYPE_CHECKING:
     from rlm_ray.settings import Settings
@@ -343,17 +342,7 @@ class Budget:
         )
 
     def __str__(self) -> str:
-        calls, tokens, nano = self.limits
-        dollars = "price unknown" if self.usage.usd is None else f"${self.spent.nanodollars / NANO:.4f}"
-        parts = [
-            counted(self.spent.calls, "call") if calls is None else f"{self.spent.calls:,} of {counted(calls, 'call')}",
-            counted(self.spent.tokens, "token") if tokens is None else f"{self.spent.tokens:,} of {counted(tokens, 'token')}",
-            dollars + (f" of ${nano / NANO:.4f}" if nano is not None else ""),
-        ]
-        seconds = self.seconds_left()
-        time_left = f"; {seconds:,.0f} s left" if seconds is not None else ""
-        ended = f"; exhausted: {self.exhausted}" if self.exhausted else ""
-        return ", ".join(parts) + f"{time_left}; depth {self.depth} of {self.max_depth}{ended}"
+        return said(self)
 
     def apart(self) -> Budget:
         """Return an equal value that shares no mapping of open reservations with this one."""

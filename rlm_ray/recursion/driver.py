@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Collection, Generator
-from dataclasses import asdict, replace
-from itertools import islice
+from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 from rlm_ray.corpus.manifest import Manifest
@@ -18,12 +17,12 @@ from rlm_ray.errors import BudgetExceeded, InputError, RlmRayError
 from rlm_ray.ledger.marks import MarkLog
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.models.client import ChatRequest
-from rlm_ray.recursion import loop, recovery
+from rlm_ray.recursion import limits, loop, recovery
 from rlm_ray.recursion.briefing import Briefing
 from rlm_ray.recursion.final import Finals
 from rlm_ray.recursion.history import History
 from rlm_ray.recursion.meter import BudgetMeter
-from rlm_ray.recursion.outcomes import ended_cell, ends_run, paid, restarted_cell, told_error
+from rlm_ray.recursion.outcomes import News, ended_cell, ends_run, paid, restarted_cell, told_error
 from rlm_ray.recursion.player import Player
 from rlm_ray.recursion.ports import Call, CallOutcome, Future, Ports
 from rlm_ray.recursion.progress import Progress
@@ -31,10 +30,7 @@ from rlm_ray.recursion.service import Service
 from rlm_ray.repl import counts
 from rlm_ray.repl.events import CellDone, Limits, Request, Restarted
 from rlm_ray.repl.host import Sandbox
-from rlm_ray.words import counted
 
-MAX_DENIALS = 50
-MAX_RESTARTS = 10
 #: The words around a cell's output.
 ADDED_BYTES = 2_000
 
@@ -88,7 +84,7 @@ class Driver:
         self._cells_done = 0
         self._player = Player(call.program) if call.program else None
         self._trouble: str | None = None  # of the last cell
-        self._told_of: dict[str, int] = {}  # how many of each were written down
+        self._news = News(self._service.requests.citing, self._service.failures)
         self._events_before: dict[str, int] = {}
         self._again: deque[tuple[str, str]] = deque()
         self._next: list[loop.Command] = []
@@ -165,11 +161,7 @@ class Driver:
         self._state = past.state
         self._cells_done = len(past.cells)
         self._trouble = past.trouble
-        self._service.requests.citing.citations += past.citations
-        self._service.requests.citing.refused += past.refused
-        self._service.failures.restore(past.failures)
-        self._told_of = {"citations": len(past.citations), "refused": len(past.refused)}
-        self._told_of["failures"] = len(self._service.failures.failures)
+        self._news.restore(past)
         if past.cells and snapshot is None:
             # a variable could not be kept: run the cells again, their requests answered from the log
             self._again = deque(past.cells)
@@ -352,20 +344,10 @@ class Driver:
         self._trouble = event.error or event.problem
         if self._keeps:
             self._log.save_snapshot(self._cells_done, self._sandbox.snapshot)
-        told = {
-            "citations": self._news("citations", self._service.requests.citing.citations),
-            "refused": self._news("refused", self._service.requests.citing.refused),
-            "failures": [asdict(failure) for failure in self._news("failures", self._service.failures.failures.values())],
-            "events": self.events,
-        }
+        told = self._news.take() | {"events": self.events}
         label = f"{self._cell.turn}.{self._cell.number}"
         self._marks.flush()  # a cell that has ended is not run again
         self._step(event, cell=label, code=self._cell.code, snapshot=self._cells_done, lost=lost, **told)
-
-    def _news(self, name: str, items: Collection[Any]) -> list[Any]:
-        """Return what was not written down yet, of things that only become more."""
-        before, self._told_of[name] = self._told_of.get(name, 0), len(items)
-        return list(islice(items, before, None))
 
     def _check_fatal(self) -> None:
         if self._service.batches.fatal is not None:
@@ -377,22 +359,14 @@ class Driver:
         self._check_fatal()
         if self._state.limit is not None or self._outcome is not None:
             return
-        budget = self._purse.budget
-        denials, restarts = self.events.get("denials", 0), self.events.get("restarts", 0)
-        if budget.seconds_left() == 0.0:
-            self._step(
-                loop.LimitReached(
-                    "time",
-                    f"The {counted(self._call.settings.max_seconds, 'second of the run is', 'seconds of the run are')} over.",
-                )
-            )
+        limit = limits.reached(self._purse.budget, self.events, self._call.settings)
+        if limit is None:
+            return
+        self._step(limit)
+        if limit.reason == "time":
             self._sandbox.interrupt()
-        elif budget.exhausted is not None:
-            self._step(loop.LimitReached("budget", f"The budget is spent: {budget.exhausted}"))
-        elif denials > MAX_DENIALS or restarts > MAX_RESTARTS:
-            said = f"The run is stopped: root code was denied {denials} times and its sandbox restarted {restarts} times."
-            self._step(loop.LimitReached("security", said))
-            self._outcome = loop.Finish(None, False, "security", said)
+        elif limit.reason == "security":
+            self._outcome = loop.Finish(None, False, limit.reason, limit.said)
 
     # end
 

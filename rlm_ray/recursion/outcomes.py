@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import asdict
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from rlm_ray.errors import CredentialsError, RlmRayError
@@ -9,7 +12,10 @@ from rlm_ray.recursion import feedback, loop
 from rlm_ray.recursion.history import cut_middle
 
 if TYPE_CHECKING:
+    from rlm_ray.recursion.citing import Citing
     from rlm_ray.recursion.final import Finals
+    from rlm_ray.recursion.recovery import Past
+    from rlm_ray.recursion.scans import FailureLog
     from rlm_ray.recursion.service import Service
     from rlm_ray.repl.events import CellDone, Restarted
 
@@ -66,6 +72,41 @@ def restarted_cell(event: Restarted, output_chars: int) -> loop.CellDone:
     lost = f" Lost: {', '.join(event.lost[:20])}." if event.lost else ""
     error = f"The REPL was restarted: {event.reason}. Its variables are those after the last cell that ended.{lost}"
     return loop.CellDone(cut_middle(event.output, output_chars), error, requests=1)
+
+
+class News:
+    """What a call has cited and could not read, and its log does not have yet. All of it only becomes more.
+
+    Parameters
+    ----------
+    citing : Citing
+    failures : FailureLog
+    """
+
+    def __init__(self, citing: Citing, failures: FailureLog) -> None:
+        self._citing = citing
+        self._failures = failures
+        self._told: dict[str, int] = {}  # how many of each were written down
+
+    def restore(self, past: Past) -> None:
+        """Take what a log has: it is the call's, and is no news."""
+        self._citing.citations += past.citations
+        self._citing.refused += past.refused
+        self._failures.restore(past.failures)
+        self.take()
+
+    def take(self) -> dict[str, list[Any]]:
+        """Return what is new, as the log has it: `citations`, `refused`, `failures`."""
+        failures = self._new("failures", self._failures.failures.values())
+        return {
+            "citations": self._new("citations", self._citing.citations),
+            "refused": self._new("refused", self._citing.refused),
+            "failures": [asdict(failure) for failure in failures],
+        }
+
+    def _new(self, name: str, items: Collection[Any]) -> list[Any]:
+        before, self._told[name] = self._told.get(name, 0), len(items)
+        return list(islice(items, before, None))
 
 
 def paid(error: Exception) -> dict[str, Any]:
