@@ -16,6 +16,7 @@ from rlm_ray.errors import InputError, StorageError
 from rlm_ray.ledger.segments import SegmentWriter
 from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, ScanGroup, ShardFailure
 from rlm_ray.repl import documents
+from rlm_ray.words import counted
 
 #: Records that a function gets one by one; and those that it gets at once.
 BATCH_RECORDS, AGGREGATED_RECORDS = 2_000, 8_000
@@ -119,7 +120,9 @@ def _filter(work: Work, apply: Apply, group: CodeGroup, failures: list[ShardFail
     if errors:
         failures.append(
             ShardFailure(
-                work.shard.uri, f"The filter's function failed on {errors:,} records, the first with: {first}", work.shard.index
+                work.shard.uri,
+                f"The filter's function failed on {counted(errors, 'record')}, the first with: {first}",
+                work.shard.index,
             )
         )
     selections.save_selection(group.run_dir, group.output, work.shard.index, places)

@@ -37,6 +37,7 @@ def _template(name: str) -> Any:
         autoescape=False,
         keep_trailing_newline=False,
     )
+    environment.filters["counted"] = counted
     return environment.get_template(name)
 
 

@@ -51,6 +51,16 @@ def test_every_limit_is_a_number() -> None:
     assert "up to 50 records" in said
 
 
+def test_a_limit_of_one_is_no_plural() -> None:
+    said = system(Settings(max_turns=1, max_calls=1, max_tokens=1_000, max_seconds=0.5, cell_seconds=1, records_per_call=1))
+    for told in (
+        "- 1 turn; 1 model call for everything; 1,000 tokens; 0.5 seconds.",
+        "up to 1 record.",
+        "computes at most 1 second (",
+    ):
+        assert told in said
+
+
 def test_limits_that_are_not_set_are_not_told() -> None:
     assert "$" not in system().partition("## Limits")[2]
     assert "Depth 0 of 1." in system()
