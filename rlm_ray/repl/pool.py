@@ -23,8 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from rlm_ray.repl import boot, pad, sandbox
-from rlm_ray.repl import kernel as kernel  # compiled here, since children write no bytecode
+from rlm_ray.repl import boot, bundle, pad, sandbox
 from rlm_ray.repl.connection import readable
 from rlm_ray.settings import Isolation
 
@@ -35,11 +34,6 @@ WATCH, WATCH_IDLE = 0.05, 1.0
 MAX_THREADS = 400
 #: Resident bytes that a child may have on top of its budget: what it started with.
 INTERPRETER = 64 << 20
-
-_BOOT = (
-    "import sys; sys.path.insert(0, sys.argv[3]); from rlm_ray.repl import boot; del sys.path[0]; "
-    "boot.main(int(sys.argv[1]), int(sys.argv[2]))"
-)
 
 _log = logging.getLogger(__name__)
 
@@ -276,18 +270,9 @@ class Pool:
                     _log.exception("a sandbox could not be started, watched or buried")
 
     def _spawn(self, child: Child) -> None:
-        numbers = [child.theirs.fileno(), child.paper]
-        command = [
-            sys.executable,
-            "-P",
-            "-s",
-            "-S",
-            "-B",
-            "-c",
-            _BOOT,
-            *map(str, numbers),
-            os.path.dirname(sandbox.package_folder()),
-        ]
+        bundled, size = bundle.bundle()
+        numbers = [child.theirs.fileno(), child.paper, bundled]
+        command = [sys.executable, "-P", "-s", "-S", "-B", "-c", bundle.BOOT, *map(str, [*numbers, size])]
         try:
             if child.verdict is None:
                 child.process = subprocess.Popen(
