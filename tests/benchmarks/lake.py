@@ -71,15 +71,16 @@ def rows(seed: int, count: int) -> Any:
     )
 
 
-def write(folder: Path, megabytes: int, files: int) -> None:
-    """Write the same rows in every format."""
+def write(folder: Path, megabytes: int, files: int, formats: list[str]) -> None:
+    """Write the same rows in some formats."""
     import polars
 
     line = polars.concat_str(polars.all().cast(polars.String), separator=" ").alias("line")
     for seed in range(files):
         frame = rows(seed, megabytes * 1_000_000 // files // 135)
         data = ("\n".join(frame.select(line)["line"]) + "\n").encode()
-        for kind, extension in FORMATS.items():
+        for kind in formats:
+            extension = FORMATS[kind]
             path = folder / kind / f"part-{seed:03d}.{extension}"
             path.parent.mkdir(parents=True, exist_ok=True)
             if kind == "parquet":
@@ -218,6 +219,8 @@ def table(store: str, base: str, sizes: dict[str, int], arguments: argparse.Name
         with_ray = kind in ("parquet", "text") and verb not in ("open", "chunks", "cut", "lookup")
         if arguments.only not in f"{store} {kind} {verb}" or not (with_ray if arguments.ray else verb not in ("sql", "aggregate")):
             continue
+        if kind != "many" and kind not in arguments.formats.split(","):
+            continue
         line: dict[str, Any] = {"store": store, "kind": kind, "verb": verb, "megabytes": sizes[kind] / 1e6, "ray": arguments.ray}
         for who in ("ours", *peers):
             case: Case = {"who": who, "kind": kind, "verb": verb, "uri": f"{base}/{kind}", "rounds": arguments.rounds}
@@ -290,6 +293,7 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--stores", default="local,s3")
+    parser.add_argument("--formats", default=",".join(FORMATS), help="text, which says how much there is, must be among them")
     parser.add_argument("--only", default="")
     parser.add_argument("--folder", type=Path, help="where the data is kept for the next time")
     parser.add_argument("--daft", help="an interpreter that has daft")
@@ -303,7 +307,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch) / "lake"
         if not (folder / "many").is_dir():
-            write(folder, arguments.megabytes, arguments.files)
+            write(folder, arguments.megabytes, arguments.files, arguments.formats.split(","))
             many(folder, arguments.objects)
         sizes = {
             kind: sum(path.stat().st_size for path in (folder / kind).rglob("*") if path.is_file()) for kind in ("many", *FORMATS)
