@@ -62,6 +62,7 @@ def test_root_codes_process_has_the_standard_library_and_the_handle_only() -> No
         "rlm_ray.corpus.arguments",
         "rlm_ray.corpus.chunks",
         "rlm_ray.corpus.handle",
+        "rlm_ray.corpus.parts",
         "rlm_ray.corpus.plan",
         "rlm_ray.corpus.shown",
         "rlm_ray.corpus.values",

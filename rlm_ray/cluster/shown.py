@@ -10,7 +10,7 @@ from rlm_ray.corpus import operations
 from rlm_ray.corpus.address import Address
 from rlm_ray.corpus.extent import extent, filters
 from rlm_ray.corpus.places import Extent
-from rlm_ray.corpus.scan import check
+from rlm_ray.corpus.steps import check
 from rlm_ray.corpus.work import Work
 from rlm_ray.ledger.marks import Entry, Marks
 from rlm_ray.recursion.noting import looked_at

@@ -10,7 +10,7 @@ from typing import Any
 from rlm_ray.cluster.sandboxes import function_sandbox, since
 from rlm_ray.corpus import operations, selections
 from rlm_ray.corpus.records import batch_addresses
-from rlm_ray.corpus.scan import span_column
+from rlm_ray.corpus.steps import span_column
 from rlm_ray.corpus.work import Work
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.ledger.segments import SegmentWriter

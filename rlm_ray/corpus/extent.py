@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from rlm_ray.corpus.plan import Between, Grep, Keep, Node, Select, Where, Window
 from rlm_ray.corpus.planner import row_range
-from rlm_ray.corpus.scan import position_range
 from rlm_ray.corpus.shard import Shard
+from rlm_ray.corpus.steps import position_range
 
 #: How much larger than expected what a shard holds may be where its end is not known.
 _SLACK = 20

@@ -388,31 +388,5 @@ class Corpus:
         return shown_line(self.plan, self._info, list(self.schema), self.shards, self.nbytes, self._count)
 
 
-def parts_to_json(parts: Any) -> list[Any]:
-    """Write chunks, handles or texts for the wire: a plan each, with what neighbours share said once.
-
-    Returns
-    -------
-    list
-        Of `{"text": str}` or `{"base": plan or None (as before), "step": node}`.
-    """
-    written: list[Any] = []
-    base_before: Any = None
-    for part in parts:
-        if isinstance(part, str):
-            written.append({"text": part})
-            continue
-        if not isinstance(part, Corpus):
-            raise InputError(f"A part is a Corpus or a str, not {type(part).__name__}. Give context.chunks(…), or a list of them.")
-        base, step = part.plan.nodes[:-1], part.plan.nodes[-1]
-        if not base:
-            written.append({"base": part.plan.to_json(), "step": None})
-            base_before = None
-            continue
-        written.append({"base": None if base == base_before else [node.to_json() for node in base], "step": step.to_json()})
-        base_before = base
-    return written
-
-
 def _restore(plan: list[dict[str, Any]], info: dict[str, Any]) -> Corpus:
     return Corpus(Plan.from_json(plan), info, _backend)

@@ -12,8 +12,8 @@ from rlm_ray.corpus.address import Address
 from rlm_ray.corpus.manifest import Manifest
 from rlm_ray.corpus.plan import Between
 from rlm_ray.corpus.records import to_records
-from rlm_ray.corpus.scan import check
 from rlm_ray.corpus.shard import Shard
+from rlm_ray.corpus.steps import check
 from rlm_ray.corpus.work import Work
 
 

@@ -24,8 +24,8 @@ from rlm_ray.corpus.places import EXTENT, Extent, extents_of
 from rlm_ray.corpus.plan import Between, Node, Select
 from rlm_ray.corpus.planner import row_range
 from rlm_ray.corpus.records import column_values, to_json, to_records
-from rlm_ray.corpus.scan import check, position_range, span_column
 from rlm_ray.corpus.sizes import record_sizes
+from rlm_ray.corpus.steps import check, position_range, span_column
 from rlm_ray.corpus.work import Work
 from rlm_ray.errors import InputError
 

@@ -1,11 +1,14 @@
-"""The parts of a batch, read back from the wire."""
+"""The parts of a batch, on the wire and read back from it."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from rlm_ray.corpus.handle import Corpus
 from rlm_ray.corpus.plan import Plan
 from rlm_ray.errors import InputError
+
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def parts_from_json(written: list[Any]) -> list[str | Plan]:
@@ -31,3 +34,29 @@ def parts_from_json(written: list[Any]) -> list[str | Plan]:
         step = Plan.from_json([base.origin.to_json(), item["step"]]).nodes[1]
         parts.append(base.then(step))
     return parts
+
+
+def parts_to_json(parts: Any) -> list[Any]:
+    """Write chunks, handles or texts for the wire: a plan each, with what neighbours share said once.
+
+    Returns
+    -------
+    list
+        Of `{"text": str}` or `{"base": plan or None (as before), "step": node}`.
+    """
+    written: list[Any] = []
+    base_before: Any = None
+    for part in parts:
+        if isinstance(part, str):
+            written.append({"text": part})
+            continue
+        if not isinstance(part, Corpus):
+            raise InputError(f"A part is a Corpus or a str, not {type(part).__name__}. Give context.chunks(…), or a list of them.")
+        base, step = part.plan.nodes[:-1], part.plan.nodes[-1]
+        if not base:
+            written.append({"base": part.plan.to_json(), "step": None})
+            base_before = None
+            continue
+        written.append({"base": None if base == base_before else [node.to_json() for node in base], "step": step.to_json()})
+        base_before = base
+    return written

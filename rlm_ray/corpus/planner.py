@@ -14,9 +14,9 @@ import numpy
 from rlm_ray.corpus import borders, deletions, pruning
 from rlm_ray.corpus.manifest import Manifest
 from rlm_ray.corpus.plan import Between, Node, Select, Slice, Split, Where, Window
-from rlm_ray.corpus.scan import check, needed, position_range
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.corpus.sizes import mean_size
+from rlm_ray.corpus.steps import check, needed, position_range
 from rlm_ray.errors import InputError
 
 _T = TypeVar("_T")

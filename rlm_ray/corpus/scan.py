@@ -21,9 +21,10 @@ from rlm_ray.corpus.formats import csv, document, jsonl, lines, parquet, searchi
 from rlm_ray.corpus.formats.extracting import kind_of
 from rlm_ray.corpus.formats.streams import encoding_of
 from rlm_ray.corpus.places import EXTENT, with_extents
-from rlm_ray.corpus.plan import Between, Grep, Keep, Node, Place, Select, Split, Where, Window
+from rlm_ray.corpus.plan import Between, Grep, Keep, Node, Place, Split, Where, Window
 from rlm_ray.corpus.shard import Shard
-from rlm_ray.corpus.spans import check_split, split
+from rlm_ray.corpus.spans import split
+from rlm_ray.corpus.steps import check, needed, position_range, window_holds, with_schemas
 from rlm_ray.corpus.types import arrow_type
 from rlm_ray.errors import InputError
 
@@ -31,51 +32,6 @@ from rlm_ray.errors import InputError
 PLACE = ("_pos", "_end", "_char", "_char_end")
 
 Selections = Callable[[str, int], pyarrow.Table]
-
-
-def check(steps: Sequence[Node], schema: dict[str, str]) -> dict[str, str]:
-    """Check steps against a corpus' columns and return the columns that come out. Reads nothing; compiles the patterns.
-
-    Raises
-    ------
-    InputError
-        A column that is not there, a value that does not compare, a pattern that does not compile.
-    """
-    span: str | None = None
-    for step in steps:
-        if isinstance(step, Select):
-            schema = selected(step, schema)
-        elif isinstance(step, Where):
-            expressions.where(step, schema)
-        elif isinstance(step, Grep):
-            expressions.grep_columns(step, schema)
-            expressions.check_pattern(step.pattern, step.ignore_case)
-        elif isinstance(step, Split):
-            if step.by not in ("line", "paragraph"):
-                expressions.check_pattern(step.by)
-            check_split(step, schema)
-            if span is not None and span != step.column:
-                raise InputError(f"Spans of {span!r} cannot be split again by {step.column!r}. Split {span!r} further.")
-            span = step.column
-            schema = schema | {step.column: "string"}
-    return schema
-
-
-def selected(step: Select, schema: dict[str, str]) -> dict[str, str]:
-    """Return the columns that a Select leaves: its own, and of a result where each row is from and what failed.
-
-    Raises
-    ------
-    InputError
-        A column that is not there.
-    """
-    kept = {name: expressions.column_type(name, schema) for name in step.columns}
-    return kept | {name: schema[name] for name in ("_address", "_error") if name in schema and name not in kept}
-
-
-def span_column(steps: Sequence[Node]) -> str | None:
-    """Return the column that was split, if one was."""
-    return next((step.column for step in steps if isinstance(step, Split)), None)
 
 
 def scan(
@@ -160,7 +116,7 @@ def frames(
     in parts: where the reader takes all steps, of a shard as a whole.
     """
     out = [name for name in check(steps, schema) if columns is None or name in columns]
-    if not _window_holds(steps, shard.index):
+    if not window_holds(steps, shard.index):
         return
     shard = with_footer(shard, schema)
     low, high = position_range(steps, shard)
@@ -177,7 +133,7 @@ def frames(
         source.predicates.append(deletions.kept(shard))
     if positions is not None:
         source.predicates.append(polars.col("_pos").is_in(list(positions)))
-    for frame in _stepped(source, _with_schemas(steps, schema), selections, limit, reduce):
+    for frame in _stepped(source, with_schemas(steps, schema), selections, limit, reduce):
         part = frame if left is None else frame.head(left)
         if part.height:
             yield with_extents(part, shard) if extents else part
@@ -188,50 +144,6 @@ def frames(
     if in_file and (shard.format in ("parquet", "segment") or storage.scheme(shard.uri) != "s3"):
         # what was read may have changed on the way; each request for text on S3 was bound to the version
         storage.check_version(shard.uri, shard.version)
-
-
-def position_range(steps: Sequence[Node], shard: Shard) -> tuple[int, int]:
-    """Return the positions `[low, high)` of a shard that Betweens ahead of any Window leave."""
-    endless = shard.packed or shard.format in ("csv", "document")
-    low, high = (0, 1 << 62) if endless else (shard.start, shard.stop)
-    for step in steps:
-        if isinstance(step, Window):
-            break
-        if isinstance(step, Between):
-            if step.start is not None:
-                low = 1 << 62 if step.start[0] > shard.index else max(low, step.start[1]) if step.start[0] == shard.index else low
-            if step.stop is not None:
-                last = step.stop[1] + (step.stop[2] > 0)
-                high = 0 if step.stop[0] < shard.index else min(high, last) if step.stop[0] == shard.index else high
-    return low, high
-
-
-def _window_holds(steps: Sequence[Node], index: int) -> bool:
-    return all(step.first <= index and (step.last is None or index <= step.last) for step in steps if isinstance(step, Window))
-
-
-def _with_schemas(steps: Sequence[Node], schema: dict[str, str]) -> list[tuple[Node, dict[str, str]]]:
-    """Each step but Select, with the columns that it sees."""
-    seen = []
-    for step in steps:
-        if isinstance(step, Select):
-            schema = selected(step, schema)
-        else:
-            seen.append((step, schema))
-    return seen
-
-
-def needed(steps: Sequence[Node], out: Sequence[str], schema: dict[str, str]) -> list[str]:
-    """Return the columns that the steps look at, or that are to come out."""
-    names = set(out)
-    for step, there in _with_schemas(steps, schema):
-        if isinstance(step, Where):
-            names.update(column for column, _, _ in step.conditions)
-        elif isinstance(step, Grep):
-            names.update(expressions.grep_columns(step, there))
-        elif isinstance(step, Split):
-            names.add(step.column)
-    return [name for name in schema if name in names]
 
 
 @dataclass

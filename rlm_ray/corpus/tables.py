@@ -9,7 +9,7 @@ import polars
 import pyarrow
 
 from rlm_ray.corpus.records import batch_addresses
-from rlm_ray.corpus.scan import check, span_column
+from rlm_ray.corpus.steps import check, span_column
 from rlm_ray.corpus.types import arrow_type
 from rlm_ray.corpus.work import Work
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rlm_ray.corpus.chunks import Chunks
-from rlm_ray.corpus.handle import Backend, Corpus, parts_to_json, set_backend
+from rlm_ray.corpus.handle import Backend, Corpus, set_backend
+from rlm_ray.corpus.parts import parts_to_json
 from rlm_ray.corpus.plan import Plan
 from rlm_ray.corpus.values import Budget
 from rlm_ray.errors import BudgetExceeded, InputError, SubcallFailed, SubcallsFailed

@@ -16,7 +16,7 @@ from rlm_ray.corpus.extent import extent, is_counted, is_everything, without
 from rlm_ray.corpus.manifest import Manifest
 from rlm_ray.corpus.plan import Between, Node, Plan, Result, Window
 from rlm_ray.corpus.planner import Choice
-from rlm_ray.corpus.scan import check
+from rlm_ray.corpus.steps import check
 from rlm_ray.corpus.work import Work
 from rlm_ray.errors import InputError
 from rlm_ray.ledger.marks import CODE, EXCLUDED, MarkLog, Marks

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rlm_ray.corpus import planner
 from rlm_ray.corpus.plan import Plan
-from rlm_ray.corpus.scan import check
+from rlm_ray.corpus.steps import check
 from rlm_ray.corpus.work import Work
 from rlm_ray.errors import InputError
 from rlm_ray.recursion.functions import shown_columns

@@ -50,6 +50,7 @@ NAMES = (
     "rlm_ray.corpus.arguments",
     "rlm_ray.corpus.chunks",
     "rlm_ray.corpus.handle",
+    "rlm_ray.corpus.parts",
     "rlm_ray.corpus.plan",
     "rlm_ray.corpus.shown",
     "rlm_ray.corpus.values",
