@@ -249,6 +249,10 @@ def _at(work: Work, args: Mapping[str, Any]) -> list[dict[str, Any]]:
         plain = replace(work, steps=(place, *(step for step in work.steps if isinstance(step, Select))))
         batches = plain.scan(positions=numbers.tolist())
         return [record for batch in batches for record in to_records(batch, work.shard, shown, span)]
+    if work.shard.format == "lines" and _is_range(work.steps, work.shard.index):
+        # the other lines are counted, and never cut
+        batches = work.scan(positions=ordinals.tolist())
+        return [record for batch in batches for record in to_records(batch, work.shard, shown, span)]
     found: list[dict[str, Any]] = []
     seen = 0
     for batch in work.scan(limit=int(ordinals[-1]) + 1):

@@ -67,7 +67,8 @@ def scan(
     table : pyarrow.Table, optional
         Of a result's shard: its rows, where they are at hand and the file need not be read.
     positions : sequence of int, optional
-        Of Parquet and results: only these rows of the file; steps that count records must not be among `steps`.
+        Of Parquet and results, only these rows of the file; of lines, only those of these numbers, counted where the range begins.
+        They ascend. `steps` must be ranges and columns.
     extents : bool
         Add what is read of the object (see `EXTENT`).
 
@@ -131,7 +132,9 @@ def frames(
     source = _Source(shard, schema, wanted, low, high, batch_bytes, table, extents=extents)
     if shard.deleted:
         source.predicates.append(deletions.kept(shard))
-    if positions is not None:
+    if positions is not None and shard.format == "lines":
+        source.numbers = positions
+    elif positions is not None:
         source.predicates.append(polars.col("_pos").is_in(list(positions)))
     for frame in _stepped(source, with_schemas(steps, schema), selections, limit, reduce):
         part = frame if left is None else frame.head(left)
@@ -162,6 +165,7 @@ class _Source:
     limit: int | None = None
     extents: bool = False
     reduce: parquet.Reduce | None = None
+    numbers: Sequence[int] | None = None
 
     def takes(self, step: Node, schema: dict[str, str]) -> bool:
         """Whether the reader takes a step as a predicate, and skips what it does not leave."""
@@ -207,7 +211,7 @@ class _Source:
         elif shard.format == "csv":
             read = csv.read(shard, self.schema, stored, self.low, high)
         else:
-            read = lines.read(shard, stored, self.low, high, self.predicates, self.pattern, self.extents)
+            read = lines.read(shard, stored, self.low, high, self.predicates, self.pattern, self.extents, self.numbers)
         added = [polars.lit(value, dtype=expressions.dtype(self.schema[name])).alias(name) for name, value in constants.items()]
         for frame in read:
             yield frame.with_columns(added) if added else frame

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,10 +15,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rlm_ray import storage
+from rlm_ray.corpus import operations, planner
 from rlm_ray.corpus.address import Address
 from rlm_ray.corpus.formats import streams
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.plan import Between, Grep, Slice
+from rlm_ray.corpus.work import Work
 from rlm_ray.errors import InputError, ObjectUnreadable
 
 _PIECES = st.sampled_from(["a", "b c", "é", "漢字", "😀", "\r", "\t", "\x00", "x" * 40, ""])
@@ -84,6 +87,35 @@ def test_ranges_of_bytes_share_the_lines_out(kit: SimpleNamespace, data: bytes, 
     assert found == _expected(data)
     parts = zip([None, *places], [*places, None], strict=True)
     assert sum(kit.operate(manifest, "count", Between(start, stop)) for start, stop in parts) == len(found)
+
+
+@given(
+    data=_texts(),
+    shard_bytes=st.integers(1, 60),
+    piece=st.integers(1, 50),
+    cut=st.integers(0, 100),
+    drawn=st.randoms(use_true_random=False),
+    compression=st.sampled_from([None, "gzip"]),
+)
+def test_lines_by_their_number_are_those_of_the_scan(
+    kit: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    data: bytes,
+    shard_bytes: int,
+    piece: int,
+    cut: int,
+    drawn: Random,
+    compression: str | None,
+) -> None:
+    monkeypatch.setattr(streams, "PIECE", piece)
+    data = data or b"\n"
+    packed, name = (gzip.compress(data), ".log.gz") if compression else (data, ".log")
+    manifest = open_manifest(kit.object(packed, name), shard_bytes=shard_bytes)
+    steps = (Between((min(cut // shard_bytes, len(manifest.shards) - 1), cut, 0), None),)
+    for one in (Work(shard, steps, manifest.schema) for shard in planner.shards_for(steps, manifest)):
+        found = [record for page in operations.records(one) for record in page]
+        ordinals = sorted(drawn.sample(range(len(found)), drawn.randint(0, len(found))))
+        assert operations.run("at", one, {"ordinals": ordinals}) == [found[ordinal] for ordinal in ordinals]
 
 
 @given(lines=st.lists(st.binary(max_size=20), min_size=1, max_size=10), shard_bytes=st.integers(1, 60))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator, Sequence
 
 import numpy
@@ -25,6 +26,7 @@ def read(
     predicates: Sequence[polars.Expr] = (),
     pattern: str | None = None,
     extents: bool = False,
+    numbers: Sequence[int] | None = None,
 ) -> Iterator[polars.DataFrame]:
     """Yield frames of `columns` (`text` or nothing), `_pos` and `_end` for the lines that start in `[low, high)`.
 
@@ -36,8 +38,10 @@ def read(
         What is found in every text that has such a line in it (see `searching.prefilter`).
     extents : bool
         Add `_next`: the byte behind the line break.
+    numbers : sequence of int, optional
+        Only the lines of these numbers, which ascend; the first that starts at `low` or behind it is 0.
     """
-    for piece in found_pieces(shard, low, high, pattern):
+    for piece in found_pieces(shard, low, high, pattern) if numbers is None else chosen_pieces(shard, low, high, numbers):
         found = frame(piece, shard) if columns else places(piece)
         if extents:
             found = found.with_columns(next_lines(piece))
@@ -54,6 +58,20 @@ def found_pieces(shard: Shard, low: int, high: int | None, pattern: str | None) 
         piece = run.piece() if pattern is None else narrowed(run, pattern)
         if piece is not None:
             yield piece
+
+
+def chosen_pieces(shard: Shard, low: int, high: int | None, numbers: Sequence[int]) -> Iterator[Piece]:
+    """Yield the lines of some numbers; the others are counted, not cut."""
+    first = done = 0
+    for run in runs(shard, low, high):
+        breaks = run.breaks()
+        behind = first + breaks[-1] + (run.memory[run.stop - 1] != 10)
+        upto = bisect.bisect_left(numbers, behind, done)
+        if upto > done:
+            yield run.chosen([number - first for number in numbers[done:upto]], breaks)
+        first, done = behind, upto
+        if done == len(numbers):
+            return
 
 
 def frame(piece: Piece, shard: Shard) -> polars.DataFrame:

@@ -7,8 +7,9 @@ line.
 
 from __future__ import annotations
 
+import bisect
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,7 @@ from rlm_ray.errors import ObjectUnreadable, RlmRayError
 #: Bytes that are looked at together: fewer cost more calls, more do not stay in the processor's cache. The first are
 #: fewer, since who looks at a few records wants no more.
 PIECE, _FIRST = 8 << 20, 1 << 20
-#: Bytes in which lines are counted.
+#: Bytes of a block in which lines are counted.
 _COUNTED = 512 << 10
 #: Bytes behind a range that are read with it, for the rest of its last line.
 _REST = 1 << 10
@@ -125,6 +126,34 @@ class Run:
         # one carriage return before the line break belongs to it
         return Piece(self.memory, self.offset, starts, breaks - ((breaks > starts) & (self.memory[breaks - 1] == 13)))
 
+    def breaks(self) -> list[int]:
+        """Return how many line breaks there are up to the end of each block."""
+        size = _block()
+        counts = [
+            numpy.count_nonzero(self.memory[at : min(at + size, self.stop)] == 10) for at in range(self.start, self.stop, size)
+        ]
+        return numpy.cumsum(counts).tolist()
+
+    def chosen(self, numbers: Sequence[int], breaks: Sequence[int]) -> Piece:
+        """Cut only the lines of these numbers, which ascend; `breaks` are this run's."""
+        found: dict[int, Any] = {}
+        size = _block()
+
+        def behind(count: int) -> int:
+            """The byte behind so many line breaks."""
+            block = bisect.bisect_left(breaks, count)
+            if count == 0 or block == len(breaks):
+                return self.stop if count else self.start
+            first = self.start + block * size
+            if block not in found:
+                found[block] = numpy.flatnonzero(self.memory[first : min(first + size, self.stop)] == 10)
+            return first + int(found[block][count - 1 - (breaks[block - 1] if block else 0)]) + 1
+
+        starts = numpy.array([behind(number) for number in numbers], numpy.int64)
+        stops = numpy.array([behind(number + 1) for number in numbers], numpy.int64)
+        ends = stops - (self.memory[stops - 1] == 10)
+        return Piece(self.memory, self.offset, starts, ends - ((ends > starts) & (self.memory[ends - 1] == 13)))
+
 
 def pieces(shard: Shard, low: int, high: int | None) -> Iterator[Piece]:
     """Yield the lines that start at a byte in `[low, high)`, in pieces of some megabytes; None is the object's end.
@@ -152,6 +181,10 @@ def runs(shard: Shard, low: int, high: int | None) -> Iterator[Run]:
                 yield Run(run.memory, run.offset, start, stop)
 
 
+def _block() -> int:
+    return min(PIECE, _COUNTED)
+
+
 def count_lines(shard: Shard, low: int, high: int) -> int:
     """Return how many lines of an object that can be cut start in `[low, high)`."""
     table = frames(shard.uri, shard.version, shard.size) if shard.compression == FRAMED else None
@@ -160,7 +193,7 @@ def count_lines(shard: Shard, low: int, high: int) -> int:
     stop = min(high, size) - 1
     at = low - 1 if low > len(BOM) else 0
     count = 0
-    memory = numpy.empty(min(PIECE, _COUNTED) + len(BOM), numpy.uint8)
+    memory = numpy.empty(_block() + len(BOM), numpy.uint8)
     with opened(shard, at, stop) as stream:
         while at < max(stop, len(BOM)) and (got := stream.readinto(memory.data[: min(len(memory), max(stop, len(BOM)) - at)])):
             begin = 0
