@@ -284,7 +284,7 @@ def _carry_on(
     run: RunDirectory, about: dict[str, Any], settings: Settings, corpora: dict[str, Manifest], observe: Observer | None
 ) -> Answer:
     """Run a run from where its directory says it is, to its end. In a notebook that is given no observer, its place is shown."""
-    from rlm_ray.cluster import calls
+    from rlm_ray.cluster import calls, connect, ports
 
     observe = observe if observe is not None else in_notebook()
 
@@ -301,6 +301,8 @@ def _carry_on(
                 before.cut_lines,
                 run.uri,
             )
+        if sum(manifest.nbytes for manifest in corpora.values()) > ports.INLINE_BYTES:
+            connect.begin(settings)  # its verbs will need it
         budget = Budget.of(settings.with_(max_seconds=max(1.0, settings.max_seconds - before.seconds))).charge(before.usage)
         try:
             outcome = calls.run_call(_call(run, about, settings, budget), watch, corpora)

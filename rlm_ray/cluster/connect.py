@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterable
 
@@ -31,43 +32,123 @@ def connect(settings: Settings) -> None:
     ClusterError
         No Ray can be reached or started.
     """
-    address = settings.address or os.environ.get("RAY_ADDRESS") or "local"
+    address = _address(settings)
     if address.startswith("ray://"):
         raise InputError(
             f"The address {address} is Ray Client's, which cannot carry a run. Submit a job: rlm-ray submit SPEC.yaml --address "
             "http://HEAD:8265; or another command: ray job submit --address http://HEAD:8265 -- rlm-ray … --address auto."
         )
-    # polars reads it when it is imported, in workers that inherit it: a task has one CPU, not all of them
-    os.environ.setdefault("POLARS_MAX_THREADS", "1")
-    # Ray's note about the token it made is not for the person who asks a question
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    if connected():
+        return
+    if address == "local":
+        _start(settings).wait()
+        return
+    _prepare_process()
     import ray
 
-    if ray.is_initialized():
-        return
     before = signal.getsignal(signal.SIGTERM)
     try:
-        if address == "local":
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:  # noqa: BLE001 - Ray raises a bare Exception where no node answers
+        raise _unreached(address, error) from None
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # Ray's own handler aborts the process, and would leave its children
+    atexit.register(_shutdown)
+
+
+def begin(settings: Settings) -> None:
+    """Begin to start the embedded Ray, where no address is known, and return at once: what needs it waits in `connect`."""
+    if _address(settings) == "local" and not connected():
+        _start(settings)
+
+
+def connected() -> bool:
+    """Whether this process is connected to a Ray, which does not start one."""
+    import ray
+
+    return ray.is_initialized() and (_starting is None or _starting.over)
+
+
+class _Starting:
+    """The start of the embedded Ray, on a thread that stays: the processes of a Ray end with the thread that started them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._over = threading.Event()
+        self._error: ClusterError | None = None
+        threading.Thread(target=self._run, name="rlm-ray-start", daemon=True).start()
+
+    @property
+    def over(self) -> bool:
+        """Whether Ray is there, or could not be started."""
+        return self._over.is_set()
+
+    def wait(self) -> None:
+        """Return when Ray is there; raise ClusterError where it could not be started."""
+        self._over.wait()
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            import ray
+
             ray.init(
                 address="local",
-                num_cpus=settings.num_cpus,
+                num_cpus=self._settings.num_cpus,
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 configure_logging=True,
                 _system_config={"idle_worker_killing_time_threshold_ms": IDLE_SECONDS * 1_000},
             )
-        else:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # noqa: BLE001 - Ray raises a bare Exception where a node does not come up
-        reason = " ".join(str(error).split())[:400]
-        raise ClusterError(
-            f"Ray at {address!r} cannot be {'started' if address == 'local' else 'reached'}: {reason} "
-            "Check --address (or RAY_ADDRESS), and that this machine has room in /tmp and in /dev/shm."
-        ) from None
-    if callable(before) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)  # Ray's own handler aborts the process, and would leave its children
-    atexit.register(_shutdown)
+        except Exception as error:  # noqa: BLE001 - Ray raises a bare Exception where a node does not come up
+            self._error = _unreached("local", error)
+            return
+        finally:
+            self._over.set()
+        threading.Event().wait()
+
+
+_starting: _Starting | None = None
+_starting_lock = threading.Lock()
+
+
+def _start(settings: Settings) -> _Starting:
+    """Return the start that is under way, or a new one."""
+    global _starting
+    with _starting_lock:
+        if _starting is None or _starting.over:
+            if _starting is None:
+                atexit.register(_shutdown)
+            _prepare_process()
+            if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+                signal.signal(signal.SIGTERM, _exit)  # so that Ray is ended too
+            _starting = _Starting(settings)
+        return _starting
+
+
+def _exit(number: int, frame: object) -> None:
+    sys.exit(number)
+
+
+def _address(settings: Settings) -> str:
+    return settings.address or os.environ.get("RAY_ADDRESS") or "local"
+
+
+def _prepare_process() -> None:
+    # polars reads it when it is imported, in workers that inherit it: a task has one CPU, not all of them
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")
+    # Ray's note about the token it made is not for the person who asks a question
+    logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+def _unreached(address: str, error: Exception) -> ClusterError:
+    reason = " ".join(str(error).split())[:400]
+    return ClusterError(
+        f"Ray at {address!r} cannot be {'started' if address == 'local' else 'reached'}: {reason} "
+        "Check --address (or RAY_ADDRESS), and that this machine has room in /tmp and in /dev/shm."
+    )
 
 
 def prepare(settings: Settings) -> None:
@@ -82,6 +163,9 @@ def prepare(settings: Settings) -> None:
 def _shutdown() -> None:
     import ray
 
+    if _starting is not None:
+        with contextlib.suppress(ClusterError):
+            _starting.wait()  # half a Ray could not be ended
     with contextlib.suppress(Exception):
         ray.shutdown()
 

@@ -37,6 +37,8 @@ LOOK_BYTES = 1 << 20
 CANCEL_SECONDS = 2.0
 #: Seconds for which the number of CPUs is taken to be what it was.
 CAPACITY_SECONDS = 1.0
+#: Groups of calls that this process makes while its Ray is starting.
+HERE_GROUPS = 4
 #: A look at Ray lasts between these two: short while root code is asking, longer when all is quiet.
 SHORTEST, LONGEST = 0.001, 0.05
 
@@ -97,7 +99,7 @@ class RayPorts:
         self._sockets = weakref.finalize(self, _close, self._wake_read, self._wake_write)
         self._pause = SHORTEST
         self._looked = 0.0
-        self._none_here = True  # no group of calls that others could make has been made here
+        self._here = 0  # groups of calls that were made here, though others could have
         self._live: set[TaskFuture | StreamFuture] = set()
 
     @functools.cached_property
@@ -137,12 +139,15 @@ class RayPorts:
         return self._track(StreamFuture(generator, progress))
 
     def _while_ray_starts(self) -> bool:
-        """Whether a group of calls is made here, since the embedded Ray is yet to start: the first, whose calls need not wait.
+        """Whether a group of calls is made here, since the embedded Ray is yet to start, which begins now: its calls need not wait.
 
         Not where a rate is limited: who is alone does not know what the others use.
         """
-        first, self._none_here = self._none_here, False
-        return first and not ray.is_initialized() and not Rates.of(self._settings).limited
+        if self._here >= HERE_GROUPS or connect.connected() or Rates.of(self._settings).limited:
+            return False
+        connect.begin(self._settings)
+        self._here += 1
+        return True
 
     def room(self, live: int, ahead: float) -> float:
         """See `Ports.room`."""

@@ -1,0 +1,65 @@
+"""Ray is started beside what needs it not yet."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlm_ray.cluster import connect, ports
+from rlm_ray.cluster.ports import RayPorts
+from rlm_ray.settings import Settings
+
+BESIDE = """
+import os, threading
+from rlm_ray.cluster import connect
+from rlm_ray.settings import Settings
+settings = Settings(num_cpus=1)
+begun = threading.Thread(target=connect.begin, args=[settings])
+begun.start()
+begun.join()  # Ray outlives the thread that asked for it
+connect.connect(settings)
+import ray
+assert connect.connected()
+assert ray.get(ray.remote(lambda: os.getpid()).remote()) > 1
+connect.connect(settings)
+begun = threading.Thread(target=connect.begin, args=[settings])
+begun.start()
+begun.join()
+print("there", ray.cluster_resources()["CPU"])
+"""
+
+
+def test_an_embedded_ray_is_started_in_the_background_and_once() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", BESIDE], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout.split() == ["there", "1.0"], done.stderr
+
+
+def test_the_first_groups_of_calls_do_not_wait_for_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Settings] = []
+    monkeypatch.setattr(connect, "connected", lambda: False)
+    monkeypatch.setattr(connect, "begin", begun.append)
+    made = RayPorts("run", 0, Settings())
+    assert [made._while_ray_starts() for _ in range(ports.HERE_GROUPS + 1)] == [True] * ports.HERE_GROUPS + [False]
+    assert len(begun) == ports.HERE_GROUPS
+    made.close()
+
+
+def test_where_a_rate_is_limited_they_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "connected", lambda: False)
+    monkeypatch.setattr(connect, "begin", lambda settings: pytest.fail("Ray was started"))
+    made = RayPorts("run", 0, Settings(requests_per_minute=10))
+    assert not made._while_ray_starts()
+    made.close()
+
+
+def test_nothing_is_started_where_an_address_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "_start", lambda settings: pytest.fail("Ray was started"))
+    connect.begin(Settings(address="auto"))
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    connect.begin(Settings())
