@@ -21,6 +21,7 @@ from rlm_ray.corpus.pruning import Ranges, RowGroup
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.errors import InputError
 from rlm_ray.storage import ObjectInfo
+from rlm_ray.words import counted
 
 _SHARDS = pyarrow.schema(
     [("object", "int32"), ("start", "int64"), ("stop", "int64"), ("rows", "int64"), ("nbytes", "int64"), ("deleted", "binary")]
@@ -226,9 +227,9 @@ class Manifest:
         if self.table:
             info["table"] = self.table
         if self.left_out:
-            info["left_out"] = f"{self.left_out:,} objects of another format"
+            info["left_out"] = f"{counted(self.left_out, 'object')} of another format"
         if self.footers is not None and self.footers < self.shards.objects.num_rows:
-            info["footers"] = f"read of {self.footers:,} of {self.shards.objects.num_rows:,} files"
+            info["footers"] = f"read of {self.footers:,} of {counted(self.shards.objects.num_rows, 'file')}"
         return info
 
     def _partitions(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from rlm_ray.corpus.objects import Listed, classify, partitions, relative_paths
 from rlm_ray.corpus.shard import FRAMED, WIDE, Shard
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.storage import ObjectInfo
+from rlm_ray.words import counted
 
 #: How much text grows when it is decompressed, guessed.
 _GROWTH = 5
@@ -74,7 +75,7 @@ def open_manifest(
     empty = [item for item in listed if item.info.size == 0 and kind != "document"]
     listed = [item for item in listed if item.info.size > 0 or kind == "document"]
     if not listed:
-        raise InputError(f"All {len(empty)} objects at {', '.join(uris)} are empty. Check what wrote them.")
+        raise InputError(f"What is at {', '.join(uris)} is empty ({counted(len(empty), 'object')}). Check what wrote it.")
     given = list(uris)
     if kind == "document":
         require(item.info.uri for item in listed)
@@ -125,7 +126,7 @@ def _open_parquet(name: str, uris: list[str], listed: list[Listed], empty: list[
     good = {number: footer for number, footer in footers.items() if footer.error is None}
     if not good:
         reasons = "; ".join(f"{entry['object']}: {entry['reason']}" for entry in failed[:3])
-        raise InputError(f"None of {len(failed)} Parquet files at {', '.join(uris)} can be read. {reasons}. Check the files.")
+        raise InputError(f"No Parquet file at {', '.join(uris)} can be read, of {len(failed)}. {reasons}. Check the files.")
     readable = [number for number in range(len(infos)) if number in good or number not in footers]
     schema, conflicts = unite_columns(footer.columns for footer in good.values())
     split_columns, values = partitions([infos[number].uri for number in readable])
@@ -198,7 +199,7 @@ def _open_text(name: str, kind: str, unit: str, uris: list[str], listed: list[Li
                 builder.add_shard(start, stop, None, stop - start)
     shards = builder.shards(kind, encoding)
     if not len(shards):
-        raise InputError(f"None of {len(failed)} documents can be read: {failed[0]['reason']}. Open them with unit='line'.")
+        raise InputError(f"No document can be read, of {len(failed)}: {failed[0]['reason']}. Open them with unit='line'.")
     schema, width = _sampled(kind, shards)
     manifest = Manifest(
         name,

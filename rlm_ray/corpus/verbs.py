@@ -127,7 +127,7 @@ class Verbs:
         asked = [_prompt(question) for question in _sequence(questions, "questions")]
         given = asked if parts is None else _sequence(parts, "parts")
         if len(given) != len(asked):
-            raise InputError(f"{len(asked)} questions and {len(given)} parts: give one part for each question.")
+            raise InputError(f"{len(asked)} questions need as many parts, and were given {len(given)}. Give one for each.")
         return _answers(self._call("rlm_query_batched", questions=asked, parts=parts_to_json(given)))
 
     def rlm_map(self, question: str, parts: Chunks | Sequence[Corpus | str], schema: dict[str, Any] | None = None) -> Corpus:

@@ -147,12 +147,12 @@ class Functions:
     def _queried(self, work: Callable[[], Any], seconds: float, allowed: float | None = None) -> dict[str, Any]:
         outcome = self._outcome(work, seconds)
         if "Query interrupted" in outcome.get("error", ""):
-            outcome = {"error": f"it took more than {allowed or seconds:g} seconds"}
+            outcome = {"error": f"it took more than {allowed or seconds:g} s"}
         return outcome
 
     def _outcome(self, work: Callable[[], Any], seconds: float, told: float | None = None) -> dict[str, Any]:
         try:
-            return {"value": self._run(work, seconds, f"took more than {told or seconds:g} seconds")}
+            return {"value": self._run(work, seconds, f"took more than {told or seconds:g} s")}
         except BaseException as error:  # noqa: BLE001 - root code's function may raise anything; it becomes an error row
             return {"error": cells.explain(error)}
 

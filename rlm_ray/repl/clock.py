@@ -68,7 +68,7 @@ class CellClock:
     def verdict(self) -> str:
         """Say why the cell has to be ended, when its time is over."""
         if time.monotonic() >= self.wall_ends:
-            return f"the cell took more than {self._limits.wall_seconds:g} seconds in all"
+            return f"the cell took more than {self._limits.wall_seconds:g} s in all"
         if self._interrupted_ends is not None:
             return "the cell was interrupted and did not stop"
-        return f"the cell computed for more than {self._limits.soft_seconds:g} seconds and could not be interrupted"
+        return f"the cell computed for more than {self._limits.soft_seconds:g} s and could not be interrupted"

@@ -265,7 +265,7 @@ class FunctionSandbox:
             while not arrived:
                 left = ends - time.monotonic()
                 if left <= 0:
-                    raise StoppedChild(f"it took more than {patience:g} seconds and could not be interrupted")
+                    raise StoppedChild(f"it took more than {patience:g} s and could not be interrupted")
                 if self._connection.unsent:
                     self._connection.flush()
                     left = min(left, WRITE_AGAIN)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: Seconds for the pickling of one variable, and of all of them.
 SNAPSHOT_VARIABLE, SNAPSHOT_ALL = 2.0, 6.0
 _OVER_TIME = (
-    "the cell has computed for {:g} seconds, its limit (waiting for models does not count). Variables are kept. "
+    "the cell has computed for {:g} s, its limit (waiting for models does not count). Variables are kept. "
     "Work on a smaller part, or use the corpus's own verbs (count_by, map, aggregate), which run in parallel"
 )
 #: Bytes that are given back when a cell runs out of memory.
@@ -222,7 +222,7 @@ class Kernel:
         except BaseException:  # noqa: BLE001 - root code's own exception may do anything while it is looked at
             return type(error).__name__
 
-    def timed(self, work: Callable[[], Any], seconds: float, message: str = "took more than {:g} seconds") -> Any:
+    def timed(self, work: Callable[[], Any], seconds: float, message: str = "took more than {:g} s") -> Any:
         """Run something of root code's under the clock. Raises what it raises, TimeoutError, or KeyboardInterrupt."""
         interrupts = self._interrupts
         interrupts.message = message.format(seconds)

@@ -151,7 +151,7 @@ def test_mixed_formats_are_refused(kit: SimpleNamespace, tmp_path: Path) -> None
         open_manifest(str(tmp_path))
     assert open_manifest(f"{tmp_path}/*.parquet").format == "parquet"
     rows = open_manifest(str(tmp_path), format="parquet")
-    assert (rows.format, rows.records, rows.info()["left_out"]) == ("parquet", 1, "1 objects of another format")
+    assert (rows.format, rows.records, rows.info()["left_out"]) == ("parquet", 1, "1 object of another format")
     assert kit.records(open_manifest(str(tmp_path), format="text"))[0]["text"] == "x"
     unnamed = kit.parquet(pyarrow.table({"n": [1]}), str(tmp_path / "odd" / "part-0"))
     assert open_manifest(unnamed, format="parquet").records == 1
@@ -216,7 +216,7 @@ def test_an_unreadable_file_is_a_reason_and_the_rest_goes_on(kit: SimpleNamespac
     assert [entry["object"].rpartition("/")[2] for entry in manifest.info()["failed"]] == ["broken.parquet", "empty.parquet"]
     assert all(len(entry["reason"]) > 5 for entry in manifest.failed)
     assert len(kit.records(manifest)) == 20
-    with pytest.raises(InputError, match=r"None of 1 Parquet files .*broken\.parquet can be read"):
+    with pytest.raises(InputError, match=r"No Parquet file at .*broken\.parquet can be read, of 1"):
         open_manifest(f"{lake}/day=2/system=web/broken.parquet")
 
 

@@ -145,7 +145,7 @@ def test_the_budget_prints_itself(verbs: Verbs, backend: Backend) -> None:
         (lambda v, c: v.llm_map("x", [c, 5]), "A part is a Corpus or a str"),
         (lambda v, c: v.llm_each("x", ["a"]), "llm_each takes a Corpus, not list"),
         (lambda v, c: v.rlm_map("x", c), "rlm_map takes parts"),
-        (lambda v, c: v.rlm_query_batched(["x", "y"], ["a"]), "2 questions and 1 parts"),
+        (lambda v, c: v.rlm_query_batched(["x", "y"], ["a"]), "2 questions need as many parts, and were given 1"),
         (lambda v, c: v.cite({"text": "x"}), "cite takes a record with its '_address'"),
         (lambda v, c: v.cite(5), "cite takes a record"),
     ],

@@ -267,5 +267,5 @@ def test_parts_must_be_parts(world: Make) -> None:
     made = world(recurse=answers)
     with pytest.raises(InputError, match="rlm_map takes parts"):
         made.verbs.rlm_map("q", made["logs"])  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="2 questions and 1 part"):
+    with pytest.raises(InputError, match="2 questions need as many parts, and were given 1"):
         made.verbs.rlm_query_batched(["a", "b"], ["x"])

@@ -59,7 +59,7 @@ def test_sql_that_cannot_work_or_must_not_is_told(tables, query, message):
 
 
 def test_sql_that_takes_too_long_is_stopped(tables):
-    with pytest.raises(InputError, match=r"took more than 1 seconds|was stopped"):
+    with pytest.raises(InputError, match=r"took more than 1 s|was stopped"):
         tables.sql("select count(*) from range(10000000000) a, range(1000000) b where a.range % 7 = b.range % 5", arrow(ROWS), 1.0)
     assert tables.sql("select count(*) as n from context", arrow(ROWS), 20.0) == [{"n": 3}]
 
