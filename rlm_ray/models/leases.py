@@ -93,7 +93,7 @@ class LeasedLimiter(LocalLimiter):
         """Wait until one more attempt may go out; first come, first served."""
         if self._serving is None or self._serving.done():
             self._serving = asyncio.get_running_loop().create_task(self._serve())
-        if not self._waiting and self._room(tokens) and time.monotonic() >= self._hold_until:
+        if not self._waiting and self._hold_until <= time.monotonic() and self._room(tokens):
             self._take(tokens)
             return
         self._waiting_tokens += tokens
@@ -106,13 +106,14 @@ class LeasedLimiter(LocalLimiter):
 
     def release(self, outcome: Outcome) -> None:
         """Give the place back, and learn from the outcome."""
-        estimate = self._estimated // max(1, self.in_flight)
+        estimate = self._estimated // (self.in_flight or 1)
         self._estimated -= estimate
-        if outcome.kind == "ok":
+        kind = outcome.kind
+        if kind == "ok":
             self._done += 1
             if self._tokens is not None:
                 self._unused_tokens += estimate - outcome.tokens
-        elif outcome.kind == "slow_down":
+        elif kind == "slow_down":
             asked = -1.0 if outcome.retry_after is None else outcome.retry_after
             self._refused = asked if self._refused is None else max(self._refused, asked)
             self._look_up()
@@ -121,17 +122,15 @@ class LeasedLimiter(LocalLimiter):
             self._idle_since = time.monotonic()
 
     def _room(self, tokens: int) -> bool:
-        if self.in_flight >= self._places or not super()._room(tokens):
+        if self.in_flight >= self._places or self.in_flight >= int(self.allowed):
             return False
-        if self._requests is None and self._tokens is None:
+        requests, more = self._requests, self._tokens
+        if requests is None and more is None:
             return True
-        if time.monotonic() >= self._lease_ends:
-            return False
-        enough = self._tokens is None or self._tokens >= tokens
-        return enough and (self._requests is None or self._requests >= 1)
+        return (requests is None or requests >= 1) and (more is None or more >= tokens) and time.monotonic() < self._lease_ends
 
     def _take(self, tokens: int) -> None:
-        super()._take(tokens)
+        self.in_flight += 1
         self._estimated += tokens
         self._used_requests += 1
         self._used_tokens += tokens

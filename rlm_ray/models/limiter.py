@@ -64,7 +64,8 @@ class LocalLimiter:
         """Give the place back and learn from the outcome."""
         self.in_flight -= 1
         if outcome.kind == "ok":
-            self.allowed = min(float(self.concurrency), self.allowed + 1 / self.allowed)
+            if self.allowed < self.concurrency:
+                self.allowed = min(float(self.concurrency), self.allowed + 1 / self.allowed)
         elif outcome.kind == "slow_down":
             self._slow_down(outcome.retry_after)
         if self._waiting:

@@ -168,7 +168,6 @@ class Budget:
         priced: bool = True,
         last_turn: bool = False,
         now: float | None = None,
-        in_place: bool = False,
     ) -> tuple[Budget, Reservation]:
         """Set an upper estimate aside.
 
@@ -178,8 +177,6 @@ class Budget:
             The dollars in nanodollars, in place of `usd`.
         last_turn : bool
             May take what is kept for the last turn, also when exhausted or late.
-        in_place : bool
-            Who asks holds this value alone and goes on with the one returned: `reserved` is handed on, not copied.
 
         Raises
         ------
@@ -192,22 +189,22 @@ class Budget:
         )
         amount = Amount(calls, prompt_tokens + completion_tokens, reservation.nanodollars)
         self._admit(amount, last_turn, now)
-        reserved = self.reserved if in_place else dict(self.reserved)
+        reserved = dict(self.reserved)
         reserved[reservation.number] = amount
         kept = NOTHING if last_turn else self.last_turn_reserve
         return self._next(
             serial=self.serial + 1, reserved=reserved, outstanding=self.outstanding.plus(amount), last_turn_reserve=kept
         ), reservation
 
-    def settle(self, reservation: Reservation, usage: Usage | None, *, in_place: bool = False) -> Budget:
-        """Charge what the call used; None: the outcome is unknown, charged in full. `in_place` as in `reserve`.
+    def settle(self, reservation: Reservation, usage: Usage | None) -> Budget:
+        """Charge what the call used; None: the outcome is unknown, charged in full.
 
         Raises
         ------
         ValueError
             The reservation is not of this budget, or was settled before.
         """
-        reserved = self.reserved if in_place else dict(self.reserved)
+        reserved = dict(self.reserved)
         amount = reserved.pop(reservation.number, None)
         if amount is None:
             raise ValueError(
@@ -351,7 +348,7 @@ class Budget:
     # inside
 
     def _next(self, **changes: Any) -> Budget:
-        # What `dataclasses.replace` does, in a tenth of the time: this runs twice for every call.
+        # what `dataclasses.replace` does, in a tenth of the time
         following = object.__new__(Budget)
         object.__setattr__(following, "__dict__", self.__dict__ | changes)
         return following

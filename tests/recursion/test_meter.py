@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+import re
 import threading
 
 import pytest
@@ -119,3 +121,37 @@ def test_a_budget_that_was_told_stays_as_it_was() -> None:
     assert (given.reserved, list(told.reserved), list(meter.budget.reserved)) == ({}, [0], [1])
     assert Budget.from_json(told.to_json()) == told
     assert meter.sums == (meter.budget.spent, meter.budget.outstanding, meter.budget.usage)
+
+
+def test_a_meter_says_what_the_value_says() -> None:
+    """What a meter counts by itself comes to the same as the value's own arithmetic, whatever the order."""
+    chance = random.Random(7)
+    prices = {"priced": Rate.of(Price(input=1.0, output=4.0))}
+    for _ in range(30):
+        limits = {"calls": chance.choice([None, 40]), "tokens": chance.choice([None, 3_000]), "seconds": 1_000.0}
+        value = Budget.start(**limits).keep_for_last_turn(calls=2, tokens=50)
+        meter, open_ = BudgetMeter(value, prices), []
+        for _ in range(120):
+            model = chance.choice(["priced", "free"])
+            rate = prices.get(model)
+            if chance.random() < 0.6 or not open_:
+                prompt, completion, last = chance.randrange(100), chance.randrange(50), chance.random() < 0.02
+                nano = rate.most_nanodollars(prompt, completion) if rate else 0
+                given = (meter.for_last_turn() if last else meter, value)
+                asked = {"nano": nano, "model": model, "priced": rate is not None, "last_turn": last}
+                try:
+                    value, wanted = given[1].reserve(prompt_tokens=prompt, completion_tokens=completion, **asked)
+                except BudgetExceeded as error:
+                    with pytest.raises(BudgetExceeded, match=re.escape(str(error))):
+                        given[0].reserve(prompt, completion, model)
+                    value = value if getattr(error, "passing", False) else value.latched(str(error))
+                else:
+                    assert given[0].reserve(prompt, completion, model) == wanted
+                    open_.append(wanted)
+            else:
+                reservation = open_.pop(chance.randrange(len(open_)))
+                usage = chance.choice([None, Usage(), Usage(1, chance.randrange(120), chance.randrange(60), 0, None)])
+                value = value.settle(reservation, meter.settle(reservation, usage))
+                with pytest.raises(ValueError, match="settled before"):
+                    meter.settle(reservation, usage)
+            assert meter.budget == value
