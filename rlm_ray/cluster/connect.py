@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 from rlm_ray import storage
 from rlm_ray.corpus.lakehouse import names
@@ -141,6 +142,22 @@ def _prepare_process() -> None:
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
     # Ray's note about the token it made is not for the person who asks a question
     logging.getLogger("ray").setLevel(logging.ERROR)
+    _warn_on_stderr()
+
+
+def _warn_on_stderr() -> None:
+    """What Ray's nodes warn of, it prints on stdout, where our results go."""
+    import ray._private.worker as driver
+
+    printed = getattr(driver, "print_to_stdstream", None)
+    if printed is None or hasattr(printed, "on_stderr"):
+        return
+
+    def on_stderr(data: dict[str, Any], *more: Any, **named: Any) -> None:
+        printed(data | {"is_err": True}, *more, **named)
+
+    on_stderr.on_stderr = True  # type: ignore[attr-defined]
+    driver.print_to_stdstream = on_stderr
 
 
 def _unreached(address: str, error: Exception) -> ClusterError:

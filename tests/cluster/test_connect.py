@@ -30,6 +30,8 @@ begun = threading.Thread(target=connect.begin, args=[settings])
 begun.start()
 begun.join()
 print("there", ray.cluster_resources()["CPU"])
+warned = {"lines": ["a node warns"], "pid": "raylet", "is_err": False, "ip": None, "job": None}
+ray._private.worker.print_to_stdstream(warned, ignore_prefix=False)
 """
 
 
@@ -38,6 +40,7 @@ def test_an_embedded_ray_is_started_in_the_background_and_once() -> None:
     environment |= {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", BESIDE], env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout.split() == ["there", "1.0"], done.stderr
+    assert "a node warns" in done.stderr  # stdout is for results
 
 
 def test_the_first_groups_of_calls_do_not_wait_for_ray(monkeypatch: pytest.MonkeyPatch) -> None:
