@@ -17,8 +17,8 @@ from rlm_ray.cluster.connect import IDLE_SECONDS
 STEP_SECONDS = 0.5
 #: What a worker's start costs on a busy machine, in seconds: calls that are over sooner do without another one.
 START_SECONDS = 5.0
-#: Processor seconds that a worker's start costs, and seconds that it takes at least.
-START_PROCESSOR, START_LEAST = 2.5, 1.5
+#: Idle processor seconds in which a worker has earned its start, which costs half of them; and seconds that it takes at least.
+START_PROCESSOR, START_LEAST = 5.0, 1.5
 #: A machine with less of its time idle than this share is busy.
 IDLE_SHARE = 0.1
 #: Seconds over which that is looked at.
