@@ -18,7 +18,8 @@ def _connect() -> Any:
             "connect_timeout": 10,
             "read_timeout": 60,
             "max_pool_connections": 64,
-            "retries": {"max_attempts": 2, "mode": "standard"},
+            # these are for what s3fs does not ask again: 500 and the like
+            "retries": {"max_attempts": 5, "mode": "standard"},
         },
     )
     filesystem.retries = 8  # SlowDown and resets, with growing pauses
