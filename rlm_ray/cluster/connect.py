@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rlm_ray import storage
@@ -94,21 +94,55 @@ class _Starting:
         try:
             import ray
 
-            ray.init(
-                address="local",
-                num_cpus=self._settings.num_cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                configure_logging=True,
-                _system_config={"idle_worker_killing_time_threshold_ms": IDLE_SECONDS * 1_000},
-            )
+            with _handler_kept(signal.SIGTERM):
+                ray.init(
+                    address="local",
+                    num_cpus=self._settings.num_cpus,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    configure_logging=True,
+                    _system_config={"idle_worker_killing_time_threshold_ms": IDLE_SECONDS * 1_000},
+                )
         except Exception as error:  # noqa: BLE001 - Ray raises a bare Exception where a node does not come up
             self._error = _unreached("local", error)
             return
         finally:
             self._over.set()
         threading.Event().wait()
+
+
+#: Seconds between two looks at what a signal does.
+_PUT_BACK = 0.02
+
+
+@contextlib.contextmanager
+def _handler_kept(number: int) -> Iterator[None]:
+    """Put back what a signal does, again and again: Ray's own handler, set early while it starts, aborts the process.
+
+    Python could do so on the main thread alone, which does other things meanwhile.
+    """
+    import ctypes
+
+    library = ctypes.CDLL(None)
+    action = ctypes.create_string_buffer(1_024)  # a struct sigaction, however large it is here
+    over = threading.Event()
+
+    def put_back() -> None:
+        while not over.wait(_PUT_BACK):
+            library.sigaction(number, action, None)
+
+    known = library.sigaction(number, None, action) == 0
+    keeper = threading.Thread(target=put_back, name="rlm-ray-signal", daemon=True)
+    if known:
+        keeper.start()
+    try:
+        yield
+    finally:
+        over.set()
+        if known:
+            keeper.join()
+            library.sigaction(number, action, None)
 
 
 _starting: _Starting | None = None

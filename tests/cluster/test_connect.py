@@ -35,10 +35,15 @@ ray._private.worker.print_to_stdstream(warned, ignore_prefix=False)
 """
 
 
-def test_an_embedded_ray_is_started_in_the_background_and_once() -> None:
+def alone(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a process that knows of no Ray."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", BESIDE], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_an_embedded_ray_is_started_in_the_background_and_once() -> None:
+    done = alone(BESIDE)
     assert done.stdout.split() == ["there", "1.0"], done.stderr
     assert "a node warns" in done.stderr  # stdout is for results
 
@@ -66,3 +71,26 @@ def test_nothing_is_started_where_an_address_is_known(monkeypatch: pytest.Monkey
     connect.begin(Settings(address="auto"))
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
     connect.begin(Settings())
+
+
+SIGNALLED = """
+import os, signal, sys, threading
+from rlm_ray.cluster import connect
+from rlm_ray.settings import Settings
+ended = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: ended.set())
+connect.begin(Settings(num_cpus=1))
+connect.connect(Settings(num_cpus=1))
+os.kill(os.getpid(), signal.SIGTERM)
+print("told", ended.wait(60), connect.connected())
+"""
+
+
+def test_a_signal_means_what_it_meant_before_ray_was_started() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "told True True\n"), done.stderr
+    assert "SIGTERM" not in done.stderr
