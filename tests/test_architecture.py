@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from rlm_ray.repl import bundle
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "rlm_ray"
 MAX_LINES = 430
@@ -57,18 +59,8 @@ def test_root_codes_process_has_the_standard_library_and_the_handle_only() -> No
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
     loaded = json.loads(done.stdout)
     ours = {name for name in loaded if name.startswith("rlm_ray.")}
-    assert {name for name in ours if not name.startswith("rlm_ray.repl")} == {
-        "rlm_ray.corpus",
-        "rlm_ray.corpus.arguments",
-        "rlm_ray.corpus.chunks",
-        "rlm_ray.corpus.handle",
-        "rlm_ray.corpus.parts",
-        "rlm_ray.corpus.plan",
-        "rlm_ray.corpus.shown",
-        "rlm_ray.corpus.values",
-        "rlm_ray.corpus.verbs",
-        "rlm_ray.errors",
-    }
+    bundled = {name for name in bundle.NAMES if name.startswith("rlm_ray.")}
+    assert {name for name in ours | bundled if not name.startswith("rlm_ray.repl")} <= bundled & ours
     roots = {name.partition(".")[0] for name in loaded} - set(sys.stdlib_module_names)
     assert roots <= {"rlm_ray", "cloudpickle", "__main__", "site", "sitecustomize"} | {
         name for name in roots if name.startswith("_")

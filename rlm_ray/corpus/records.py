@@ -36,8 +36,7 @@ def to_records(
     span : str, optional
         The column that was split.
     """
-    optional = () if shard.format == "segment" else ("_more", "_error")
-    names = [name for name in batch.schema.names if name not in (*_PLACES, "_address")]
+    names, optional = _shown(batch, shard)
     columns = [column_values(batch.column(name), schema.get(name, "string")) for name in names]
     addresses = batch_addresses(batch, shard, span).to_list()
     records = []
@@ -59,8 +58,7 @@ def to_json(batch: pyarrow.RecordBatch, shard: Shard, schema: Mapping[str, str],
     span : str, optional
         The column that was split.
     """
-    optional = () if shard.format == "segment" else ("_more", "_error")
-    names = [name for name in batch.schema.names if name not in (*_PLACES, "_address")]
+    names, optional = _shown(batch, shard)
     series = [batch_addresses(batch, shard, span).alias("_address")]
     for name in names:
         array = batch.column(name)
@@ -71,6 +69,12 @@ def to_json(batch: pyarrow.RecordBatch, shard: Shard, schema: Mapping[str, str],
             return json.dumps(to_records(batch, shard, schema, span), ensure_ascii=False).encode("utf-8", "replace")
         series.append(column)
     return polars.DataFrame(series).write_json().encode()
+
+
+def _shown(batch: pyarrow.RecordBatch, shard: Shard) -> tuple[list[str], tuple[str, ...]]:
+    """The columns that a record shows besides its address, and those that are left out where they are null."""
+    names = [name for name in batch.schema.names if name not in (*_PLACES, "_address")]
+    return names, () if shard.format == "segment" else ("_more", "_error")
 
 
 def _flat_column(name: str, array: pyarrow.Array, kind: str) -> polars.Series | None:

@@ -29,7 +29,6 @@ from rlm_ray.recursion.results import Results
 from rlm_ray.recursion.scans import Scans
 from rlm_ray.recursion.scheduler import Job
 from rlm_ray.subcalls.votes import Votes
-from rlm_ray.words import counted
 
 MAX_PROMPT = 4 << 20
 MAX_NAME = 1_000
@@ -223,9 +222,7 @@ class Requests:
     def _verb_rlm_query_batched(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
         questions, parts = _strings(args, "questions"), _parts(args)
         if len(questions) != len(parts):
-            raise InputError(
-                f"{counted(len(questions), 'question')} and {counted(len(parts), 'part')}: give one part for each question."
-            )
+            raise InputError(f"{len(questions)} questions need as many parts, and were given {len(parts)}. Give one for each.")
         return (yield from self._recursions.batched(questions, parts, asked))
 
     def _verb_rlm_map(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:

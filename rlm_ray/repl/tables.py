@@ -90,17 +90,20 @@ _waiting: dict[int, Any] = {}
 def _engine(stream: bytes, memory: int) -> Iterator[Any]:
     """An engine with one table; what has raised, or was not read to its end, is not used again."""
     base = _waiting.pop(memory, None) or _new_engine(memory)
-    view = _give(base, stream)
+    read = False
     try:
+        view = _give(base, stream)
         yield base
-    except BaseException:
-        base.close()
-        raise
-    if view:
-        base.execute(f"drop view {NAME}")
-    for name in ("_columns", "_read") if view else (NAME,):
-        base.unregister(name)
-    _waiting[memory] = base
+        if view:
+            base.execute(f"drop view {NAME}")
+        for name in ("_columns", "_read") if view else (NAME,):
+            base.unregister(name)
+        read = True
+    finally:
+        if read:
+            _waiting[memory] = base
+        else:
+            base.close()
 
 
 def _new_engine(memory: int) -> Any:

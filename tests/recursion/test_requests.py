@@ -188,7 +188,7 @@ def test_votes_are_bounded(asked: World) -> None:
 
 
 def test_questions_and_parts_go_in_pairs(asked: World) -> None:
-    with pytest.raises(InputError, match="2 questions and 1 part:"):
+    with pytest.raises(InputError, match="2 questions need as many parts, and were given 1"):
         asked.ask("rlm_query_batched", questions=["a", "b"], parts=[{"text": "x"}])
 
 

@@ -138,6 +138,17 @@ def test_bodies_that_break_off_are_continued(prefix: Callable[[], str], breaking
     assert len(fired["fired"] if isinstance(fired, dict) else fired) >= 2
 
 
+def test_what_fails_inside_the_store_is_asked_again(prefix: Callable[[], str], breaking: Callable[..., Any]) -> None:
+    """s3fs gives up at a 500; one that comes back is a shard that cannot be read."""
+    base = prefix()
+    storage.write_bytes(f"{base}/a.txt", b"x")
+    error = {"code": "InternalError", "status": 500}
+    breaking("POST", "rules", [{"service": "s3", "operation": "ListObjectsV2", "times": 3, "error": error}])
+    assert [info.uri for info in storage.listing(base)] == [f"{base}/a.txt"]
+    fired = breaking("GET", "fired?limit=100")
+    assert len(fired["fired"] if isinstance(fired, dict) else fired) == 3
+
+
 def test_a_bucket_that_is_not_there(s3: Any) -> None:
     with pytest.raises(InputError, match="no bucket 'surely-no-such-bucket'"):
         list(storage.listing("s3://surely-no-such-bucket/logs"))
