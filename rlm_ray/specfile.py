@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,11 @@ class SpecFile:
 
     def wrong(self, error: ValidationError, known: Callable[[Sequence[Any]], Sequence[str]]) -> SpecError:
         """Return what is wrong, a line a mistake; `known` gives the keys that there may be under some keys."""
-        return SpecError("\n".join(self._told(item, known) for item in error.errors()[:MAX_TOLD]))
+        items = error.errors()
+        # a list is not also too short because what is in it is wrong
+        inner = {item["loc"][:end] for item in items for end in range(len(item["loc"]))}
+        told = [item for item in items if item["type"] != "too_short" or item["loc"] not in inner]
+        return SpecError("\n".join(self._told(item, known) for item in told[:MAX_TOLD]))
 
     def _told(self, item: Any, known: Callable[[Sequence[Any]], Sequence[str]]) -> str:
         keys = tuple(key for key in item["loc"] if key != "[key]")
@@ -82,7 +87,7 @@ class SpecFile:
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(keys[-1]), known(keys[:-1]), 1)
             return f"{where}: {name}: there is no such key{f'; did you mean {near[0]}?' if near else '. Leave it out.'}"
-        said = str(item["msg"]).removeprefix("Input ").removeprefix("Value error, ").removeprefix("Value ")
+        said = re.sub(r"^(Value error, |\w+ (?=should ))", "", str(item["msg"]))
         return f"{where}: {name} = {item['input']!r:.100}: it {said}."
 
 

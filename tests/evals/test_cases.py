@@ -156,6 +156,7 @@ def test_what_is_wrong_in_a_specification_is_named(change: str, told: str) -> No
         ("seeds:", "seed:", "e.yaml:3: seed: there is no such key; did you mean seeds?"),
         ("sniah", "vibes", "e.yaml:2: evaluate.0 = 'vibes': it should be 'sniah', "),
         ("[1, 2]", "[1, two]", "e.yaml:3: seeds.1 = 'two': it should be a valid integer"),
+        ("[1, 2]", "[]", "e.yaml:3: seeds = []: it should have at least 1 item"),
         ("output: results", "", "e.yaml: output is missing. Add it."),
         ("max_calls: 9", "max_call: 9", "e.yaml:7: settings: max_call: there is no such setting; did you mean max_calls?"),
         ("[1, 2]", "[1, 2", "it cannot be read as YAML: "),
@@ -171,6 +172,7 @@ def test_what_is_wrong_in_a_file_is_named_with_its_line(tmp_path: Path, old: str
     with pytest.raises(SpecError) as caught:
         specs.load(file)
     assert message in str(caught.value)
+    assert "\n" not in str(caught.value), "one mistake is told once"
     done = CliRunner().invoke(cli.main, ["run", str(file)])
     assert (done.exit_code, done.stderr) == (2, f"rlm-ray: {caught.value}\n")
 
