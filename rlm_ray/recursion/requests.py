@@ -17,7 +17,7 @@ from rlm_ray.corpus.expressions import check_pattern
 from rlm_ray.corpus.parts import parts_from_json
 from rlm_ray.corpus.plan import Plan
 from rlm_ray.errors import InputError, RlmRayError
-from rlm_ray.ledger.calllog import CallLog
+from rlm_ray.ledger.calllog import BEGUN, CallLog
 from rlm_ray.recursion.batches import Batches
 from rlm_ray.recursion.citing import Citing
 from rlm_ray.recursion.functions import Functions
@@ -106,7 +106,7 @@ class Requests:
         self.alone += verb == "llm_query"
         if verb in _REPEATED and name in self._had:
             return _given(self._had[name])
-        job = self._verbs[verb](args, blob, Asked(name, f"{name} begun" in self._had))
+        job = self._verbs[verb](args, blob, Asked(name, f"{name}{BEGUN}" in self._had))
         if self._replay and (failed := self._had.get(f"{name} failed")) is not None:
             return _as_before(verb, job, failed)
         return self._logged(verb, args, name, job)
@@ -120,7 +120,7 @@ class Requests:
 
     def _logged(self, verb: str, args: dict[str, Any], name: str, job: Job) -> Job:
         if self._log is not None and verb in _BEGUN:
-            self._log.reply(self._cell, f"{name} begun", _told(verb, args))
+            self._log.reply(self._cell, f"{name}{BEGUN}", _told(verb, args))
         cell, failed_before = self._cell, self._had.get(f"{name} failed") is not None
         try:
             value = yield from job

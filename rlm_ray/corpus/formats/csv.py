@@ -15,10 +15,12 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+import numpy
 import polars
 
 from rlm_ray.corpus.damage import ERRORS, counted
-from rlm_ray.corpus.formats.csvblocks import Block, as_utf8, blocks
+from rlm_ray.corpus.formats.csvblocks import Block, blocks
+from rlm_ray.corpus.formats.searching import is_utf8
 from rlm_ray.corpus.formats.streams import PIECE, encoding_of, opened, readable
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.corpus.types import JSON, shown_name
@@ -69,7 +71,7 @@ def _rows(shard: Shard) -> Iterator[tuple[list[str], Block | list[list[str]]]]:
                     header = [shown_name(name) for name in next(csv.reader(io.StringIO(_text(block.data[: block.rows[0, 1]]), "")))]
                     block = replace(block, rows=block.rows[1:])
                 if len(block):
-                    yield header, block if as_utf8(block) else _fields(block)
+                    yield header, block if is_utf8(numpy.frombuffer(block.data, numpy.uint8)) else _fields(block)
     except csv.Error as error:
         raise ObjectUnreadable(f"{shard.uri} cannot be read as CSV: {error}. Open it with format='text'.") from None
 

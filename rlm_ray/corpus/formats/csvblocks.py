@@ -120,14 +120,3 @@ def _regular(data: bytes, memory: Any, quotes: Any) -> bool:
     stops = (closing + 1 == len(memory)) | (behind == _COMMA) | (behind == _LF) | (behind == _CR)
     stops[:-1] |= opening[1:] == closing[:-1] + 1
     return bool(begins.all() and stops.all())
-
-
-def as_utf8(block: Block) -> bool:
-    """Whether all of a block is UTF-8."""
-    extent = numpy.array([0, len(block.data)], numpy.int64)
-    whole = pyarrow.Array.from_buffers(pyarrow.large_binary(), 1, [None, pyarrow.py_buffer(extent), pyarrow.py_buffer(block.data)])
-    try:
-        whole.cast(pyarrow.large_string())
-    except pyarrow.ArrowInvalid:
-        return False
-    return True
