@@ -12,21 +12,19 @@ from functools import cached_property, lru_cache
 from typing import Any, overload
 
 import numpy
+import polars
 import pyarrow
 import pyarrow.parquet
 
 from rlm_ray import storage
-from rlm_ray.corpus import pruning
-from rlm_ray.corpus.pruning import Ranges, RowGroup
 from rlm_ray.corpus.shard import Shard
-from rlm_ray.errors import InputError
 from rlm_ray.storage import ObjectInfo
 from rlm_ray.words import counted
 
-_SHARDS = pyarrow.schema(
+SHARDS = pyarrow.schema(
     [("object", "int32"), ("start", "int64"), ("stop", "int64"), ("rows", "int64"), ("nbytes", "int64"), ("deleted", "binary")]
 )
-_OBJECTS = pyarrow.schema(
+OBJECTS = pyarrow.schema(
     [
         ("uri", "string"),
         ("version", "string"),
@@ -121,8 +119,9 @@ class Shards(Sequence[Shard]):
             )
 
 
-def _text(items: Any) -> str:
-    return json.dumps(items, ensure_ascii=False)
+def packed(items: Any) -> str | None:
+    """Return names and values as a manifest's tables have them."""
+    return json.dumps(items, ensure_ascii=False) if items else None
 
 
 @lru_cache(4_096)  # many objects share a folder, and what is said of it
@@ -201,8 +200,10 @@ class Manifest:
     def fingerprint(self) -> str:
         """Equal for equal objects, versions and cuts, in every process and on every day."""
         digest = hashlib.sha256(f"{self.format} {self.unit} {self.shards.encoding} {self.shard_bytes}".encode())
-        for info in self.objects:
-            digest.update(f"\n{info.uri}\0{info.version}\0{info.size}".encode())
+        for batch in self.shards.objects.select(["uri", "version", "size"]).to_batches(_AT_ONCE):
+            uris, versions, sizes = (polars.Series(values) for values in batch.columns)
+            lines = polars.select(polars.format("\n{}\0{}\0{}", uris, versions, sizes)).to_series()
+            digest.update("".join(lines).encode())
         for deleted in self.shards.table.column("deleted").drop_null().to_pylist():
             digest.update(deleted)
         return digest.hexdigest()[:32]
@@ -235,10 +236,10 @@ class Manifest:
     def _partitions(self) -> dict[str, Any]:
         counts: dict[str, Counter[Any]] = {name: Counter() for name in self.partition_columns}
         if counts:
-            for text in self.shards.objects.column("partitions").to_pylist():
-                for name, value in _tuples(text):
+            for row in self.shards.objects.column("partitions").value_counts().to_pylist():
+                for name, value in _tuples(row["values"]):
                     if name in counts:
-                        counts[name][value] += 1
+                        counts[name][value] += row["counts"]
         summary = {}
         for name, values in counts.items():
             known = sorted(value for value in values if value is not None)
@@ -272,7 +273,9 @@ class Manifest:
             if table is None:
                 continue
             buffer = io.BytesIO()
-            pyarrow.parquet.write_table(table, buffer, compression="zstd")
+            # names and versions of objects hardly repeat
+            repeated = [column for column in table.column_names if column not in ("uri", "version", "start", "stop", "nbytes")]
+            pyarrow.parquet.write_table(table, buffer, compression="zstd", use_dictionary=repeated)
             storage.write_bytes(storage.join(uri, f"{name}.parquet"), buffer.getvalue())
         fields = (
             "name",
@@ -305,7 +308,7 @@ class Manifest:
         """
         rest = json.loads(storage.read_bytes(storage.join(uri, "manifest.json")))
         tables = {}
-        for name, schema in (("objects", _OBJECTS), ("shards", _SHARDS)):
+        for name, schema in (("objects", OBJECTS), ("shards", SHARDS)):
             data = pyarrow.BufferReader(storage.read_bytes(storage.join(uri, f"{name}.parquet")))
             columns = pyarrow.parquet.read_table(data)
             # a manifest of an earlier version has fewer
@@ -316,76 +319,3 @@ class Manifest:
         data = storage.find_bytes(storage.join(uri, "ranges.parquet"))
         ranges = None if data is None else pyarrow.parquet.read_table(pyarrow.BufferReader(data))
         return cls(shards=Shards(tables["objects"], tables["shards"], rest["format"], encoding, ranges), **rest)
-
-
-class Builder:
-    """Collects objects and shards in order."""
-
-    def __init__(self) -> None:
-        self._objects: list[tuple[Any, ...]] = []
-        self._shards: list[tuple[Any, ...]] = []
-        self._groups: list[RowGroup] = []
-        self._partitions: tuple[Any, str | None] = ((), None)
-
-    def add_object(
-        self,
-        info: ObjectInfo,
-        compression: str | None = None,
-        partitions: Sequence[tuple[str, Any]] = (),
-        differs: Sequence[tuple[str, str, str]] = (),
-        constants: Sequence[tuple[str, str | None]] = (),
-        nested: str = "",
-    ) -> None:
-        """Add an object; the shards that follow are its."""
-        if partitions is not self._partitions[0]:  # most objects have those of the one before them
-            self._partitions = (partitions, _text(partitions) if partitions else None)
-        others = _text(differs) if differs else None, _text(constants) if constants else None, nested or None
-        self._objects.append((info.uri, info.version, info.size, compression, self._partitions[1], *others))
-
-    def add_shard(
-        self,
-        start: int,
-        stop: int,
-        rows: int | None,
-        nbytes: int,
-        groups: Sequence[tuple[int, int, Ranges]] = (),
-        deleted: bytes = b"",
-    ) -> None:
-        """Add a shard of the last object, with the first row, the last (exclusive) and the ranges of its row groups."""
-        self._groups += [RowGroup(len(self._shards), *group) for group in groups]
-        self._shards.append((len(self._objects) - 1, start, stop, rows, nbytes, deleted or None))
-
-    def shards(self, format: str, encoding: str, schema: dict[str, str] | None = None) -> Shards:
-        """Return what was collected."""
-        ranges = pruning.table(self._groups, schema) if schema else None
-        return Shards(_columns(self._objects, _OBJECTS), _columns(self._shards, _SHARDS), format, encoding, ranges)
-
-
-def _columns(rows: list[tuple[Any, ...]], schema: pyarrow.Schema) -> pyarrow.Table:
-    values = zip(*rows, strict=True) if rows else ([] for _ in schema)
-    return pyarrow.table([pyarrow.array(column, field.type) for column, field in zip(values, schema, strict=True)], schema=schema)
-
-
-def manifest_of_segments(name: str, segments: Sequence[dict[str, Any]], schema: dict[str, str]) -> Manifest:
-    """Return the manifest of a result: Parquet files of the run directory, in the order given. Reads nothing.
-
-    Parameters
-    ----------
-    segments : sequence of dict
-        `uri`, `rows` and `nbytes` (uncompressed) of each file; optionally `version`, and `columns`: its own types
-        where they are not all the schema's.
-    schema : dict
-        Columns and type names of all of them, `_address` and `_error` included; a `json` column is JSON text in the file.
-    """
-    builder = Builder()
-    for segment in segments:
-        if min(segment["rows"], segment["nbytes"]) < 0:
-            raise InputError(f"Segment {segment['uri']} has a negative size. Write the segment again.")
-        here = segment.get("columns") or schema
-        differs = [(column, column, here.get(column, "")) for column, kind in schema.items() if here.get(column) != kind]
-        builder.add_object(ObjectInfo(segment["uri"], 0, segment.get("version", "")), differs=differs)
-        builder.add_shard(0, segment["rows"], segment["rows"], segment["nbytes"])
-    rows = sum(segment["rows"] for segment in segments)
-    total = sum(segment["nbytes"] for segment in segments)
-    widths = dict.fromkeys(schema, total / max(1, rows) / max(1, len(schema)))
-    return Manifest(name, "segment", "row", [], builder.shards("segment", "utf-8"), schema, widths=widths)

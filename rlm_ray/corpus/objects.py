@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
-from typing import Any, NamedTuple
+from itertools import compress
+from typing import Any
 from urllib.parse import unquote
+
+import polars
 
 from rlm_ray.corpus.formats.extracting import KINDS
 from rlm_ray.errors import InputError
@@ -23,12 +25,22 @@ _INTEGER = re.compile(r"-?\d{1,18}")
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
-class Listed(NamedTuple):
-    """One object with what its name says."""
+def table_of(infos: Sequence[ObjectInfo]) -> tuple[polars.DataFrame, list[str]]:
+    """Return a listing as columns, and the names that are no UTF-8, as they can be shown."""
+    try:
+        return _columns(infos), []
+    except UnicodeEncodeError:
+        shown = [info.uri.encode("utf-8", "backslashreplace").decode() for info in infos]
+        fine = [info.uri == text for info, text in zip(infos, shown, strict=True)]
+        return _columns(list(compress(infos, fine))), [text for text, is_fine in zip(shown, fine, strict=True) if not is_fine]
 
-    info: ObjectInfo
-    format: str
-    compression: str | None
+
+def _columns(infos: Sequence[ObjectInfo]) -> polars.DataFrame:
+    kinds = {"uri": polars.String, "size": polars.Int64, "version": polars.String}
+    # column by column: turning rows by `zip(*rows)` takes ten times as long
+    return polars.DataFrame(
+        [polars.Series(name, [info[number] for info in infos], kind) for number, (name, kind) in enumerate(kinds.items())]
+    )
 
 
 def kind_of(uri: str) -> tuple[str, str | None]:
@@ -39,25 +51,25 @@ def kind_of(uri: str) -> tuple[str, str | None]:
     >>> kind_of("s3://lake/a.parquet"), kind_of("app.log.gz"), kind_of("b.jsonl.zst")
     (('parquet', None), ('lines', 'gzip'), ('jsonl', 'zstd'))
     """
-    # of many thousand names few end differently
-    parts = uri[uri.rfind("/") + 1 :].lstrip(".").split(".")[1:]
-    return _kind_of(tuple(parts[-2:]))
-
-
-@lru_cache(1_024)
-def _kind_of(extensions: tuple[str, ...]) -> tuple[str, str | None]:
-    *before, last = [f".{extension.lower()}" for extension in extensions] or [""]
+    name = uri[uri.rfind("/") + 1 :].lstrip(".")
+    *before, last = [f".{part.lower()}" for part in name.split(".")[1:]] or [""]
     compression = COMPRESSIONS.get(last)
     if compression is not None:
-        last = before[0] if before else ""
-    return EXTENSIONS.get(last, "lines"), compression
+        last = before[-1] if before else ""
+    kind = EXTENSIONS.get(last, "lines")
+    return kind, None if kind == "parquet" else compression
 
 
-def classify(infos: Iterable[ObjectInfo], format: str | None, unit: str | None) -> tuple[str, str, list[Listed]]:
-    """Return format, unit and objects of a corpus.
+def classify(listed: polars.DataFrame, format: str | None, unit: str | None) -> tuple[str, str, polars.DataFrame]:
+    """Return format, unit and objects of a corpus; these with a column `compression`.
 
     A format given by name takes the objects whose extension says it and leaves the others out; where no extension does,
     it takes them all. Without one, all objects that are not empty must have the same.
+
+    Parameters
+    ----------
+    listed : polars.DataFrame
+        Columns uri, size and version.
 
     Raises
     ------
@@ -68,51 +80,60 @@ def classify(infos: Iterable[ObjectInfo], format: str | None, unit: str | None) 
         raise InputError(f"format={format!r} is not known. Use one of {', '.join(FORMATS)}, or leave it out.")
     if unit is not None and unit not in UNITS:
         raise InputError(f"unit={unit!r} is not known. Use one of {', '.join(UNITS)}, or leave it out.")
-    listed = []
-    for info in infos:
-        kind, compression = kind_of(info.uri)
-        listed.append(Listed(info, kind, None if kind == "parquet" else compression))
+    listed = listed.with_columns(_by_ending(listed["uri"]))
     if format is not None:
         listed = _taken_as(listed, "lines" if format == "text" else format)
     if unit == "document":
-        listed = [item if item.format == "parquet" else item._replace(format="document") for item in listed]
-    first_of: dict[str, str] = {}
-    for item in listed:
-        if item.info.size:  # an empty object is a marker at most
-            first_of.setdefault(item.format, item.info.uri)
+        others = polars.when(polars.col("format") == "parquet").then("format").otherwise(polars.lit("document"))
+        listed = listed.with_columns(format=others)
+    # an empty object is a marker at most
+    first_of = listed.filter(polars.col("size") > 0).unique("format", keep="first", maintain_order=True)
     if len(first_of) > 1:
         raise InputError(
             "One corpus has one format, and here are several: "
-            + ", ".join(f"{kind} ({uri})" for kind, uri in first_of.items())
+            + ", ".join(f"{kind} ({uri})" for kind, uri in first_of.select("format", "uri").iter_rows())
             + ". Name the one that is meant with format='parquet' or the like, or open them apart under names of their own."
         )
-    kind = next(iter(first_of), listed[0].format)
+    kind = str((first_of if len(first_of) else listed)["format"][0])
     natural = _UNIT[kind]
     if unit is not None and unit != natural and (kind, unit) != ("jsonl", "line"):
         raise InputError(f"unit={unit!r} does not go with {kind} objects, whose records are {natural}s. Leave it out.")
-    return kind, natural, [item for item in listed if item.format == kind]
+    return kind, natural, listed.filter(polars.col("format") == kind).drop("format")
 
 
-def _taken_as(listed: list[Listed], format: str) -> list[Listed]:
+def _by_ending(uris: polars.Series) -> list[polars.Series]:
+    """Format and compression of each: of many thousand names few end differently."""
+    # what stands behind the last two dots of a name, behind its first letter
+    endings = uris.str.extract(r"[^./][^/]*?((?:\.[^./]*){1,2})$").fill_null("")
+    kinds = {ending: kind_of(f"x{ending}") for ending in endings.unique()}
+    return [
+        endings.replace_strict({ending: kind[number] for ending, kind in kinds.items()}, return_dtype=polars.String).alias(name)
+        for number, name in enumerate(("format", "compression"))
+    ]
+
+
+def _taken_as(listed: polars.DataFrame, format: str) -> polars.DataFrame:
     """The objects that a format given by name means: those whose extension says it; where none does, all."""
-    if format == "lines":
-        meant = [item for item in listed if item.format != "parquet"]
-    else:
-        meant = [item for item in listed if item.format == format]
-    chosen = meant or listed
-    return [item._replace(format=format, compression=None if format == "parquet" else item.compression) for item in chosen]
+    meant = listed.filter(polars.col("format") != "parquet" if format == "lines" else polars.col("format") == format)
+    chosen = meant if len(meant) else listed
+    kept = polars.lit(None, polars.String) if format == "parquet" else polars.col("compression")
+    return chosen.with_columns(format=polars.lit(format), compression=kept)
 
 
-def partitions(uris: Sequence[str]) -> tuple[dict[str, str], list[tuple[tuple[str, Any], ...]]]:
-    """Return the partition columns with their types, and each object's values, from `key=value` directories.
+def folders_of(uris: polars.Series) -> polars.Series:
+    """Return what stands before each name's last `/`."""
+    return uris.str.extract("^(.*)/").fill_null("")
+
+
+def partitions(folders: Iterable[str]) -> tuple[dict[str, str], dict[str, tuple[tuple[str, Any], ...]]]:
+    """Return the partition columns with their types, and each folder's values, from `key=value` directories.
 
     Examples
     --------
-    >>> partitions(["/lake/day=1/a.log", "/lake/day=2/b.log"])
-    ({'day': 'int64'}, [(('day', 1),), (('day', 2),)])
+    >>> partitions(["/lake/day=1", "/lake/day=2"])
+    ({'day': 'int64'}, {'/lake/day=1': (('day', 1),), '/lake/day=2': (('day', 2),)})
     """
-    folders = [uri.rpartition("/")[0] for uri in uris]
-    raw = {folder: _pairs(folder) for folder in dict.fromkeys(folders)}
+    raw = {folder: _pairs(folder) for folder in folders}
     names: dict[str, bool] = {}
     for pairs in raw.values():
         for name, value in pairs.items():
@@ -125,7 +146,7 @@ def partitions(uris: Sequence[str]) -> tuple[dict[str, str], list[tuple[tuple[st
         )
         for folder, pairs in raw.items()
     }
-    return {name: "int64" if name in numbers else "string" for name in names}, [values[folder] for folder in folders]
+    return {name: "int64" if name in numbers else "string" for name in names}, values
 
 
 def _pairs(folder: str) -> dict[str, str | None]:

@@ -9,16 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import numpy
+import polars
+
 from rlm_ray import storage
+from rlm_ray.corpus.building import Builder, text_shards
 from rlm_ray.corpus.footers import END, THREADS, cut_groups, differences, groups_between, mean_widths, read_footers, unite_columns
 from rlm_ray.corpus.formats import csv, jsonl
 from rlm_ray.corpus.formats.extracting import require
 from rlm_ray.corpus.formats.lines import frame
-from rlm_ray.corpus.formats.packed import Frames, frames
+from rlm_ray.corpus.formats.packed import frames
 from rlm_ray.corpus.formats.streams import MAX_RECORD, pieces
 from rlm_ray.corpus.lakehouse.names import is_table
-from rlm_ray.corpus.manifest import Builder, Manifest
-from rlm_ray.corpus.objects import Listed, classify, partitions, relative_paths
+from rlm_ray.corpus.manifest import Manifest, packed
+from rlm_ray.corpus.objects import classify, folders_of, partitions, relative_paths, table_of
 from rlm_ray.corpus.shard import FRAMED, WIDE, Shard
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.storage import ObjectInfo
@@ -70,20 +74,26 @@ def open_manifest(
         return _open_table(uris, name, format, unit, shard_bytes)
     encoding = _checked_encoding(encoding)
     infos = _unique(uris)
-    kind, unit, listed = classify(infos, format, unit)
-    left_out = len(infos) - len(listed)
-    empty = [item for item in listed if item.info.size == 0 and kind != "document"]
-    listed = [item for item in listed if item.info.size > 0 or kind == "document"]
-    if not listed:
+    table, unnamed = table_of(infos)
+    failed = [{"object": name, "reason": "its name is not UTF-8; rename it"} for name in unnamed]
+    if not len(table):
+        raise InputError(f"No name at {', '.join(uris)} is UTF-8, of {counted(len(failed), 'object')}: {unnamed[0]}. Rename them.")
+    kind, unit, listed = classify(table, format, unit)
+    left_out = len(table) - len(listed)
+    empty = [] if kind == "document" else listed.filter(listed["size"] == 0)["uri"].to_list()
+    if empty:
+        listed = listed.filter(listed["size"] > 0)
+    if not len(listed):
         raise InputError(f"What is at {', '.join(uris)} is empty ({counted(len(empty), 'object')}). Check what wrote it.")
     given = list(uris)
     if kind == "document":
-        require(item.info.uri for item in listed)
+        require(listed["uri"])
     if kind == "parquet":
-        manifest = _open_parquet(name, given, listed, empty, shard_bytes)
+        failed += [{"object": uri, "reason": "the file is empty"} for uri in empty]
+        manifest = _open_parquet(name, given, listed, failed, shard_bytes)
     else:
-        manifest = _open_text(name, kind, unit, given, listed, shard_bytes, encoding)
-    return replace(manifest, left_out=left_out)
+        manifest = _open_text(name, kind, unit, given, listed, failed, shard_bytes, encoding)
+    return replace(manifest, failed=sorted(failed, key=lambda entry: entry["object"]), left_out=left_out)
 
 
 def _open_table(uris: Sequence[str], name: str, format: str | None, unit: str | None, shard_bytes: int) -> Manifest:
@@ -116,20 +126,20 @@ def _checked_encoding(encoding: str) -> str:
     return name
 
 
-def _open_parquet(name: str, uris: list[str], listed: list[Listed], empty: list[Listed], shard_bytes: int) -> Manifest:
-    infos = [item.info for item in listed]
+def _open_parquet(name: str, uris: list[str], listed: polars.DataFrame, failed: list[dict[str, str]], shard_bytes: int) -> Manifest:
+    infos = [ObjectInfo(*row) for row in listed.select("uri", "size", "version").iter_rows()]
     read = _to_read(len(infos))
     footers = dict(zip(read, read_footers([infos[number] for number in read]), strict=True))
-    failed = [{"object": item.info.uri, "reason": "the file is empty"} for item in empty]
     failed += [{"object": infos[number].uri, "reason": footer.error} for number, footer in footers.items() if footer.error]
-    failed.sort(key=lambda entry: entry["object"])
     good = {number: footer for number, footer in footers.items() if footer.error is None}
     if not good:
         reasons = "; ".join(f"{entry['object']}: {entry['reason']}" for entry in failed[:3])
         raise InputError(f"No Parquet file at {', '.join(uris)} can be read, of {len(failed)}. {reasons}. Check the files.")
     readable = [number for number in range(len(infos)) if number in good or number not in footers]
     schema, conflicts = unite_columns(footer.columns for footer in good.values())
-    split_columns, values = partitions([infos[number].uri for number in readable])
+    folders = [infos[number].uri.rpartition("/")[0] for number in readable]
+    split_columns, by_folder = partitions(dict.fromkeys(folders))
+    values = [by_folder[folder] for folder in folders]
     in_files = {column: kind for column, kind in schema.items() if column not in split_columns}
     growth = sum(footer.nbytes for footer in good.values()) / max(1, sum(infos[number].size for number in good))
     builder = Builder()
@@ -155,7 +165,6 @@ def _open_parquet(name: str, uris: list[str], listed: list[Listed], empty: list[
         builder.shards("parquet", "utf-8", in_files),
         in_files | split_columns,
         partition_columns=list(split_columns),
-        failed=failed,
         conflicts=[column for column in conflicts if column not in split_columns],
         widths=mean_widths(list(good.values())),
         estimate=round(rows * len(readable) / len(good)),
@@ -171,35 +180,37 @@ def _to_read(count: int) -> list[int]:
     return sorted({round(index * (count - 1) / (SOME_FOOTERS - 1)) for index in range(SOME_FOOTERS)})
 
 
-def _open_text(name: str, kind: str, unit: str, uris: list[str], listed: list[Listed], shard_bytes: int, encoding: str) -> Manifest:
-    objects = [item.info.uri for item in listed]
-    split_columns, values = partitions(objects)
-    failed = []
+def _open_text(
+    name: str,
+    kind: str,
+    unit: str,
+    uris: list[str],
+    listed: polars.DataFrame,
+    failed: list[dict[str, str]],
+    shard_bytes: int,
+    encoding: str,
+) -> Manifest:
     if kind == "document":
-        values = [(*value, ("path", path)) for value, path in zip(values, relative_paths(objects), strict=True)]
-    builder = Builder()
-    cuttable = _framed(kind, listed, shard_bytes, encoding)
-    for item, value in zip(listed, values, strict=True):
-        info = item.info
-        if kind == "document" and info.size > MAX_RECORD:
-            reason = f"it is larger than {MAX_RECORD >> 20} MiB, the most that is read as one document"
-            failed.append({"object": info.uri, "reason": reason})
-            continue
-        table = cuttable.get(info.uri)
-        builder.add_object(info, item.compression if table is None else FRAMED, value)
-        nbytes = info.size * (_GROWTH if item.compression else 1)
-        if kind == "document":
-            builder.add_shard(0, info.size, 1, nbytes)
-        elif table is None and (kind == "csv" or item.compression or encoding.startswith(WIDE)):
-            builder.add_shard(0, info.size, None, nbytes)
-        else:
-            size = info.size if table is None else table.nbytes
-            for start in range(0, size, shard_bytes):
-                stop = min(start + shard_bytes, size)
-                builder.add_shard(start, stop, None, stop - start)
-    shards = builder.shards(kind, encoding)
-    if not len(shards):
-        raise InputError(f"No document can be read, of {len(failed)}: {failed[0]['reason']}. Open them with unit='line'.")
+        large = listed["size"] > MAX_RECORD
+        reason = f"it is larger than {MAX_RECORD >> 20} MiB, the most that is read as one document"
+        failed += [{"object": uri, "reason": reason} for uri in listed.filter(large)["uri"]]
+        listed = listed.filter(~large)
+        if not len(listed):
+            raise InputError(f"No document can be read, of {len(failed)}: {reason}. Open them with unit='line'.")
+    folders = folders_of(listed["uri"])
+    split_columns, by_folder = partitions(folders.unique())
+    if kind == "document":
+        paths = relative_paths(listed["uri"].to_list())
+        told = polars.Series([packed((*by_folder[folder], ("path", path))) for folder, path in zip(folders, paths, strict=True)])
+    else:
+        told = folders.replace_strict({folder: packed(values) for folder, values in by_folder.items()}, return_dtype=polars.String)
+    compression, sizes = listed["compression"].to_list(), listed["size"].to_numpy().copy()  # of what is cut
+    for number, nbytes in _framed(kind, listed, shard_bytes, encoding).items():
+        compression[number], sizes[number] = FRAMED, nbytes
+    packs = numpy.array([item not in (None, FRAMED) for item in compression])
+    whole = packs | (kind in ("csv", "document") or encoding.startswith(WIDE))
+    objects = listed.with_columns(polars.Series("compression", compression, polars.String), told.alias("partitions"))
+    shards = text_shards(objects, sizes, whole, shard_bytes, kind, encoding, growth=numpy.where(packs, _GROWTH, 1))
     schema, width = _sampled(kind, shards)
     manifest = Manifest(
         name,
@@ -209,20 +220,21 @@ def _open_text(name: str, kind: str, unit: str, uris: list[str], listed: list[Li
         shards,
         {column: type_ for column, type_ in schema.items() if column not in split_columns} | split_columns,
         partition_columns=list(split_columns),
-        failed=failed,
         shard_bytes=shard_bytes,
     )
     return _with_estimate(manifest, width)
 
 
-def _framed(kind: str, listed: list[Listed], shard_bytes: int, encoding: str) -> dict[str, Frames]:
-    """The frames of those zstd objects that are large enough to be cut and can be, by URI."""
+def _framed(kind: str, listed: polars.DataFrame, shard_bytes: int, encoding: str) -> dict[int, int]:
+    """Uncompressed bytes of those zstd objects that are large enough to be cut and can be, by number."""
     if kind not in ("lines", "jsonl") or encoding.startswith(WIDE):
         return {}
-    large = [item.info for item in listed if item.compression == "zstd" and item.info.size * _GROWTH > shard_bytes]
+    large = listed.with_row_index().filter((polars.col("compression") == "zstd") & (polars.col("size") * _GROWTH > shard_bytes))
     with ThreadPoolExecutor(THREADS, thread_name_prefix="frames") as pool:
-        tables = pool.map(lambda info: frames(info.uri, info.version, info.size), large)
-        return {info.uri: table for info, table in zip(large, tables, strict=True) if table is not None and table.nbytes}
+        tables = pool.map(frames, large["uri"], large["version"], large["size"])
+        return {
+            number: table.nbytes for number, table in zip(large["index"], tables, strict=True) if table is not None and table.nbytes
+        }
 
 
 def _with_estimate(manifest: Manifest, width: float) -> Manifest:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlm_ray import storage
-from rlm_ray.corpus.manifest import Manifest, manifest_of_segments
+from rlm_ray.corpus.building import manifest_of_segments
+from rlm_ray.corpus.manifest import Manifest
 from rlm_ray.corpus.plan import Plan, Result
 from rlm_ray.corpus.types import unite
 from rlm_ray.errors import InputError, StorageError

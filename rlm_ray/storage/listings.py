@@ -9,7 +9,7 @@ from rlm_ray.errors import InputError, ObjectChanged
 from rlm_ray.storage import local, s3
 from rlm_ray.storage.connections import S3, memory, memory_path
 from rlm_ray.storage.names import WILD, ObjectInfo, glob_regex, is_hidden, normal, scheme
-from rlm_ray.storage.s3prefixes import entries
+from rlm_ray.storage.s3prefixes import pages
 
 
 def listing(uri: str) -> Iterator[ObjectInfo]:
@@ -28,15 +28,15 @@ def listing(uri: str) -> Iterator[ObjectInfo]:
     """
     uri = normal(uri)
     found = False
-    for info in _list_any(uri):
-        found = True
-        yield info
+    for some in _list_any(uri):
+        found = found or bool(some)
+        yield from some
     if not found:
         hint = "The glob matches no object" if WILD.search(uri) else "No object has this name or lies below it"
         raise InputError(f"Nothing to read at {uri}. {hint}; check the spelling, and quote globs in the shell.")
 
 
-def _list_any(uri: str) -> Iterator[ObjectInfo]:
+def _list_any(uri: str) -> Iterator[list[ObjectInfo]]:
     if not WILD.search(uri) or _stat(uri) is not None:
         yield from _list_tree(uri)
         return
@@ -46,44 +46,41 @@ def _list_any(uri: str) -> Iterator[ObjectInfo]:
     wanted = glob_regex(uri)
     spelled = any(part.startswith((".", "_")) for part in parts[first:])
     lead = parts[first][: WILD.search(parts[first]).start()]  # type: ignore[union-attr]
-    for info in _walk(base, lead, hidden=spelled):
-        if wanted.fullmatch(info.uri):
-            yield info
+    for some in _walk(base, lead, hidden=spelled):
+        yield [info for info in some if wanted.fullmatch(info.uri)]
 
 
-def _list_tree(uri: str) -> Iterator[ObjectInfo]:
+def _list_tree(uri: str) -> Iterator[list[ObjectInfo]]:
     info = _stat(uri)
     if info is not None:
-        yield info
+        yield [info]
     else:
         yield from _walk(uri, "", hidden=False)
 
 
-def _walk(base: str, lead: str, *, hidden: bool) -> Iterator[ObjectInfo]:
-    """Everything below `base` whose first name begins with `lead`, in URI order."""
+def _walk(base: str, lead: str, *, hidden: bool) -> Iterator[list[ObjectInfo]]:
+    """Everything below `base` whose first name begins with `lead`, some at a time, in URI order."""
     kind = scheme(base)
     if kind == "file":
         yield from local.walk(base, lead, hidden=hidden)
         return
-    pages = _walk_s3(base, lead) if kind == "s3" else _walk_memory(base, lead)
     skip = len(base.rstrip("/")) + 1
-    for info in pages:
-        if hidden or not any(is_hidden(name) for name in info.uri[skip:].split("/")):
-            yield info
+    for some in _walk_s3(base, lead) if kind == "s3" else _walk_memory(base, lead):
+        yield some if hidden else [info for info in some if not any(is_hidden(name) for name in info.uri[skip:].split("/"))]
 
 
-def _walk_s3(base: str, lead: str) -> Iterator[ObjectInfo]:
+def _walk_s3(base: str, lead: str) -> Iterator[list[ObjectInfo]]:
     bucket, key = s3.bucket_key(base)
-    for item in entries(S3, bucket, (key + "/" if key else "") + lead):
-        if not item["Key"].endswith("/"):  # a folder marker of some consoles
-            yield s3.info(bucket, item)
+    for page in pages(S3, bucket, (key + "/" if key else "") + lead):
+        # a name that ends so is a folder marker of some consoles
+        yield [s3.info(bucket, item) for item in page if not item["Key"].endswith("/")]
 
 
-def _walk_memory(base: str, lead: str) -> Iterator[ObjectInfo]:
+def _walk_memory(base: str, lead: str) -> Iterator[list[ObjectInfo]]:
     prefix = memory_path(base).rstrip("/") + "/" + lead
     for path in sorted(memory().store):
         if path.startswith(prefix) and (info := _stat(f"memory:/{path}")) is not None:
-            yield info
+            yield [info]
 
 
 # -- one object
@@ -107,7 +104,7 @@ def stat(uri: str) -> ObjectInfo | None:
 def exists(uri: str) -> bool:
     """Whether there is an object of that name, or one below it."""
     uri = normal(uri)
-    return _stat(uri) is not None or next(_walk(uri, "", hidden=True), None) is not None
+    return _stat(uri) is not None or any(_walk(uri, "", hidden=True))
 
 
 def current_version(uri: str) -> str:

@@ -2,33 +2,95 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 import secrets
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
 
 from rlm_ray.errors import CredentialsError, InputError, StorageError
 from rlm_ray.storage.names import ObjectInfo, is_hidden
 
+#: Folders that are read at once, and folders that wait for that: Arrow asks for sizes and times without the interpreter's lock.
+_AT_ONCE, _AHEAD = 2, 16
 
-def walk(base: str, lead: str, *, hidden: bool) -> Iterator[ObjectInfo]:
-    """Yield the files below a directory whose first name begins with `lead`, in the order of their paths."""
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """What a folder holds, both in order."""
+
+    files: list[ObjectInfo]
+    folders: list[str]
+
+
+def walk(base: str, lead: str, *, hidden: bool) -> Iterator[list[ObjectInfo]]:
+    """Yield the files below a directory whose first name begins with `lead`, some at a time, in the order of their paths."""
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="rlm-listing") as pool:
+        try:
+            yield from _below(_read(base, lead, hidden), pool, hidden)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _below(folder: _Folder, pool: ThreadPoolExecutor, hidden: bool) -> Iterator[list[ObjectInfo]]:
+    ahead: deque[Future[_Folder]] = deque()
+    waiting = iter(folder.folders)
+    at = 0
+    for path in folder.folders:
+        ahead.extend(pool.submit(_read, more, "", hidden) for more in islice(waiting, _AHEAD - len(ahead)))
+        # a directory sorts as "name/": that makes the whole walk come in the order of full paths
+        behind = bisect.bisect_left(folder.files, (f"{path}/",))
+        if behind > at:
+            yield folder.files[at:behind]
+        at = behind
+        yield from _below(ahead.popleft().result(), pool, hidden)
+    if at < len(folder.files):
+        yield folder.files[at:]
+
+
+def _read(base: str, lead: str, hidden: bool) -> _Folder:
+    """Return what one directory holds; nothing where it is gone, or is none."""
+    from pyarrow.fs import FileSelector, FileType, LocalFileSystem
+
     try:
-        with os.scandir(base) as entries:
-            # a directory sorts as "name/": that makes the whole walk come in the order of full paths
-            names = sorted((entry.name + "/" * entry.is_dir(), entry.path) for entry in entries if entry.name.startswith(lead))
+        entries = LocalFileSystem().get_file_info(FileSelector(base))
     except (FileNotFoundError, NotADirectoryError):
-        return
+        return _Folder([], [])
     except PermissionError:
         raise CredentialsError(f"Directory {base} may not be read by this user. Change its mode, or name another path.") from None
-    for name, path in names:
-        if not hidden and is_hidden(name):
+    except OSError as error:
+        raise InputError(f"{base!r:.300} cannot be listed: {error}. Check the spelling.") from None
+    files, folders, damaged = [], [], False
+    first = len(base.rstrip("/")) + 1
+    for entry in entries:
+        try:
+            path = entry.path
+        except UnicodeDecodeError:
+            damaged = True
             continue
-        if name.endswith("/"):
-            yield from walk(path, "", hidden=hidden)
-        elif (info := stat(path)) is not None:
-            yield info
+        if (not hidden and path[first] in "._" and is_hidden(path[first:])) or not path.startswith(lead, first):
+            continue
+        size = entry.size
+        if size is not None:
+            files.append((path, size, f"{size:x}-{entry.mtime_ns:x}"))
+        elif entry.type == FileType.Directory:
+            folders.append(path)
+    if damaged:
+        files += _damaged(base)
+    return _Folder([*map(ObjectInfo._make, sorted(files))], sorted(folders, key=lambda path: f"{path}/"))
+
+
+def _damaged(base: str) -> Iterator[tuple[str, int, str]]:
+    """What of a directory has a name that is no UTF-8, as Python spells it."""
+    with os.scandir(base) as entries:
+        for entry in entries:
+            if entry.name != entry.name.encode(errors="replace").decode():
+                yield entry.path, entry.stat().st_size, ""
 
 
 def stat(path: str) -> ObjectInfo | None:

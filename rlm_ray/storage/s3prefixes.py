@@ -22,8 +22,8 @@ MOST_IN_A_PAGE = 8
 Page = list[dict[str, Any]]
 
 
-def entries(store: Store, bucket: str, prefix: str, page_keys: int = 1_000) -> Iterator[dict[str, Any]]:
-    """Yield the entries below a prefix, in no order; holds some pages at a time.
+def pages(store: Store, bucket: str, prefix: str, page_keys: int = 1_000) -> Iterator[Page]:
+    """Yield the entries below a prefix by pages, in no order; holds some pages at a time.
 
     Parameters
     ----------
@@ -39,13 +39,12 @@ def entries(store: Store, bucket: str, prefix: str, page_keys: int = 1_000) -> I
     """
     first = store.page(bucket, prefix, MaxKeys=page_keys)
     if not first.get("IsTruncated"):
-        yield from first.get("Contents", [])
+        yield first.get("Contents", [])
         return
     work = _Work(store, bucket, page_keys)
     try:
         work.begin(prefix, first)
-        for page in work.pages():
-            yield from page
+        yield from work.pages()
     finally:
         work.end()
 

@@ -89,7 +89,7 @@ def test_broken_parquet_on_s3_is_a_reason(kit: SimpleNamespace, bucket: str) -> 
 
 
 def test_results_on_s3_are_read_without_a_size(kit: SimpleNamespace, bucket: str) -> None:
-    from rlm_ray.corpus.manifest import manifest_of_segments
+    from rlm_ray.corpus.building import manifest_of_segments
 
     table = pyarrow.table({"_address": ["a@1#row=1"], "tags": ['["x"]'], "n": [1], "_error": pyarrow.nulls(1, "string")})
     uri = kit.parquet(table, f"s3://{bucket}/run/segments/0.parquet")

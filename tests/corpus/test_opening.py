@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,8 @@ import pytest
 
 from rlm_ray import storage
 from rlm_ray.corpus import opening
-from rlm_ray.corpus.manifest import Manifest, manifest_of_segments
+from rlm_ray.corpus.building import manifest_of_segments
+from rlm_ray.corpus.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations import run
 from rlm_ray.corpus.plan import Grep, Select, Where
@@ -321,3 +323,14 @@ def test_results_are_corpora_of_their_own(kit: SimpleNamespace, tmp_path: Path) 
         storage.delete_tree(shard.uri)
         assert run("count", Work(shard, (Grep("x|7"),), manifest.schema, table=table), {}) == 1
         assert run("at", Work(shard, (), manifest.schema, table=table), {"ordinals": [0]}) == [expected[2 * shard.index]]
+
+
+def test_a_name_that_is_no_text_is_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    storage.write_bytes(str(tmp_path / "a.log"), b"fine\n")
+    (tmp_path / os.fsdecode(b"b\xff.log")).write_bytes(b"not fine\n")
+    manifest = open_manifest(str(tmp_path))
+    assert [shard.uri for shard in manifest.shards] == [str(tmp_path / "a.log")]
+    assert manifest.failed == [{"object": str(tmp_path / "b\\udcff.log"), "reason": "its name is not UTF-8; rename it"}]
+    (tmp_path / "a.log").unlink()
+    with pytest.raises(InputError, match=r"1 object.*Rename"):
+        open_manifest(str(tmp_path))

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from rlm_ray.corpus import planner
-from rlm_ray.corpus.manifest import manifest_of_segments
+from rlm_ray.corpus.building import manifest_of_segments
 from rlm_ray.corpus.plan import Between, Grep, Select, Window
 
 

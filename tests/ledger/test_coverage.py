@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray.corpus import deletions
-from rlm_ray.corpus.manifest import Builder, Manifest
+from rlm_ray.corpus.building import Builder
+from rlm_ray.corpus.manifest import Manifest
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.ledger.coverage import CLASSES, Noted, Numbers, measure, of_shard, seen, shards
 from rlm_ray.ledger.marks import MarkLog, Marks

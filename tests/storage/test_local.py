@@ -49,3 +49,19 @@ def test_a_name_that_no_file_can_have_is_no_crash(tmp_path: Path) -> None:
         list(storage.listing(str(tmp_path / ("x" * 5_000))))
     with pytest.raises(InputError):
         list(storage.listing(f"{tmp_path}/a\0b"))
+
+
+def test_a_walk_is_that_of_the_paths(tmp_path: Path) -> None:
+    for name in ("b.log", "a.log", "a/1.log", "a/sub/2.log", "a-b/3.log", "a.d/4.log", "z/y/x/5.log"):
+        storage.write_bytes(str(tmp_path / name), name.encode())
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link.log").symlink_to(tmp_path / "a.log")
+    (tmp_path / "linked").symlink_to(tmp_path / "a")
+    (tmp_path / "dangling.log").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.log")
+    os.utime(tmp_path / "b.log", ns=(1, -5_000_000_007))
+    found = list(storage.listing(str(tmp_path)))
+    paths = sorted(os.path.join(folder, name) for folder, _, names in os.walk(tmp_path, followlinks=True) for name in names)
+    assert [info.uri for info in found] == [path for path in paths if os.path.isfile(path)]
+    # a listing and a question about one object name the same version
+    assert found == [storage.stat(info.uri) for info in found]

@@ -15,7 +15,7 @@ from rlm_ray import storage
 from rlm_ray.errors import CredentialsError, InputError, ObjectChanged, StorageError
 from rlm_ray.storage.connections import S3
 from rlm_ray.storage.s3 import Store, bucket_key
-from rlm_ray.storage.s3prefixes import entries
+from rlm_ray.storage.s3prefixes import pages
 from tests.servers import free_ports
 
 
@@ -44,16 +44,16 @@ def test_a_large_listing_goes_by_prefixes(prefix: Callable[[], str]) -> None:
             return super().page(bucket, prefix, **arguments)
 
     store = Counting(S3.filesystem)
-    found = [item["Key"].removeprefix(f"{key}/") for item in entries(store, bucket, f"{key}/", page_keys=10)]
+    found = [item["Key"].removeprefix(f"{key}/") for page in pages(store, bucket, f"{key}/", page_keys=10) for item in page]
     assert sorted(found) == sorted(names)
     assert {request["prefix"].removeprefix(f"{key}/") for request in asked} >= {"", "year=1/month=2/", "year=2/month=3/", "tiny/"}
     assert "tiny/3/" not in {request["prefix"].removeprefix(f"{key}/") for request in asked}
     # left early, nothing goes on and nothing is left behind
-    some = entries(store, bucket, f"{key}/", page_keys=10)
+    some = pages(store, bucket, f"{key}/", page_keys=10)
     next(some)
     some.close()  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="no bucket"):
-        list(entries(store, "not-there-at-all", "", page_keys=10))
+        list(pages(store, "not-there-at-all", "", page_keys=10))
 
 
 def test_a_prefix_that_fails_ends_the_listing(prefix: Callable[[], str]) -> None:
@@ -69,7 +69,7 @@ def test_a_prefix_that_fails_ends_the_listing(prefix: Callable[[], str]) -> None
             return super().page(bucket, prefix, **arguments)
 
     with pytest.raises(StorageError, match="went away"):
-        list(entries(Refusing(S3.filesystem), bucket, f"{key}/", page_keys=10))
+        list(pages(Refusing(S3.filesystem), bucket, f"{key}/", page_keys=10))
 
 
 def test_the_version_is_the_etag(s3: Any, prefix: Callable[[], str]) -> None:
