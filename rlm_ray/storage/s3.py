@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlm_ray.errors import CredentialsError, InputError, ObjectChanged, StorageError
+from rlm_ray.storage import s3contents
 from rlm_ray.storage.names import ObjectInfo
 
 #: Attempts of one read whose connection breaks in the body, on top of those of the request itself.
@@ -79,8 +80,11 @@ class Store:
             The bucket or the object is not there.
         PreconditionFailed, CredentialsError, StorageError
         """
+        return self._in_bucket(uri, lambda fs: fs._call_s3(method, **arguments))
+
+    def _in_bucket(self, uri: str, call: Callable[[Any], Awaitable[Any]]) -> Any:
         try:
-            return self._run(uri, lambda fs: fs._call_s3(method, **arguments))
+            return self._run(uri, call)
         except FileNotFoundError:
             bucket = bucket_key(uri)[0]
             raise InputError(
@@ -94,8 +98,14 @@ class Store:
         return data
 
     def page(self, bucket: str, prefix: str, **arguments: Any) -> dict[str, Any]:
-        """Return one page of a listing, as ListObjectsV2 gives it."""
-        found: dict[str, Any] = self.call("list_objects_v2", f"s3://{bucket}/{prefix}", Bucket=bucket, Prefix=prefix, **arguments)
+        """Return one page of a listing, as ListObjectsV2 gives it; of its entries their keys, sizes and etags."""
+
+        async def ask(fs: Any) -> Any:
+            await fs.set_session()
+            s3contents.install(await fs.get_s3(bucket))
+            return await fs._call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **arguments)
+
+        found: dict[str, Any] = self._in_bucket(f"s3://{bucket}/{prefix}", ask)
         return found
 
     def pages(self, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ import pytest
 
 from rlm_ray import storage
 from rlm_ray.errors import CredentialsError, InputError, ObjectChanged, StorageError
+from rlm_ray.storage import connections, s3contents
 from rlm_ray.storage.connections import S3
 from rlm_ray.storage.s3 import Store, bucket_key
 from rlm_ray.storage.s3prefixes import pages
@@ -194,3 +195,29 @@ def test_polars_and_pyarrow_read_with_the_same_credentials(prefix: Callable[[], 
     frame = polars.scan_parquet(source, storage_options=options, credential_provider=None).collect()
     assert frame["n"].to_list() == [1, 2, 3]
     assert pyarrow.parquet.read_table(storage.open_input(uri), pre_buffer=True) == table
+
+
+def test_entries_are_those_that_botocore_finds(prefix: Callable[[], str]) -> None:
+    base = prefix()
+    for name in ("a b.log", "x&y<z>.log", "é/ü.log", "p%20q+r.log", 'quo"te.log', "empty"):
+        storage.write_bytes(f"{base}/{name}", b"" if name == "empty" else name.encode())
+    bucket, key = bucket_key(base)
+    store = Store(connections._connect)
+    # a connection that has not listed anything yet has botocore's own way
+    plain = store.call("list_objects_v2", base, Bucket=bucket, Prefix=f"{key}/")
+    page = store.page(bucket, f"{key}/")
+    assert page["Contents"] == [{name: item[name] for name in ("Key", "Size", "ETag")} for item in plain["Contents"]]
+    assert {name for name in plain if name not in page} == set()
+    assert (page["KeyCount"], page["IsTruncated"]) == (6, False)
+    level = store.page(bucket, f"{key}/", Delimiter="/")
+    assert [item["Prefix"] for item in level["CommonPrefixes"]] == [f"{key}/é/"]
+    assert "Contents" not in store.page(bucket, f"{key}/nothing")
+    store.forget()
+
+
+@pytest.mark.parametrize("body", [b"", b"<no", b"<a/>", b"<L><Contents><Key>a</Key><Size>1</Size></Contents></L>"])
+def test_a_listing_that_s3_would_not_write_is_left_to_botocore(body: bytes) -> None:
+    response: dict[str, Any] = {"status_code": 200, "body": body}
+    given: dict[str, Any] = {}
+    s3contents._take(response, given)
+    assert (response["body"], given) == (body, {})
