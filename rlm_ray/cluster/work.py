@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlm_ray.cluster.sandboxes import function_sandbox, since
-from rlm_ray.corpus import operations, selections
+from rlm_ray.corpus import operations, selections, together
 from rlm_ray.corpus.records import batch_addresses
 from rlm_ray.corpus.steps import span_column
 from rlm_ray.corpus.work import Work
@@ -27,19 +27,14 @@ documents.register()  # who scans may meet a PDF
 
 def scan(group: ScanGroup) -> list[Any]:
     """Run an operation over each shard of a group; a shard that cannot be read is a ShardFailure in its place."""
-    return [_one(group.operation, work, group.args) for work in at_hand(group.works, group.tables)]
+    works = at_hand(group.works, group.tables)
+    found = together.run(group.operation, works, group.args)
+    return [failure(work, one) if isinstance(one, StorageError) else one for work, one in zip(works, found, strict=True)]
 
 
 def at_hand(works: Sequence[Work], tables: Mapping[str, Any]) -> list[Work]:
     """Return the works with the tables of those results that are at hand: they are read instead of the files."""
     return [replace(work, table=tables[work.shard.uri]) if work.shard.uri in tables else work for work in works]
-
-
-def _one(operation: str, work: Work, args: dict[str, Any]) -> Any:
-    try:
-        return operations.run(operation, work, args)
-    except StorageError as error:
-        return failure(work, error)
 
 
 def failure(work: Work, error: StorageError) -> ShardFailure:

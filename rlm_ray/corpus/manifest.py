@@ -91,32 +91,37 @@ class Shards(Sequence[Shard]):
         return None if rows.null_count else numpy.cumsum(rows.to_numpy())
 
     def _made(self, start: int, stop: int) -> Iterator[Shard]:
-        rows = self.table.slice(start, stop - start).to_pylist()
-        if not rows:
+        numbers, *cuts = _rows(self.table, SHARDS, start, stop)
+        if not numbers:
             return
-        first = rows[0]["object"]
-        objects = self.objects.slice(first, rows[-1]["object"] - first + 1).to_pylist()
-        for index, row in enumerate(rows, start):
-            item = objects[row["object"] - first]
+        first = numbers[0]
+        objects = list(zip(*_rows(self.objects, OBJECTS, first, numbers[-1] + 1), strict=True))
+        for index, number, low, high, rows, nbytes, deleted in zip(range(start, stop), numbers, *cuts, strict=True):
+            uri, version, size, compression, partitions, differs, constants, nested = objects[number - first]
             yield Shard(
                 index=index,
-                object=row["object"],
-                uri=item["uri"],
-                version=item["version"],
-                size=item["size"],
+                object=number,
+                uri=uri,
+                version=version,
+                size=size,
                 format=self.format,
-                compression=item["compression"],
-                start=row["start"],
-                stop=row["stop"],
-                rows=row["rows"],
-                nbytes=row["nbytes"],
-                partitions=_tuples(item["partitions"]),
-                differs=_tuples(item["differs"]),
+                compression=compression,
+                start=low,
+                stop=high,
+                rows=rows,
+                nbytes=nbytes,
+                partitions=_tuples(partitions),
+                differs=_tuples(differs),
                 encoding=self.encoding,
-                constants=_tuples(item["constants"]),
-                nested=item["nested"] or "",
-                deleted=row["deleted"] or b"",
+                constants=_tuples(constants),
+                nested=nested or "",
+                deleted=deleted or b"",
             )
+
+
+def _rows(table: pyarrow.Table, schema: pyarrow.Schema, start: int, stop: int) -> list[list[Any]]:
+    """Return some rows of a table, column by column."""
+    return [table.column(name).slice(start, stop - start).to_pylist() for name in schema.names]
 
 
 def packed(items: Any) -> str | None:

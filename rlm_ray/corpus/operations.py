@@ -209,8 +209,11 @@ def _count_by(work: Work, args: Mapping[str, Any]) -> list[tuple[Any, int]]:
     for here in work.reduced([column], lambda rows: rows.group_by(value).agg(count)):
         counted = here if counted is None else polars.concat([counted, here]).group_by("value").agg(polars.col("count").sum())
         _check_distinct(counted.height, column)
-    if counted is None:
-        return []
+    return [] if counted is None else value_counts(counted, kind)
+
+
+def value_counts(counted: polars.DataFrame, kind: str) -> list[tuple[Any, int]]:
+    """Return columns `value`, of a type, and `count` as a partial result of `count_by`."""
     array = counted["value"].to_arrow(compat_level=polars.CompatLevel.oldest())
     if pyarrow.types.is_large_string(array.type):
         array = array.cast(pyarrow.string())

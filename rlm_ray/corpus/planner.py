@@ -73,8 +73,11 @@ def chosen(steps: Sequence[Node], manifest: Manifest) -> Choice:
         choice.excluded.extend(ruled.shards.tolist())
         left = (manifest.shards[index] for index in numpy.setdiff1d(numpy.arange(first, behind), ruled.shards).tolist())
     partitioned = any(isinstance(step, Where) for step in steps)
+    placed = any(isinstance(step, Between | Window | Where) for step in steps)
     for shard in left:
-        if partitioned and not _partition_holds(shard, steps):
+        if not placed and shard.start < shard.stop:
+            choice.shards.append(shard)
+        elif partitioned and not _partition_holds(shard, steps):
             choice.excluded.append(shard.index)
         elif _place_holds(shard, steps):
             choice.shards.append(shard)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import operator
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 #: Encodings whose text is recoded to UTF-8 while it is read.
@@ -73,6 +74,10 @@ class Shard:
     seeks: str = ""
     damage: Any = field(default=None, compare=False, repr=False)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a dataclass with slots is pickled by Python code that looks up its fields: many thousand go to tasks
+        return Shard, _SENT(self)
+
     @property
     def packed(self) -> bool:
         """Whether its text begins nowhere but at the object's beginning: it is decompressed, or recoded, on the way.
@@ -95,3 +100,6 @@ class Shard:
     def in_rows(self) -> bool:
         """Whether positions are row numbers; else they are byte offsets."""
         return self.format in ("parquet", "segment", "csv")
+
+
+_SENT = operator.attrgetter(*(item.name for item in fields(Shard) if item.name != "damage"))

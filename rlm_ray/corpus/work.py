@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import polars
@@ -46,6 +47,10 @@ class Work:
     table: Any = None
     corpus: str | None = None
     excluded: tuple[tuple[int, int], ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # as a Shard's
+        return Work, _SENT(self)
 
     def scan(
         self,
@@ -106,3 +111,6 @@ class Work:
         if shard.compression != "gzip" or self.run_dir is None or shard.size < packed.LEAST_INDEXED or shard.is_wide:
             return shard
         return replace(shard, seeks=packed.index_uri(self.run_dir, shard.uri, shard.version))
+
+
+_SENT = operator.attrgetter(*(item.name for item in fields(Work)))

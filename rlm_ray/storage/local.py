@@ -100,12 +100,36 @@ def stat(path: str) -> ObjectInfo | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except PermissionError:
-        raise CredentialsError(f"{path} may not be read by this user. Change its mode, or name another path.") from None
+        raise _refused(path) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path!r:.300} cannot be a path: {error}. Check the spelling.") from None
     if not S_ISREG(status.st_mode):
         return None
-    return ObjectInfo(path, status.st_size, f"{status.st_size:x}-{status.st_mtime_ns:x}")
+    return ObjectInfo(path, status.st_size, _version(status))
+
+
+def read_whole(path: str) -> tuple[bytes, str] | None:
+    """Return a small file and the version that it has; None where there is none, or where it changes while it is read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            before = os.fstat(file.fileno())
+            data = file.read(before.st_size)
+            version = _version(before)
+            return (data, version) if version == _version(os.fstat(file.fileno())) and len(data) == before.st_size else None
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except PermissionError:
+        raise _refused(path) from None
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}. Check the disk.") from None
+
+
+def _version(status: os.stat_result) -> str:
+    return f"{status.st_size:x}-{status.st_mtime_ns:x}"
+
+
+def _refused(path: str) -> CredentialsError:
+    return CredentialsError(f"{path} may not be read by this user. Change its mode, or name another path.")
 
 
 def write(path: Path, data: bytes, only_if_absent: bool) -> bool:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
+from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlm_ray.errors import CredentialsError, ObjectChanged, StorageError
-from rlm_ray.storage import s3files
+from rlm_ray.storage import local, s3, s3files
 from rlm_ray.storage.connections import S3, memory, memory_path
 from rlm_ray.storage.listings import check_version, stat
 from rlm_ray.storage.names import normal, scheme
 
 if TYPE_CHECKING:
     import pyarrow
+
+#: Small objects that are asked for on S3 before the first of them is taken.
+_SMALL_AHEAD = 32
 
 
 def open_input(uri: str, *, version: str = "", size: int | None = None) -> pyarrow.NativeFile:
@@ -91,6 +96,39 @@ def read_range(uri: str, start: int, stop: int, *, version: str = "") -> bytes:
     with open_input(uri, version=version) as file:
         stop = min(stop, file.size())
         return file.read_at(stop - start, start) if stop > start else b""
+
+
+def read_small(objects: Iterable[tuple[str, str, int]]) -> Iterator[bytes | StorageError]:
+    """Yield the bytes of small objects, given with their versions and sizes; for one that cannot be read the error.
+
+    On S3 some are asked for ahead. Holds a few of them at a time.
+
+    Raises
+    ------
+    CredentialsError
+        The store refuses.
+    """
+    asked: deque[s3.Reading | tuple[str, str, int]] = deque()
+    for uri, version, size in objects:
+        asked.append(S3.begin(uri, 0, size, version) if scheme(uri) == "s3" else (uri, version, size))
+        if len(asked) > _SMALL_AHEAD:
+            yield _small(asked.popleft())
+    while asked:
+        yield _small(asked.popleft())
+
+
+def _small(asked: s3.Reading | tuple[str, str, int]) -> bytes | StorageError:
+    try:
+        if isinstance(asked, s3.Reading):
+            return bytes(S3.result(asked))
+        uri, version, size = asked
+        if scheme(uri) == "file" and (found := local.read_whole(uri)) is not None and found[1] == version:
+            return found[0]
+        data = read_range(uri, 0, size, version=version)
+        check_version(uri, version)
+        return data
+    except StorageError as error:
+        return error
 
 
 def read_bytes(uri: str) -> bytes:

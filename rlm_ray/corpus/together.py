@@ -1,0 +1,174 @@
+"""Many small objects of text, counted together: what a pass costs beside its bytes is paid once, not for each of them.
+
+Their bytes stand one behind the other in memory, as if they were one object. What is special about one (a place that was asked
+for, bytes that are no UTF-8, an object that cannot be read) is left to `operations.run`, shard by shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy
+import polars
+
+from rlm_ray import storage
+from rlm_ray.corpus import expressions, operations
+from rlm_ray.corpus.formats import lines, searching
+from rlm_ray.corpus.formats.extracting import kind_of
+from rlm_ray.corpus.formats.streams import BOM, Run, encoding_of
+from rlm_ray.corpus.plan import Grep, Node, Select, Where
+from rlm_ray.corpus.planner import row_range
+from rlm_ray.corpus.steps import check, needed, with_schemas
+from rlm_ray.corpus.work import Work
+from rlm_ray.errors import StorageError
+
+#: Largest object that is small, and bytes that are held of several.
+SMALL, TOGETHER = 256 << 10, 8 << 20
+#: Fewer are not worth it.
+_LEAST = 4
+_OPERATIONS = ("count", "count_by")
+
+
+def run(operation: str, works: Sequence[Work], args: Mapping[str, Any]) -> list[Any]:
+    """Compute an operation over several shards; return the partial result of each, or the StorageError that it met.
+
+    The partials merge to what those of `operations.run` merge to; of neighbours that are counted together the first may
+    stand for all.
+
+    Raises
+    ------
+    InputError
+        The operation does not fit the columns.
+    """
+    found: list[Any] = []
+    at = 0
+    while at < len(works):
+        stop = _neighbours(operation, works, at, args)
+        joint = _together(operation, works[at:stop], args) if stop - at >= _LEAST else None
+        found += [_alone(operation, work, args) for work in works[at : max(stop, at + 1)]] if joint is None else joint
+        at = max(stop, at + 1)
+    return found
+
+
+def _alone(operation: str, work: Work, args: Mapping[str, Any]) -> Any:
+    try:
+        return operations.run(operation, work, args)
+    except StorageError as error:
+        return error
+
+
+def _neighbours(operation: str, works: Sequence[Work], at: int, args: Mapping[str, Any]) -> int:
+    """Return the number behind the last work that can be counted together with the one at `at`."""
+    first = works[at]
+    if operation not in _OPERATIONS or not _is_simple(first.steps):
+        return at
+    if operation == "count" and row_range(first.steps, first.shard) is not None:
+        return at  # known without reading
+    stop, nbytes = at, 0
+    while stop < len(works) and nbytes < TOGETHER and _is_small(works[stop], first):
+        nbytes += works[stop].shard.size
+        stop += 1
+    return stop
+
+
+def _is_simple(steps: Sequence[Node]) -> bool:
+    return all(isinstance(step, Select | Grep | Where) for step in steps)
+
+
+def _is_small(work: Work, first: Work) -> bool:
+    shard = work.shard
+    return (
+        shard.format in ("lines", "document")
+        and shard.format == first.shard.format
+        and shard.compression is None
+        and encoding_of(shard) == "utf-8"
+        and not shard.is_wide
+        and (shard.start, shard.stop) == (0, shard.size)
+        and shard.size <= SMALL
+        and work.steps == first.steps
+        and (shard.format == "lines" or kind_of(shard.uri) is None)
+    )
+
+
+def _together(operation: str, works: Sequence[Work], args: Mapping[str, Any]) -> list[Any] | None:
+    """Return a partial, or an error, for each work; None where it takes `operations.run`."""
+    column = args.get("column")
+    if column is not None and column not in check(works[0].steps, works[0].schema):
+        return None
+    found: list[Any] = list(storage.read_small((work.shard.uri, work.shard.version, work.shard.size) for work in works))
+    good = [number for number, data in enumerate(found) if not isinstance(data, StorageError)]
+    if not good:
+        return found
+    objects = [found[number].removeprefix(BOM) for number in good]
+    count = _count_lines if works[0].shard.format == "lines" else _count_documents
+    partials = count([works[number] for number in good], objects, column)
+    if partials is None:
+        return None
+    for number, partial in zip(good, partials, strict=True):
+        found[number] = partial
+    return found
+
+
+def _count_lines(works: Sequence[Work], objects: Sequence[bytes], column: str | None) -> list[Any] | None:
+    """Count lines; None where not all is UTF-8."""
+    parts = [data if not data or data.endswith(b"\n") else data + b"\n" for data in objects]
+    memory = numpy.frombuffer(b"".join(parts), numpy.uint8)
+    borders = numpy.cumsum([0, *map(len, parts)])
+    steps = with_schemas(works[0].steps, works[0].schema)
+    if not steps and column is None:
+        breaks = numpy.flatnonzero(memory == 10)
+        counts: list[int] = numpy.diff(numpy.searchsorted(breaks, borders)).tolist()
+        return counts
+    if not searching.is_utf8(memory):
+        return None
+    run, pattern = Run(memory, 0, 0, len(memory)), _pattern(steps)
+    if not len(memory):
+        piece = None
+    else:
+        piece = run.piece() if pattern is None else searching.narrowed(run, pattern)
+    if piece is None:
+        return _partials(works, _EMPTY, column)
+    frame = lines.frame(piece, works[0].shard)
+    numbers = numpy.searchsorted(borders, frame["_pos"].to_numpy(), side="right") - 1
+    return _partials(works, frame.select("text", polars.Series("_object", numbers)), column)
+
+
+def _count_documents(works: Sequence[Work], objects: Sequence[bytes], column: str | None) -> list[Any] | None:
+    """Count objects; None where not all is UTF-8."""
+    try:
+        texts = [data.decode() for data in objects]
+    except UnicodeDecodeError:
+        return None
+    return _partials(works, polars.DataFrame({"text": texts, "_object": numpy.arange(len(texts))}), column)
+
+
+_EMPTY = polars.DataFrame(schema={"text": polars.String, "_object": polars.Int64})
+
+
+def _pattern(steps: Sequence[tuple[Node, dict[str, str]]]) -> str | None:
+    """A pattern that every text has which holds a line that the steps leave; see `searching.prefilter`."""
+    for step, schema in steps:
+        if isinstance(step, Grep) and not step.invert and expressions.grep_columns(step, schema) == ["text"]:
+            return searching.prefilter(step.pattern, step.ignore_case)
+    return None
+
+
+def _partials(works: Sequence[Work], frame: polars.DataFrame, column: str | None) -> list[Any]:
+    """Return what each work's records come to, given all of them with the numbers of their objects."""
+    schema, steps = works[0].schema, works[0].steps
+    out = [] if column is None else [column]
+    for name in needed(steps, out, schema):
+        if name != "text":  # what the object's path says
+            kind = expressions.dtype(schema[name])
+            values = polars.Series(name, [dict(work.shard.partitions)[name] for work in works], kind)
+            frame = frame.with_columns(values.gather(frame["_object"]))
+    for step, there in with_schemas(steps, schema):
+        if isinstance(step, Grep):
+            frame = frame.filter(expressions.grep(step, there))
+        elif isinstance(step, Where):
+            frame = frame.filter(expressions.where(step, there))
+    if column is None:
+        return numpy.bincount(frame["_object"].to_numpy(), minlength=len(works)).tolist()
+    pairs = operations.value_counts(frame.group_by(polars.col(column).alias("value")).len("count"), schema[column])
+    return [pairs, *([] for _ in works[1:])]
