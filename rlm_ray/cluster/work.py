@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlm_ray.cluster.sandboxes import function_sandbox, since
-from rlm_ray.corpus import operations, selections, together
+from rlm_ray.corpus import operations, selections
 from rlm_ray.corpus.records import batch_addresses
 from rlm_ray.corpus.steps import span_column
 from rlm_ray.corpus.work import Work
@@ -28,8 +28,11 @@ documents.register()  # who scans may meet a PDF
 def scan(group: ScanGroup) -> list[Any]:
     """Run an operation over each shard of a group; a shard that cannot be read is a ShardFailure in its place."""
     works = at_hand(group.works, group.tables)
-    found = together.run(group.operation, works, group.args)
-    return [failure(work, one) if isinstance(one, StorageError) else one for work, one in zip(works, found, strict=True)]
+    partials = operations.run_all(group.operation, works, group.args)
+    return [
+        failure(work, partial) if isinstance(partial, StorageError) else partial
+        for work, partial in zip(works, partials, strict=True)
+    ]
 
 
 def at_hand(works: Sequence[Work], tables: Mapping[str, Any]) -> list[Work]:

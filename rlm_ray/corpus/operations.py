@@ -15,22 +15,17 @@ import numpy
 import polars
 import pyarrow
 
-from rlm_ray import storage
-from rlm_ray.corpus import borders, deletions
-from rlm_ray.corpus.footers import with_footer
-from rlm_ray.corpus.formats.streams import count_lines
+from rlm_ray.corpus import borders, counting, deletions, small
 from rlm_ray.corpus.lookup import record_at
 from rlm_ray.corpus.places import EXTENT, Extent, extents_of
 from rlm_ray.corpus.plan import Between, Node, Select
 from rlm_ray.corpus.planner import row_range
-from rlm_ray.corpus.records import column_values, to_json, to_records
+from rlm_ray.corpus.records import to_json, to_records
 from rlm_ray.corpus.sizes import record_sizes
-from rlm_ray.corpus.steps import check, position_range, span_column
+from rlm_ray.corpus.steps import check, is_range, span_column
 from rlm_ray.corpus.work import Work
-from rlm_ray.errors import InputError
+from rlm_ray.errors import InputError, StorageError
 
-#: Most different values that `count_by` counts.
-MAX_DISTINCT = 1_000_000
 PAGE_BYTES = 4 << 20
 
 
@@ -45,6 +40,26 @@ def run(name: str, work: Work, args: Mapping[str, Any]) -> Any:
         As `scan`.
     """
     return _operation(name)[0](work, args)
+
+
+def run_all(name: str, works: Sequence[Work], args: Mapping[str, Any]) -> list[Any]:
+    """Compute one operation over several shards, in order; a StorageError stands in the place of each that cannot be read.
+
+    Raises
+    ------
+    InputError
+        As `run`.
+    """
+    several = small.together if works and works[0].shard.format in small.FORMATS else counting.together
+    partials = several(name, works, args)
+    return [_run(name, work, args) if partial is None else partial for work, partial in zip(works, partials, strict=True)]
+
+
+def _run(name: str, work: Work, args: Mapping[str, Any]) -> Any:
+    try:
+        return run(name, work, args)
+    except StorageError as error:
+        return error
 
 
 def merge(name: str, partials: Sequence[Any], args: Mapping[str, Any]) -> Any:
@@ -122,33 +137,6 @@ def json_pages(work: Work, *, max_records: int, max_bytes: int) -> Iterator[tupl
 # -- the operations
 
 
-def _count(work: Work, args: Mapping[str, Any]) -> int:
-    shard, steps = work.shard, work.steps
-    if shard.format == "lines" and not shard.packed and _is_range(steps, shard.index):
-        check(steps, work.schema)
-        low, high = position_range(steps, shard)
-        count = count_lines(shard, low, high) if low < high else 0
-        storage.check_version(shard.uri, shard.version)
-        return count
-    shard = with_footer(shard, work.schema)
-    rows = row_range(steps, shard)
-    if rows is not None:
-        return deletions.live(shard, *rows)
-    counted = polars.len().cast(polars.Int64).alias("count")
-    return sum(int(frame["count"].sum()) for frame in work.reduced([], lambda rows: rows.select(counted)))
-
-
-def _is_range(steps: Sequence[Node], index: int) -> bool:
-    """Whether the steps leave just the lines of a range of bytes."""
-    places = [place for step in steps if isinstance(step, Between) for place in (step.start, step.stop) if place is not None]
-    behind = any(place[0] == index and place[2] > 0 for place in places)
-    return not behind and all(isinstance(step, Select | Between) for step in steps)
-
-
-def _merge_sum(partials: Sequence[int], args: Mapping[str, Any]) -> int:
-    return sum(partials)
-
-
 def _page(work: Work, args: Mapping[str, Any]) -> dict[str, Any]:
     after = args.get("after")
     if after is not None and after[0] > work.shard.index:
@@ -199,44 +187,6 @@ def _merge_head(partials: Sequence[dict[str, Any]], args: Mapping[str, Any]) -> 
     return [record for partial in partials for record in partial["records"]][: args["n"]]
 
 
-def _count_by(work: Work, args: Mapping[str, Any]) -> list[tuple[Any, int]]:
-    column = args["column"]
-    kind = check(work.steps, work.schema).get(column)
-    if kind is None:
-        raise InputError(f"There is no column {column!r}. Columns: {', '.join(check(work.steps, work.schema))}.")
-    counted: polars.DataFrame | None = None
-    value, count = polars.col(column).alias("value"), polars.len().cast(polars.Int64).alias("count")
-    for here in work.reduced([column], lambda rows: rows.group_by(value).agg(count)):
-        counted = here if counted is None else polars.concat([counted, here]).group_by("value").agg(polars.col("count").sum())
-        _check_distinct(counted.height, column)
-    return [] if counted is None else value_counts(counted, kind)
-
-
-def value_counts(counted: polars.DataFrame, kind: str) -> list[tuple[Any, int]]:
-    """Return columns `value`, of a type, and `count` as a partial result of `count_by`."""
-    array = counted["value"].to_arrow(compat_level=polars.CompatLevel.oldest())
-    if pyarrow.types.is_large_string(array.type):
-        array = array.cast(pyarrow.string())
-    return list(zip(column_values(array, kind), counted["count"].to_list(), strict=True))
-
-
-def _merge_count_by(partials: Sequence[list[tuple[Any, int]]], args: Mapping[str, Any]) -> dict[str, Any]:
-    counts: dict[str, list[Any]] = {}
-    for partial in partials:
-        for value, count in partial:
-            counts.setdefault(json.dumps(value, sort_keys=True), [value, 0])[1] += count
-        _check_distinct(len(counts), args["column"])
-    ordered = sorted(counts.items(), key=lambda item: (-item[1][1], item[0]))
-    return {"counts": [pair for _, pair in ordered[: args["limit"]]], "distinct": len(ordered)}
-
-
-def _check_distinct(count: int, column: str) -> None:
-    if count > MAX_DISTINCT:
-        raise InputError(
-            f"Column {column!r} has more than {MAX_DISTINCT:,} different values. Narrow the handle, or count another column."
-        )
-
-
 def _at(work: Work, args: Mapping[str, Any]) -> list[dict[str, Any]]:
     ordinals = numpy.asarray(sorted(args["ordinals"]), numpy.int64)
     if not len(ordinals):
@@ -252,7 +202,7 @@ def _at(work: Work, args: Mapping[str, Any]) -> list[dict[str, Any]]:
         plain = replace(work, steps=(place, *(step for step in work.steps if isinstance(step, Select))))
         batches = plain.scan(positions=numbers.tolist())
         return [record for batch in batches for record in to_records(batch, work.shard, shown, span)]
-    if work.shard.format == "lines" and _is_range(work.steps, work.shard.index):
+    if work.shard.format == "lines" and is_range(work.steps, work.shard.index):
         # the other lines are counted, and never cut
         batches = work.scan(positions=ordinals.tolist())
         return [record for batch in batches for record in to_records(batch, work.shard, shown, span)]
@@ -322,7 +272,7 @@ def _borders(work: Work, args: Mapping[str, Any]) -> list[tuple[Any, list[border
         for value, rows in _rows_by(batch, by):
             if value not in cutters:
                 cutters[value] = borders.Cutter(work.shard.index, target, overlap)
-                _check_distinct(len(cutters), str(by))
+                counting.check_distinct(len(cutters), str(by))
             cutters[value].add(*(array if rows is None else array[rows] for array in (*places, sizes)))
     work.build_index()  # chunks begin in the middle
     return [(value, cutter.finish()) for value, cutter in cutters.items()]
@@ -346,7 +296,7 @@ def _merge_borders(partials: Sequence[list[tuple[Any, list[borders.Border]]]], a
     target = args["target_bytes"]
     if args.get("by") is None:
         return borders.join(by_value.get(None, []), target)
-    _check_distinct(len(by_value), args["by"])
+    counting.check_distinct(len(by_value), args["by"])
     return [[*border, value] for value, parts in by_value.items() for border in borders.join(parts, target)]
 
 
@@ -375,10 +325,10 @@ def _merge_lengths(partials: Sequence[dict[str, int]], args: Mapping[str, Any]) 
 #: or None, not merged;
 #: text {max_chars} -> str; borders {target_bytes, by, overlap_bytes} -> borders; lengths {} -> {"records", "nbytes", "longest"}.
 OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "count": (_count, _merge_sum),
+    "count": (counting.count, counting.merge_count),
     "head": (_page, _merge_head),
     "page": (_page, _merge_page),
-    "count_by": (_count_by, _merge_count_by),
+    "count_by": (counting.count_by, counting.merge_count_by),
     "at": (_at, _merge_lists),
     "record": (record_at, _merge_lists),
     "text": (_text, _merge_text),

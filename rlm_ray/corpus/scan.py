@@ -149,6 +149,41 @@ def frames(
         storage.check_version(shard.uri, shard.version)
 
 
+def queries(
+    shards: Sequence[Shard],
+    steps: Sequence[Node],
+    *,
+    schema: dict[str, str],
+    columns: Sequence[str],
+    reduce: parquet.Reduce,
+    tables: Sequence[pyarrow.Table | None],
+) -> list[parquet.Query | None]:
+    """Return what `frames` with `reduce` asks of each shard, to be asked together (`parquet.together`). Reads nothing.
+
+    None for a shard of which it asks more than one query, or none. Who asks compares versions, before and after.
+    """
+    wanted = needed(steps, [name for name in check(steps, schema) if name in columns], schema)
+    seen = with_schemas(steps, schema)
+    filters = [_predicate(step, there, 0) if isinstance(step, Where | Grep) else None for step, there in seen]
+    found: list[parquet.Query | None] = []
+    for shard, table in zip(shards, tables, strict=True):
+        left = [
+            predicate
+            for (step, _), predicate in zip(seen, filters, strict=True)
+            if not isinstance(step, Between) or not _is_covered(step, shard)
+        ]
+        predicates = [predicate for predicate in left if predicate is not None]
+        in_rows = shard.format in ("parquet", "segment") and shard.rows is not None
+        low, high = position_range(steps, shard)
+        if not in_rows or len(predicates) < len(left) or low >= high:
+            found.append(None)
+            continue
+        if shard.deleted:
+            predicates.append(deletions.kept(shard))
+        found.append(parquet.query(shard, schema, wanted, low, high, predicates=predicates, reduce=reduce, table=table))
+    return found
+
+
 @dataclass
 class _Source:
     """The records of a shard as frames, before its steps."""

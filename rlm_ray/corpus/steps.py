@@ -72,6 +72,13 @@ def position_range(steps: Sequence[Node], shard: Shard) -> tuple[int, int]:
     return low, high
 
 
+def is_range(steps: Sequence[Node], index: int) -> bool:
+    """Return whether the steps leave just the lines of a range of bytes."""
+    places = [place for step in steps if isinstance(step, Between) for place in (step.start, step.stop) if place is not None]
+    behind = any(place[0] == index and place[2] > 0 for place in places)
+    return not behind and all(isinstance(step, Select | Between) for step in steps)
+
+
 def window_holds(steps: Sequence[Node], index: int) -> bool:
     """Return whether a shard is in all windows."""
     return all(step.first <= index and (step.last is None or index <= step.last) for step in steps if isinstance(step, Window))

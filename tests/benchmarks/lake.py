@@ -121,7 +121,7 @@ def ours(case: Case) -> Callable[[], Any]:
         return [work.Work(shard, plan, manifest.schema) for shard in planner.shards_for(plan, manifest)]
 
     def every(name: str, **args: Any) -> Any:
-        return operations.merge(name, [operations.run(name, work, args) for work in works()], args)
+        return operations.merge(name, operations.run_all(name, works(), args), args)
 
     def hits() -> int:
         return sum(batch.num_rows for work in works() for batch in work.scan())

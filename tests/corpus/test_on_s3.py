@@ -12,8 +12,10 @@ import pyarrow
 import pytest
 
 from rlm_ray import storage
+from rlm_ray.corpus import operations
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.plan import Grep, Node, Select, Slice, Split, Where
+from rlm_ray.corpus.work import Work
 from rlm_ray.errors import InputError, ObjectChanged
 
 
@@ -77,6 +79,26 @@ def test_a_changed_object_is_never_mixed(kit: SimpleNamespace, twins: tuple[str,
     storage.delete_tree(uri)
     with pytest.raises(ObjectChanged, match="gone"):
         kit.records(manifest)
+
+
+def test_objects_are_counted_together_each_in_its_version(kit: SimpleNamespace, bucket: str) -> None:
+    base = f"s3://{bucket}/counted"
+    for number in range(3):
+        rows = pyarrow.table({"n": range(90), "host": ["h1", "h2", "h3"] * 30})
+        kit.parquet(rows, f"{base}/{number}.parquet", row_group_size=30)
+    manifest = open_manifest(base, shard_bytes=700)
+    steps = (Where((("n", ">=", 40),)),)
+    works = [Work(shard, steps, manifest.schema) for shard in manifest.shards]
+    counts = operations.run_all("count", works, {})
+    assert len(counts) > 3
+    assert sum(counts) == 150
+    by_host = operations.merge("count_by", operations.run_all("count_by", works, args := {"column": "host", "limit": 9}), args)
+    assert by_host == {"counts": [["h2", 51], ["h3", 51], ["h1", 48]], "distinct": 3}
+    changed = works[0].shard.uri
+    storage.write_bytes(changed, storage.read_bytes(changed) + b" ")
+    found = operations.run_all("count", works, {})
+    assert [isinstance(count, ObjectChanged) for count in found] == [work.shard.uri == changed for work in works]
+    assert [count for count in found if isinstance(count, int)] == counts[-sum(isinstance(count, int) for count in found) :]
 
 
 def test_broken_parquet_on_s3_is_a_reason(kit: SimpleNamespace, bucket: str) -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray import storage
-from rlm_ray.corpus import operations, planner
+from rlm_ray.corpus import counting, operations, planner
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations import merge, run
 from rlm_ray.corpus.plan import Between, Grep, Keep, Slice, Split, Where, Window
@@ -55,10 +55,10 @@ def test_count_by(kit: SimpleNamespace, hosts: Any) -> None:
 
 
 def test_count_by_of_too_many_values_says_so(kit: SimpleNamespace, hosts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operations, "MAX_DISTINCT", 20)
+    monkeypatch.setattr(counting, "MAX_DISTINCT", 20)
     with pytest.raises(InputError, match="more than 20 different values"):
         kit.operate(hosts, "count_by", column="n", limit=5)
-    monkeypatch.setattr(operations, "MAX_DISTINCT", 60)
+    monkeypatch.setattr(counting, "MAX_DISTINCT", 60)
     with pytest.raises(InputError, match="Narrow the handle"):
         kit.operate(hosts, "count_by", column="n", limit=5)
 

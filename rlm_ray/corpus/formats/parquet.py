@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import polars
@@ -55,19 +56,13 @@ def read(
     ObjectUnreadable
         No reader takes the file.
     """
-    given = dict(shard.partitions) | dict(shard.constants)
-    stored = [name for name in columns if name not in given]
-    constants = [_constant(name, given[name], schema[name]) for name in columns if name in given]
-    part = table is None and not predicates and bool(stored) and rowgroups.is_part(shard, low, high)
+    stored, constants = _columns(shard, schema, columns)
+    part = not predicates and _is_part(shard, stored, low, high, table)
     fits = _fits(shard, low, high, None if predicates else limit, filtered=bool(predicates), at_hand=table is not None)
     if not part and fits and _as_it_is(shard, schema, stored):
         count = 0
         try:
-            lazy = _source(shard, table).slice(low, high - low)
-            lazy = lazy.with_columns(polars.col("_pos").cast(polars.Int64), *constants)
-            for predicate in predicates:
-                lazy = lazy.filter(predicate)
-            lazy = lazy.select(*columns, "_pos")
+            lazy = _lazy(shard, table, columns, low, high, constants, predicates)
             if reduce is not None:
                 whole = reduce(lazy).collect(engine="streaming")
                 _check_rows(int(whole["count"].sum()), None if predicates else high - low)
@@ -94,6 +89,81 @@ def read(
             yield frame if reduce is None else reduce(frame.lazy()).collect()
         if left == 0:
             return
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What `read` with `reduce` asks polars of a shard, not asked yet; `rows` is what its counts must come to, where known."""
+
+    lazy: polars.LazyFrame
+    rows: int | None
+
+
+def query(
+    shard: Shard,
+    schema: dict[str, str],
+    columns: Sequence[str],
+    low: int,
+    high: int,
+    *,
+    predicates: Sequence[polars.Expr],
+    reduce: Reduce,
+    table: pyarrow.Table | None = None,
+) -> Query | None:
+    """Return what `read` would ask polars for, to be asked with other shards; None where it would not. Reads nothing."""
+    stored, constants = _columns(shard, schema, columns)
+    if table is None and storage.scheme(shard.uri) == "memory":
+        return None  # a query over it holds a copy
+    if not predicates and _is_part(shard, stored, low, high, table):
+        return None
+    if not _fits(shard, low, high, None, filtered=bool(predicates), at_hand=table is not None):
+        return None
+    if not _as_it_is(shard, schema, stored):
+        return None
+    lazy = reduce(_lazy(shard, table, columns, low, high, constants, predicates))
+    return Query(lazy, None if predicates else high - low)
+
+
+def together(queries: Sequence[Query], reduce: Reduce) -> polars.DataFrame | None:
+    """Return what `reduce` makes of all that several queries give, by one query; None where one of them fails, whichever it is.
+
+    It sees the queries' numbers as `_number`, and its column `count` is how many rows there were. Beginning and ending a query
+    takes polars longer than counting a shard. They are answered one after the other, so one over many holds no more than one.
+    """
+    numbered = [query.lazy.with_columns(_number=polars.lit(number, polars.Int64)) for number, query in enumerate(queries)]
+    try:
+        found = reduce(polars.concat(numbered, rechunk=False, parallel=False)).collect(engine="streaming")
+        _check_rows(int(found["count"].sum()), sum(query.rows or 0 for query in queries))
+    except (PolarsError, PanicException, OSError):
+        return None
+    return found
+
+
+def _columns(shard: Shard, schema: dict[str, str], columns: Sequence[str]) -> tuple[list[str], list[polars.Expr]]:
+    """Return the columns that are read of the file, and those that are the same in all of it."""
+    given = dict(shard.partitions) | dict(shard.constants)
+    stored = [name for name in columns if name not in given]
+    return stored, [_constant(name, given[name], schema[name]) for name in columns if name in given]
+
+
+def _is_part(shard: Shard, stored: Sequence[str], low: int, high: int, table: pyarrow.Table | None) -> bool:
+    return table is None and bool(stored) and rowgroups.is_part(shard, low, high)
+
+
+def _lazy(
+    shard: Shard,
+    table: pyarrow.Table | None,
+    columns: Sequence[str],
+    low: int,
+    high: int,
+    constants: Sequence[polars.Expr],
+    predicates: Sequence[polars.Expr],
+) -> polars.LazyFrame:
+    lazy = _source(shard, table).slice(low, high - low)
+    lazy = lazy.with_columns(polars.col("_pos").cast(polars.Int64), *constants)
+    for predicate in predicates:
+        lazy = lazy.filter(predicate)
+    return lazy.select(*columns, "_pos")
 
 
 def _check_rows(count: int, wanted: int | None) -> None:
@@ -212,7 +282,7 @@ def _batches(
             return
         with storage.open_input(shard.uri, version=shard.version, size=shard.size or None) as source:
             file = pyarrow.parquet.ParquetFile(source, pre_buffer=True)
-            groups, first = _groups(file.metadata, low, high)
+            groups, first = rowgroups.between(file.metadata, low, high)
             for batch in file.iter_batches(batch_size=rows_per_batch, row_groups=groups, columns=list(columns), use_threads=False):
                 skip, stop = max(0, low - first), min(batch.num_rows, high - first)
                 if stop > skip:
@@ -222,20 +292,6 @@ def _batches(
         if isinstance(error, StorageError | CredentialsError):
             raise
         raise ObjectUnreadable(f"{shard.uri} cannot be read as Parquet: {_short(error)}. Check the file.") from None
-
-
-def _groups(metadata: Any, low: int, high: int) -> tuple[list[int], int]:
-    """The row groups that hold rows `[low, high)`, and the first one's first row."""
-    groups: list[int] = []
-    first, at = 0, 0
-    for index in range(metadata.num_row_groups):
-        count = metadata.row_group(index).num_rows
-        if at < high and at + count > low and count:
-            if not groups:
-                first = at
-            groups.append(index)
-        at += count
-    return groups, first
 
 
 def _column(array: Any, kind: str, stored: str, length: int) -> Any:

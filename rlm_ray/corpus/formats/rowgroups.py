@@ -57,12 +57,7 @@ def is_part(shard: Shard, low: int, high: int) -> bool:
 
 def rows(shard: Shard, columns: Sequence[str], low: int, high: int) -> Iterator[tuple[int, pyarrow.RecordBatch]]:
     """Yield rows `[low, high)` of a file, with the number of each batch's first row; reads whole row groups, and keeps them."""
-    name = (shard.uri, shard.version)
-    metadata = _footers.get(name)
-    if metadata is None:
-        with storage.open_input(shard.uri, version=shard.version, size=shard.size or None) as source:
-            metadata = pyarrow.parquet.ParquetFile(source).metadata
-        _footers.put(name, metadata, 1)
+    metadata = footer(shard)
     first = 0
     for index in range(metadata.num_row_groups):
         count = metadata.row_group(index).num_rows
@@ -73,6 +68,32 @@ def rows(shard: Shard, columns: Sequence[str], low: int, high: int) -> Iterator[
                 yield first + start, batch
                 start += batch.num_rows
         first += count
+
+
+def footer(shard: Shard) -> Any:
+    """Return what pyarrow has of a file's footer. Reads it, if it is not kept."""
+    name = (shard.uri, shard.version)
+    metadata = _footers.get(name)
+    if metadata is None:
+        with storage.open_input(shard.uri, version=shard.version, size=shard.size or None) as source:
+            metadata = pyarrow.parquet.ParquetFile(source).metadata
+        if shard.version:
+            _footers.put(name, metadata, 1)
+    return metadata
+
+
+def between(metadata: Any, low: int, high: int) -> tuple[list[int], int]:
+    """Return the row groups that hold rows `[low, high)`, and the first one's first row."""
+    groups: list[int] = []
+    first, at = 0, 0
+    for index in range(metadata.num_row_groups):
+        count = metadata.row_group(index).num_rows
+        if at < high and at + count > low and count:
+            if not groups:
+                first = at
+            groups.append(index)
+        at += count
+    return groups, first
 
 
 def _group(shard: Shard, metadata: Any, index: int, columns: tuple[str, ...]) -> pyarrow.Table:

@@ -1,7 +1,7 @@
 """Many small objects of text, counted together: what a pass costs beside its bytes is paid once, not for each of them.
 
 Their bytes stand one behind the other in memory, as if they were one object. What is special about one (a place that was asked
-for, bytes that are no UTF-8, an object that cannot be read) is left to `operations.run`, shard by shard.
+for, bytes that are no UTF-8) is left to who looks at one object at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy
 import polars
 
 from rlm_ray import storage
-from rlm_ray.corpus import expressions, operations
+from rlm_ray.corpus import counting, expressions
 from rlm_ray.corpus.formats import lines, searching
 from rlm_ray.corpus.formats.extracting import kind_of
 from rlm_ray.corpus.formats.streams import BOM, Run, encoding_of
@@ -25,40 +25,34 @@ from rlm_ray.errors import StorageError
 
 #: Largest object that is small, and bytes that are held of several.
 SMALL, TOGETHER = 256 << 10, 8 << 20
+FORMATS = ("lines", "document")
+_OPERATIONS = ("count", "count_by")
 #: Fewer are not worth it.
 _LEAST = 4
-_OPERATIONS = ("count", "count_by")
 
 
-def run(operation: str, works: Sequence[Work], args: Mapping[str, Any]) -> list[Any]:
-    """Compute an operation over several shards; return the partial result of each, or the StorageError that it met.
+def together(operation: str, works: Sequence[Work], args: Mapping[str, Any]) -> list[Any]:
+    """Compute an operation over several shards by few passes; None in the place of each that is to be asked by itself.
 
-    The partials merge to what those of `operations.run` merge to; of neighbours that are counted together the first may
-    stand for all.
+    In the place of an object that cannot be read stands the StorageError. Of `count_by`, what neighbours have stands in the place
+    of the first.
 
     Raises
     ------
     InputError
         The operation does not fit the columns.
     """
-    found: list[Any] = []
+    found: list[Any] = [None] * len(works)
     at = 0
     while at < len(works):
-        stop = _neighbours(operation, works, at, args)
-        joint = _together(operation, works[at:stop], args) if stop - at >= _LEAST else None
-        found += [_alone(operation, work, args) for work in works[at : max(stop, at + 1)]] if joint is None else joint
+        stop = _neighbours(operation, works, at)
+        if stop - at >= _LEAST:
+            found[at:stop] = _joint(works[at:stop], args.get("column")) or [None] * (stop - at)
         at = max(stop, at + 1)
     return found
 
 
-def _alone(operation: str, work: Work, args: Mapping[str, Any]) -> Any:
-    try:
-        return operations.run(operation, work, args)
-    except StorageError as error:
-        return error
-
-
-def _neighbours(operation: str, works: Sequence[Work], at: int, args: Mapping[str, Any]) -> int:
+def _neighbours(operation: str, works: Sequence[Work], at: int) -> int:
     """Return the number behind the last work that can be counted together with the one at `at`."""
     first = works[at]
     if operation not in _OPERATIONS or not _is_simple(first.steps):
@@ -79,7 +73,7 @@ def _is_simple(steps: Sequence[Node]) -> bool:
 def _is_small(work: Work, first: Work) -> bool:
     shard = work.shard
     return (
-        shard.format in ("lines", "document")
+        shard.format in FORMATS
         and shard.format == first.shard.format
         and shard.compression is None
         and encoding_of(shard) == "utf-8"
@@ -91,9 +85,8 @@ def _is_small(work: Work, first: Work) -> bool:
     )
 
 
-def _together(operation: str, works: Sequence[Work], args: Mapping[str, Any]) -> list[Any] | None:
-    """Return a partial, or an error, for each work; None where it takes `operations.run`."""
-    column = args.get("column")
+def _joint(works: Sequence[Work], column: str | None) -> list[Any] | None:
+    """Return a partial, or an error, for each work; None where each is to be asked by itself."""
     if column is not None and column not in check(works[0].steps, works[0].schema):
         return None
     found: list[Any] = list(storage.read_small((work.shard.uri, work.shard.version, work.shard.size) for work in works))
@@ -170,5 +163,4 @@ def _partials(works: Sequence[Work], frame: polars.DataFrame, column: str | None
             frame = frame.filter(expressions.where(step, there))
     if column is None:
         return numpy.bincount(frame["_object"].to_numpy(), minlength=len(works)).tolist()
-    pairs = operations.value_counts(frame.group_by(polars.col(column).alias("value")).len("count"), schema[column])
-    return [pairs, *([] for _ in works[1:])]
+    return [counting.by_value([counting.grouped(column)(frame.lazy()).collect()], works[0], column), *([] for _ in works[1:])]

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rlm_ray import storage
-from rlm_ray.corpus import operations, planner, together
+from rlm_ray.corpus import operations, planner, small
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.plan import Between, Grep, Node, Select, Where
 from rlm_ray.corpus.work import Work
@@ -44,12 +44,12 @@ def test_together_is_as_alone(kit: SimpleNamespace, unit: str, objects: list[byt
     manifest = open_manifest(base, unit=unit)
     for steps in _STEPS:
         works = _works(manifest, steps)
-        assert together.run("count", works, {}) == [operations.run("count", work, {}) for work in works], steps
+        assert operations.run_all("count", works, {}) == [operations.run("count", work, {}) for work in works], steps
         if any(isinstance(step, Select) for step in steps):
             continue
         args = {"column": "n" if len(steps) == 1 else "text", "limit": 1_000}
         alone = [operations.run("count_by", work, args) for work in works]
-        assert operations.merge("count_by", together.run("count_by", works, args), args) == operations.merge(
+        assert operations.merge("count_by", operations.run_all("count_by", works, args), args) == operations.merge(
             "count_by", alone, args
         )
 
@@ -64,13 +64,13 @@ def test_an_object_that_cannot_be_read_fails_alone(tmp_path: Path) -> None:
     works = _works(open_manifest(str(tmp_path)), (Grep("two"),))
     (tmp_path / "03.log").unlink()
     (tmp_path / "05.log").write_bytes(b"two\n")
-    found = together.run("count", works, {})
+    found = operations.run_all("count", works, {})
     assert [type(one) for one in (found[3], found[5])] == [ObjectChanged, ObjectChanged]
     assert "03.log" in str(found[3])
     assert [one for one in found if not isinstance(one, StorageError)] == [1, 2, 3, 5, 7, 8, 9, 10]
     for path in tmp_path.iterdir():
         path.unlink()
-    assert all(isinstance(one, ObjectChanged) for one in together.run("count", works, {}))
+    assert all(isinstance(one, ObjectChanged) for one in operations.run_all("count", works, {}))
 
 
 def test_the_reader_is_asked_once_for_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,15 +84,15 @@ def test_the_reader_is_asked_once_for_many(tmp_path: Path, monkeypatch: pytest.M
         return run(name, work, args)
 
     monkeypatch.setattr(operations, "run", counting)
-    assert together.run("count", _works(manifest, (Grep("one"),)), {}) == list(range(1, 11))
+    assert operations.run_all("count", _works(manifest, (Grep("one"),)), {}) == list(range(1, 11))
     assert alone == []
     # a place within an object, and an object that is not small, are looked at alone
     steps = (Between((2, 4, 0), None), Grep("one"))
-    assert sum(together.run("count", _works(manifest, steps), {})) == sum(range(3, 11)) - 1
+    assert sum(operations.run_all("count", _works(manifest, steps), {})) == sum(range(3, 11)) - 1
     assert len(alone) == 8
-    monkeypatch.setattr(together, "SMALL", 40)
+    monkeypatch.setattr(small, "SMALL", 40)
     alone.clear()
-    assert together.run("count", _works(manifest, (Grep("one"),)), {}) == list(range(1, 11))
+    assert operations.run_all("count", _works(manifest, (Grep("one"),)), {}) == list(range(1, 11))
     assert [work.shard.index for work in alone] == [5, 6, 7, 8, 9]
 
 
@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_an_error(tmp_path: Path) -> None:
     _lake(tmp_path)
     works = _works(open_manifest(str(tmp_path)), ())
     with pytest.raises(InputError, match="no column 'nope'"):
-        together.run("count_by", works, {"column": "nope", "limit": 3})
+        operations.run_all("count_by", works, {"column": "nope", "limit": 3})
 
 
 def test_small_objects_of_a_store(s3: Any, tmp_path: Path) -> None:
@@ -110,6 +110,6 @@ def test_small_objects_of_a_store(s3: Any, tmp_path: Path) -> None:
     works = _works(open_manifest(base), (Grep("two"),))
     storage.write_bytes(f"{base}/07.log", b"two\n")
     storage.delete_tree(f"{base}/11.log")
-    found = together.run("count", works, {})
+    found = operations.run_all("count", works, {})
     assert {number for number, one in enumerate(found) if isinstance(one, ObjectChanged)} == {7, 11}
     assert sum(one for one in found if not isinstance(one, StorageError)) == sum(range(1, 41)) - 8 - 12
