@@ -15,7 +15,7 @@ from rlm_ray.corpus import borders, deletions, pruning
 from rlm_ray.corpus.manifest import Manifest
 from rlm_ray.corpus.plan import Between, Node, Select, Slice, Split, Where, Window
 from rlm_ray.corpus.shard import Shard
-from rlm_ray.corpus.sizes import mean_size
+from rlm_ray.corpus.sizes import mean_size, share
 from rlm_ray.corpus.steps import check, needed, position_range
 from rlm_ray.errors import InputError
 
@@ -95,16 +95,18 @@ def reading(steps: Sequence[Node], manifest: Manifest) -> dict[str, Any]:
         A step does not fit the columns.
     """
     shards = shards_for(steps, manifest)
-    columns = needed(steps, list(check(steps, manifest.schema)), manifest.schema)
-    share = 1.0
-    if manifest.format == "parquet" and (total := sum(manifest.widths.values())):
-        share = min(1.0, sum(manifest.widths.get(name, 0.0) for name in columns) / total)
+    part = share_read(steps, list(check(steps, manifest.schema)), manifest)
     return {
         "shards": len(shards),
         "of_shards": len(manifest.shards),
-        "nbytes": round(sum(shard.nbytes for shard in shards) * share),
+        "nbytes": round(sum(shard.nbytes for shard in shards) * part),
         "of_nbytes": manifest.nbytes,
     }
+
+
+def share_read(steps: Sequence[Node], columns: Sequence[str], manifest: Manifest) -> float:
+    """Return what part of its shards' bytes a scan reads that gives these columns: of Parquet, those that are named."""
+    return share(needed(steps, columns, manifest.schema), manifest.widths) if manifest.format == "parquet" else 1.0
 
 
 def before_slices(steps: Sequence[Node]) -> tuple[Node, ...]:

@@ -34,6 +34,18 @@ def overhead(name: str, columns: int) -> int:
     return len(name.encode()) + _FRAME if columns > 1 else 1
 
 
+def share(columns: Sequence[str], widths: Mapping[str, float]) -> float:
+    """Return what part of all columns' bytes some of them have; all, where nothing is known of them.
+
+    Examples
+    --------
+    >>> share(["level"], {"level": 5.0, "message": 95.0}), share(["level"], {})
+    (0.05, 1.0)
+    """
+    total = sum(widths.values())
+    return min(1.0, sum(widths.get(name, 0.0) for name in columns) / total) if total else 1.0
+
+
 def mean_size(columns: Sequence[str], widths: Mapping[str, float]) -> float:
     """Return the size of a record by the columns' average widths."""
     return sum(widths.get(name, float(_NUMBER)) + overhead(name, len(columns)) for name in columns)

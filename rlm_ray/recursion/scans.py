@@ -29,6 +29,8 @@ from rlm_ray.settings import Settings
 
 #: Bytes of data for one task: enough work to pay for the task, little enough to spread and to bound its time.
 LEAST_BYTES, MOST_BYTES = 8 << 20, 128 << 20
+#: Of a shard at least this is taken to be read: opening it takes its time, too.
+_LEAST_PART = 1 / 16
 PAGE_BYTES = 4 << 20
 MAX_LOOK = 10_000
 #: Shards that `head` looks at first.
@@ -186,18 +188,23 @@ class Scans:
                 return counts
             # without a bound all at once; with one, few at first, since the slice may be near
             numbers = [number for number in range(first, len(counts)) if counts[number] is None][: None if wanted is None else wave]
-            partials = yield from self.partials("count", [works[number] for number in numbers], {}, looks=False)
+            part = planner.share_read(steps, (), manifest)
+            partials = yield from self.partials("count", [works[number] for number in numbers], {}, looks=False, part=part)
             for number, partial in zip(numbers, partials, strict=True):
                 counts[number] = cached[shards[number].index] = 0 if isinstance(partial, ShardFailure) else partial
             wave *= 2
 
-    def partials(self, operation: str, works: Sequence[Work], args: dict[str, Any], *, looks: bool = True) -> Job:
+    def partials(
+        self, operation: str, works: Sequence[Work], args: dict[str, Any], *, looks: bool = True, part: float = 1.0
+    ) -> Job:
         """Run an operation over all works at once; return a partial or a ShardFailure for each, in order.
 
-        It `looks` at all that the works' steps look at, unless the caller knows better.
+        It `looks` at all that the works' steps look at, unless the caller knows better, and reads `part` of their bytes.
         """
-        share = sum(work.shard.nbytes for work in works) // (2 * self._ports.capacity())
-        target = max(LEAST_BYTES, min(MOST_BYTES, share))
+        # a little more than a share, so that shards alike come out even
+        share = sum(work.shard.nbytes for work in works) / (2 * self._ports.capacity()) * 1.02
+        part = max(part, _LEAST_PART)
+        target = int(max(LEAST_BYTES / part, min(MOST_BYTES / part, share)))
         groups = list(planner.group(works, target))
         futures: list[Future] = [self._scan(operation, group, args) for group in groups]
         if futures:
@@ -214,9 +221,9 @@ class Scans:
         tables = self._results.mirrors({work.shard.uri for work in works if work.shard.format == "segment"})
         return self._ports.scan(ScanGroup(operation, tuple(works), args, tables))
 
-    def merged(self, operation: str, works: Sequence[Work], args: dict[str, Any]) -> Job:
-        """Run an operation over all works and return its merged value."""
-        partials = yield from self.partials(operation, works, args)
+    def merged(self, operation: str, works: Sequence[Work], args: dict[str, Any], part: float = 1.0) -> Job:
+        """Run an operation over all works, of which it reads `part`, and return its merged value."""
+        partials = yield from self.partials(operation, works, args, part=part)
         return operations.merge(operation, [partial for partial in partials if not isinstance(partial, ShardFailure)], args)
 
     def in_order(self, operation: str, works: Sequence[Work], args: dict[str, Any], enough: Any) -> Job:
@@ -327,8 +334,11 @@ class Scans:
 
     def count_by(self, plan: Plan, column: str, limit: int) -> Job:
         """Return counts by value, most frequent first."""
-        works = yield from self.works(plan)
-        return (yield from self.merged("count_by", works, {"column": column, "limit": min(limit, 1_000_000)}))
+        manifest = yield from self.manifest(plan)
+        steps = yield from self._local(plan.steps, manifest)
+        works = self._works(manifest, steps)
+        part = planner.share_read(steps, (column,), manifest)
+        return (yield from self.merged("count_by", works, {"column": column, "limit": min(limit, 1_000_000)}, part))
 
     def chunks(self, plan: Plan, tokens: int | None, by: str | None, overlap: int) -> Job:
         """Return the borders of chunks: `[start, stop, nbytes, records or None, key?]` each."""

@@ -72,6 +72,8 @@ def test_what_a_filter_would_read_is_known_before(kit: SimpleNamespace, days: Ma
     late = Where((("ts", ">=", "2026-01-08"),))
     assert planner.reading((late,), days)["shards"] == 3
     assert planner.reading((late, Select(("ts",))), days)["nbytes"] < planner.reading((late,), days)["nbytes"] < days.nbytes * 0.4
+    assert 0 < planner.share_read((late,), (), days) < 0.4 < planner.share_read((late,), ("text",), days) == 1.0
+    assert planner.share_read((), (), days) == 0.0
     assert planner.reading((Where((("ts", "==", "2026-01-02 03:00:00"),)), Grep("host")), days)["shards"] == 1
     assert planner.reading((Where((("text", ">", "host-9y"),)),), days)["shards"] == 0
     assert kit.operate(days, "count", late) == 30

@@ -240,6 +240,22 @@ def test_a_large_scan_is_spread_over_the_cpus(world: Make, monkeypatch: pytest.M
     assert sum(len(group.works) for group in made.ports.scans) == made["logs"].shards
 
 
+def test_a_task_has_more_shards_where_little_of_them_is_read(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rlm_ray.recursion import scans
+
+    monkeypatch.setattr(scans, "LEAST_BYTES", 1)
+    monkeypatch.setattr(scans, "MOST_BYTES", 128)
+    made = world(shard_bytes=64, capacity=1)
+    works = made.service.scheduler.run(made.service.scans.works(Plan((Source("logs"), Grep("ERROR")))))
+    groups = []
+    for part in (1.0, 0.5, 0.0):
+        before = len(made.ports.scans)
+        assert sum(made.service.scheduler.run(made.service.scans.partials("count", works, {}, part=part))) == 30
+        groups.append(len(made.ports.scans) - before)
+    assert groups[0] > 1.5 * groups[1] > 3 * groups[2]
+    assert groups[2] >= 2  # each CPU has some, whatever is read
+
+
 def test_results_are_read_like_corpora(world: Make) -> None:
     from rlm_ray.ledger.segments import SegmentWriter
 
