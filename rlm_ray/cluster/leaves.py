@@ -18,6 +18,7 @@ from rlm_ray.cluster.meters import LedgerMeter, meter_of
 from rlm_ray.cluster.metrics import Watched
 from rlm_ray.cluster.shown import Page, Shown
 from rlm_ray.cluster.work import at_hand, failure
+from rlm_ray.corpus import small
 from rlm_ray.corpus.work import Work
 from rlm_ray.errors import StorageError
 from rlm_ray.ledger.segments import SegmentWriter
@@ -116,7 +117,7 @@ class LeafRun:
             if item is not None:
                 yield item
             index += 1
-        for work in at_hand(group.works, group.tables):
+        for work in await asyncio.to_thread(small.without_others, at_hand(group.works, group.tables)):
             pages = self._guarded(work)
             while (page := await asyncio.to_thread(next, pages, None)) is not None:
                 records, places = page

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlm_ray.cluster.sandboxes import function_sandbox, since
-from rlm_ray.corpus import operations, selections
+from rlm_ray.corpus import operations, selections, small
 from rlm_ray.corpus.records import batch_addresses
 from rlm_ray.corpus.steps import span_column
 from rlm_ray.corpus.work import Work
@@ -58,7 +58,7 @@ def code(group: CodeGroup) -> CodeOutcome:
     writer = SegmentWriter(group.output, f"{group.number:06d}") if group.kind == "map" else None
     if group.kind == "combine":
         values = [sandbox.combine("fn", list(group.values), group.settings.cell_seconds)]
-    for work in at_hand(group.works, group.tables):
+    for work in small.without_others(at_hand(group.works, group.tables)):
         try:
             if writer is not None:
                 writer.extend(_mapped(work, apply))

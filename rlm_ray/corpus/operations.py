@@ -52,6 +52,8 @@ def run_all(name: str, works: Sequence[Work], args: Mapping[str, Any]) -> list[A
     """
     several = small.together if works and works[0].shard.format in small.FORMATS else counting.together
     partials = several(name, works, args)
+    if name not in ("count", "count_by"):
+        works = small.without_others(works)
     return [_run(name, work, args) if partial is None else partial for work, partial in zip(works, partials, strict=True)]
 
 

@@ -24,7 +24,7 @@ from rlm_ray.corpus.places import EXTENT, with_extents
 from rlm_ray.corpus.plan import Between, Grep, Keep, Node, Place, Split, Where, Window
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.corpus.spans import split
-from rlm_ray.corpus.steps import check, needed, position_range, window_holds, with_schemas
+from rlm_ray.corpus.steps import check, is_covered, needed, position_range, window_holds, with_schemas
 from rlm_ray.corpus.types import arrow_type
 from rlm_ray.errors import InputError
 
@@ -170,7 +170,7 @@ def queries(
         left = [
             predicate
             for (step, _), predicate in zip(seen, filters, strict=True)
-            if not isinstance(step, Between) or not _is_covered(step, shard)
+            if not isinstance(step, Between) or not is_covered(step, shard)
         ]
         predicates = [predicate for predicate in left if predicate is not None]
         in_rows = shard.format in ("parquet", "segment") and shard.rows is not None
@@ -260,7 +260,7 @@ def _stepped(
     reduce: parquet.Reduce | None,
 ) -> Iterator[polars.DataFrame]:
     index = source.shard.index
-    whole = [(step, there) for step, there in steps if not isinstance(step, Between) or not _is_covered(step, source.shard)]
+    whole = [(step, there) for step, there in steps if not isinstance(step, Between) or not is_covered(step, source.shard)]
     # the leading filters go into the reader, which skips by statistics and decodes only what is left
     while whole and source.takes(*whole[0]):
         source.pattern = source.pattern or _prefilter(source.shard.format, *whole[0])
@@ -295,12 +295,6 @@ def _stepped(
             yield frame if reduce is None else reduce(frame.lazy()).collect()
         if full:
             return
-
-
-def _is_covered(step: Between, shard: Shard) -> bool:
-    """Whether a Between takes the whole shard."""
-    after_start = step.start is None or step.start[0] < shard.index
-    return after_start and (step.stop is None or step.stop[0] > shard.index)
 
 
 def _predicate(step: Node, schema: dict[str, str], index: int) -> polars.Expr:

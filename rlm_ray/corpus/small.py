@@ -7,6 +7,7 @@ for, bytes that are no UTF-8) is left to who looks at one object at a time.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy
@@ -17,9 +18,9 @@ from rlm_ray.corpus import counting, expressions
 from rlm_ray.corpus.formats import lines, searching
 from rlm_ray.corpus.formats.extracting import kind_of
 from rlm_ray.corpus.formats.streams import BOM, Run, encoding_of
-from rlm_ray.corpus.plan import Grep, Node, Select, Where
+from rlm_ray.corpus.plan import Between, Grep, Node, Select, Where
 from rlm_ray.corpus.planner import row_range
-from rlm_ray.corpus.steps import check, needed, with_schemas
+from rlm_ray.corpus.steps import check, is_covered, needed, with_schemas
 from rlm_ray.corpus.work import Work
 from rlm_ray.errors import StorageError
 
@@ -27,8 +28,8 @@ from rlm_ray.errors import StorageError
 SMALL, TOGETHER = 256 << 10, 8 << 20
 FORMATS = ("lines", "document")
 _OPERATIONS = ("count", "count_by")
-#: Fewer are not worth it.
-_LEAST = 4
+#: Fewer are not worth it; and objects after which is asked whether looking ahead is worth it.
+_LEAST, _LOOKED_AT = 4, 512
 
 
 def together(operation: str, works: Sequence[Work], args: Mapping[str, Any]) -> list[Any]:
@@ -52,6 +53,23 @@ def together(operation: str, works: Sequence[Work], args: Mapping[str, Any]) -> 
     return found
 
 
+def without_others(works: Sequence[Work]) -> Sequence[Work]:
+    """Return works of which those are marked that hold no record which the steps leave, where many are like that.
+
+    Reads small objects of text that filters look at; those that hold one will be read again.
+    """
+    if not works or works[0].shard.format not in FORMATS or not any(isinstance(step, Grep | Where) for step in works[0].steps):
+        return works
+    marked: list[Work] = []
+    while len(marked) < len(works):
+        some = works[len(marked) : len(marked) + _LOOKED_AT]
+        counts = together("count", some, {})
+        marked += [replace(work, nothing=True) if count == 0 else work for work, count in zip(some, counts, strict=True)]
+        if 4 * sum(count == 0 for count in counts) < 3 * len(some):
+            return [*marked, *works[len(marked) :]]
+    return marked
+
+
 def _neighbours(operation: str, works: Sequence[Work], at: int) -> int:
     """Return the number behind the last work that can be counted together with the one at `at`."""
     first = works[at]
@@ -67,7 +85,7 @@ def _neighbours(operation: str, works: Sequence[Work], at: int) -> int:
 
 
 def _is_simple(steps: Sequence[Node]) -> bool:
-    return all(isinstance(step, Select | Grep | Where) for step in steps)
+    return all(isinstance(step, Select | Grep | Where | Between) for step in steps)
 
 
 def _is_small(work: Work, first: Work) -> bool:
@@ -81,6 +99,7 @@ def _is_small(work: Work, first: Work) -> bool:
         and (shard.start, shard.stop) == (0, shard.size)
         and shard.size <= SMALL
         and work.steps == first.steps
+        and all(is_covered(step, shard) for step in work.steps if isinstance(step, Between))
         and (shard.format == "lines" or kind_of(shard.uri) is None)
     )
 
@@ -109,7 +128,7 @@ def _count_lines(works: Sequence[Work], objects: Sequence[bytes], column: str | 
     memory = numpy.frombuffer(b"".join(parts), numpy.uint8)
     borders = numpy.cumsum([0, *map(len, parts)])
     steps = with_schemas(works[0].steps, works[0].schema)
-    if not steps and column is None:
+    if column is None and not any(isinstance(step, Grep | Where) for step, _ in steps):
         breaks = numpy.flatnonzero(memory == 10)
         counts: list[int] = numpy.diff(numpy.searchsorted(breaks, borders)).tolist()
         return counts

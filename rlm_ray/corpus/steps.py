@@ -79,6 +79,12 @@ def is_range(steps: Sequence[Node], index: int) -> bool:
     return not behind and all(isinstance(step, Select | Between) for step in steps)
 
 
+def is_covered(step: Between, shard: Shard) -> bool:
+    """Return whether a Between takes the whole shard."""
+    after_start = step.start is None or step.start[0] < shard.index
+    return after_start and (step.stop is None or step.stop[0] > shard.index)
+
+
 def window_holds(steps: Sequence[Node], index: int) -> bool:
     """Return whether a shard is in all windows."""
     return all(step.first <= index and (step.last is None or index <= step.last) for step in steps if isinstance(step, Window))

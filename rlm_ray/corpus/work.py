@@ -38,6 +38,8 @@ class Work:
         None for text that is no corpus'. What is noted of reading (`ledger.marks`) is noted under this name.
     excluded : tuple of (int, int)
         Rows that statistics exclude.
+    nothing : bool
+        The worker has looked: no record is left of it.
     """
 
     shard: Shard
@@ -47,6 +49,7 @@ class Work:
     table: Any = None
     corpus: str | None = None
     excluded: tuple[tuple[int, int], ...] = ()
+    nothing: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         # as a Shard's
@@ -61,6 +64,8 @@ class Work:
         extents: bool = False,
     ) -> Iterator[Any]:
         """Scan the shard, with some more steps at the end; see `scan.scan`."""
+        if self.nothing:
+            return iter(())
         shard = self._prepared()
         found = scan(
             shard,
@@ -77,6 +82,8 @@ class Work:
 
     def reduced(self, columns: Sequence[str], reduce: Reduce) -> Iterator[polars.DataFrame]:
         """Scan the shard for who counts and forgets; see `scan.frames`."""
+        if self.nothing:
+            return iter(())
         shard = self._prepared()
         found = frames(
             shard,

@@ -86,14 +86,34 @@ def test_the_reader_is_asked_once_for_many(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(operations, "run", counting)
     assert operations.run_all("count", _works(manifest, (Grep("one"),)), {}) == list(range(1, 11))
     assert alone == []
-    # a place within an object, and an object that is not small, are looked at alone
+    # an object with a place in it, and one that is not small, are looked at alone
     steps = (Between((2, 4, 0), None), Grep("one"))
     assert sum(operations.run_all("count", _works(manifest, steps), {})) == sum(range(3, 11)) - 1
-    assert len(alone) == 8
+    assert [work.shard.index for work in alone] == [2]
     monkeypatch.setattr(small, "SMALL", 40)
     alone.clear()
     assert operations.run_all("count", _works(manifest, (Grep("one"),)), {}) == list(range(1, 11))
     assert [work.shard.index for work in alone] == [5, 6, 7, 8, 9]
+
+
+def test_objects_without_a_record_are_not_read_one_by_one(tmp_path: Path) -> None:
+    _lake(tmp_path, 40)
+    storage.write_bytes(str(tmp_path / "17.log"), b"nothing\nbut three\n")
+    storage.write_bytes(str(tmp_path / "23.log"), b"three\n" * 3)
+    manifest = open_manifest(str(tmp_path))
+    works = _works(manifest, (Grep("three"),))
+    (tmp_path / "31.log").unlink()
+    marked = small.without_others(works)
+    assert [work.shard.index for work in marked if not work.nothing] == [17, 23, 31]
+    args = {"n": 3, "max_bytes": 1 << 20, "after": None}
+    found = operations.run_all("page", works, args)
+    assert isinstance(found.pop(31), ObjectChanged)
+    alone = [operations.run("page", work, args) for work in works if work.shard.index != 31]
+    assert found == alone
+    assert len(operations.merge("page", found, args)["records"]) == 3
+    # where most objects have one it is not worth it
+    works = _works(manifest, (Grep("one"),))
+    assert [work.shard.index for work in small.without_others(works) if work.nothing] == [17, 23]
 
 
 def test_what_does_not_fit_is_an_error(tmp_path: Path) -> None:
