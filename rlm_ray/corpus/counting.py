@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -26,6 +26,8 @@ from rlm_ray.errors import InputError, StorageError
 _REQUESTS = 8
 #: Most different values that `count_by` counts.
 MAX_DISTINCT = 1_000_000
+#: Rows that one query counts by value.
+_MOST_ROWS = 2 * MAX_DISTINCT
 
 
 def together(name: str, works: Sequence[Work], args: Mapping[str, Any]) -> list[Any]:
@@ -46,21 +48,61 @@ def together(name: str, works: Sequence[Work], args: Mapping[str, Any]) -> list[
     for number, work in enumerate(works):
         try:
             works[number] = replace(work, shard=with_footer(work.shard, work.schema))
-            partials[number] = _known(works[number]) if name == "count" else _by_codes(works[number], args["column"])
         except StorageError as error:
             partials[number] = error
-    left = [number for number, partial in enumerate(partials) if partial is None]
     if name == "count":
-        numbers, frame = _asked(works, left, [], _counted, lambda counts: counts)
-        counts = {} if frame is None else dict(zip(frame["_number"].to_list(), frame["count"].to_list(), strict=True))
-        for place, number in enumerate(numbers):
-            partials[number] = counts[place]
+        _count_together(works, partials)
     else:
-        column = args["column"]
-        numbers, frame = _asked(works, left, [column], lambda rows: rows.select(column), grouped(column))
-        for number in numbers:
-            partials[number] = by_value([frame], works[number], column) if number == numbers[0] and frame is not None else []
+        _count_by_together(works, partials, args["column"])
     return partials
+
+
+def _count_together(works: Sequence[Work], partials: list[Any]) -> None:
+    for number, work in enumerate(works):
+        partials[number] = _known(work) if partials[number] is None else partials[number]
+    numbers, frame = _asked(works, _left(partials), [], _counted, lambda counts: counts)
+    counts = {} if frame is None else dict(zip(frame["_number"].to_list(), frame["count"].to_list(), strict=True))
+    for place, number in enumerate(numbers):
+        partials[number] = counts[place]
+
+
+def _count_by_together(works: Sequence[Work], partials: list[Any], column: str) -> None:
+    found: dict[Any, int] = {}
+    coded = [number for number in _left(partials) if _add_codes(works[number], column, found)]
+    for number in coded:
+        partials[number] = list(found.items()) if number == coded[0] else []
+    asked: list[int] = []
+
+    def frames() -> Iterator[polars.DataFrame]:
+        for portion in _portions(works, _left(partials)):
+            numbers, frame = _asked(works, portion, [column], lambda rows: rows.select(column), grouped(column))
+            if frame is not None:
+                asked.extend(numbers)
+                yield frame
+
+    counts = by_value(frames(), works[0], column)
+    for number in asked:
+        partials[number] = counts if number == asked[0] else []
+
+
+def _left(partials: Sequence[Any]) -> list[int]:
+    return [number for number, partial in enumerate(partials) if partial is None]
+
+
+def _portions(works: Sequence[Work], numbers: Sequence[int]) -> Iterator[list[int]]:
+    """Cut shards into portions of so few rows that memory holds them if each has a value of its own."""
+    held: list[int] = []
+    rows = 0
+    for number in numbers:
+        rows_here = works[number].shard.rows or 0
+        # a filter leaves fewer, as a rule
+        here = rows_here if row_range(works[number].steps, works[number].shard) is not None else rows_here // 2
+        if held and rows + here > _MOST_ROWS:
+            yield held
+            held, rows = [], 0
+        held.append(number)
+        rows += here
+    yield held
 
 
 def _asked(
@@ -144,8 +186,10 @@ def count_by(work: Work, args: Mapping[str, Any]) -> list[tuple[Any, int]]:
     """Return how many records the steps leave of a shard, by a column's values."""
     column = args["column"]
     work = replace(work, shard=with_footer(work.shard, work.schema))
-    by_codes = _by_codes(work, column)
-    return by_value(work.reduced([column], grouped(column)), work, column) if by_codes is None else by_codes
+    found: dict[Any, int] = {}
+    if _add_codes(work, column, found):
+        return list(found.items())
+    return by_value(work.reduced([column], grouped(column)), work, column)
 
 
 def merge_count_by(partials: Sequence[list[tuple[Any, int]]], args: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,14 +209,15 @@ def merge_count_by(partials: Sequence[list[tuple[Any, int]]], args: Mapping[str,
     return {"counts": counts[: args["limit"]], "distinct": len(counts)}
 
 
-def _by_codes(work: Work, column: str) -> list[tuple[Any, int]] | None:
-    """Count a plain range of rows by the codes that stand for texts, where there are such."""
+def _add_codes(work: Work, column: str, found: dict[Any, int]) -> bool:
+    """Add the counts of a plain range of rows, where codes stand for the texts; return whether they do."""
     _kind(work, column)
     rows = row_range(work.steps, work.shard) if work.table is None else None
-    if rows is None or (found := codes.counts(work.shard, work.schema, column, *rows)) is None:
-        return None
+    counts = codes.counts(work.shard, work.schema, column, *rows) if rows is not None else None
+    for value, number in (counts or {}).items():
+        found[value] = found.get(value, 0) + number
     check_distinct(len(found), column)
-    return list(found.items())
+    return counts is not None
 
 
 def grouped(column: str) -> parquet.Reduce:

@@ -130,6 +130,16 @@ def test_counts_are_those_of_the_rows(tmp_path: Path, joint: list[int]) -> None:
             assert dict(counted["counts"]) == expected
 
 
+def test_values_are_counted_in_portions(days: Manifest, joint: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    works, args = _works(days), {"column": "took", "limit": 9}
+    rows = [work.shard.stop - work.shard.start for work in works]
+    monkeypatch.setattr(counting, "_MOST_ROWS", 2 * max(rows))
+    expected = operations.merge("count_by", _by_itself("count_by", works, args), args)
+    assert operations.merge("count_by", operations.run_all("count_by", works, args), args) == expected
+    assert len(joint) > 1
+    assert 2 <= max(joint) <= 2 * max(rows) // min(rows)
+
+
 def test_deleted_rows_and_rows_at_hand_are_counted_together(days: Manifest, joint: list[int]) -> None:
     works = _works(days, SOME)
     gone = replace(works[1].shard, deleted=deletions.pack([works[1].shard.start]))
