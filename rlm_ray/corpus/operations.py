@@ -84,14 +84,15 @@ def placed(
     max_bytes: int = PAGE_BYTES,
     steps: Sequence[Node] = (),
     extents: bool = True,
+    limit: int | None = None,
 ) -> Iterator[tuple[list[dict[str, Any]], list[Extent]]]:
-    """Yield what `records` does, each list with where its records are and what of them is read."""
+    """Yield what `records` does, each list with where its records are and what of them is read; at most `limit` records."""
     shown = check((*work.steps, *steps), work.schema)
     span = span_column(work.steps)
     held: list[dict[str, Any]] = []
     places: list[Extent] = []
     nbytes = 0
-    for batch in work.scan(steps=steps, extents=extents):
+    for batch in work.scan(steps=steps, extents=extents, limit=limit):
         sizes = record_sizes(batch)
         read = extents_of(batch) if extents else itertools.repeat(None)
         batch = batch.drop_columns(EXTENT) if extents else batch
@@ -226,7 +227,8 @@ def _text(work: Work, args: Mapping[str, Any]) -> dict[str, Any]:
     most = args["max_chars"]
     parts: list[str] = []
     length = 0
-    for page, places in placed(work, max_records=200, max_bytes=1 << 20):
+    # a record has a character at least, its line break
+    for page, places in placed(work, max_records=200, max_bytes=1 << 20, limit=most + 2):
         for record, place in zip(page, places, strict=True):
             parts.append(shown_text(record))
             length += len(parts[-1]) + 1

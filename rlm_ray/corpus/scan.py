@@ -130,6 +130,7 @@ def frames(
     left = limit
     wanted = needed(steps, out, schema)
     source = _Source(shard, schema, wanted, low, high, batch_bytes, table, extents=extents)
+    source.early = limit is not None or any(isinstance(step, Window) and step.last == shard.index for step in steps)
     if shard.deleted:
         source.predicates.append(deletions.kept(shard))
     if positions is not None and shard.format == "lines":
@@ -201,6 +202,7 @@ class _Source:
     extents: bool = False
     reduce: parquet.Reduce | None = None
     numbers: Sequence[int] | None = None
+    early: bool = False
 
     def takes(self, step: Node, schema: dict[str, str]) -> bool:
         """Whether the reader takes a step as a predicate, and skips what it does not leave."""
@@ -242,11 +244,11 @@ class _Source:
         if shard.format == "document":
             read = document.read(shard)
         elif shard.format == "jsonl":
-            read = jsonl.read(shard, self.schema, stored, self.low, high, self.predicates, self.pattern, self.extents)
+            read = jsonl.read(shard, self.schema, stored, self.low, high, self.predicates, self.pattern, self.extents, self.early)
         elif shard.format == "csv":
-            read = csv.read(shard, self.schema, stored, self.low, high)
+            read = csv.read(shard, self.schema, stored, self.low, high, self.early)
         else:
-            read = lines.read(shard, stored, self.low, high, self.predicates, self.pattern, self.extents, self.numbers)
+            read = lines.read(shard, stored, self.low, high, self.predicates, self.pattern, self.extents, self.numbers, self.early)
         added = [polars.lit(value, dtype=expressions.dtype(self.schema[name])).alias(name) for name, value in constants.items()]
         for frame in read:
             yield frame.with_columns(added) if added else frame

@@ -61,8 +61,10 @@ def open_input(uri: str, *, version: str = "", size: int | None = None) -> pyarr
         raise CredentialsError(f"{path} may not be read by this user. Change its mode, or name another path.") from None
 
 
-def open_stream(uri: str, *, version: str, size: int, start: int = 0, stop: int | None = None) -> Any:
+def open_stream(uri: str, *, version: str, size: int, start: int = 0, stop: int | None = None, early: bool = False) -> Any:
     """Open an object to be read from `start` on, from front to back; on S3 it is read ahead, up to about `stop`.
+
+    With `early` the reader may stop long before: it is asked for about what is read, of more than some megabytes for twice that.
 
     Returns
     -------
@@ -77,7 +79,7 @@ def open_stream(uri: str, *, version: str, size: int, start: int = 0, stop: int 
         The store refuses or cannot be reached.
     """
     if scheme(uri) == "s3":
-        return s3files.S3Stream(S3, uri, version, size, start, size if stop is None else stop)
+        return s3files.S3Stream(S3, uri, version, size, start, size if stop is None else stop, early)
     file = open_input(uri, version=version)
     file.seek(start)
     return file

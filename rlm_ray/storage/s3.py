@@ -146,7 +146,7 @@ class Store:
 
     def begin(self, uri: str, start: int, stop: int, version: str) -> Reading:
         """Ask for a range of an object; `result` waits for it."""
-        return Reading(uri, version, self._start(lambda fs: _read_range(fs, *bucket_key(uri), start, stop, version)))
+        return Reading(uri, version, stop - start, self._start(lambda fs: _read_range(fs, *bucket_key(uri), start, stop, version)))
 
     def result(self, reading: Reading) -> memoryview:
         """Return the bytes of a range, fewer where the object ends before.
@@ -194,6 +194,7 @@ class Reading:
 
     uri: str
     version: str
+    nbytes: int
     future: Future[memoryview]
 
 

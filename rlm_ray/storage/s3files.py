@@ -9,11 +9,13 @@ from typing import Any
 
 from rlm_ray.storage.s3 import Reading, Store
 
-#: Reading ahead: first what a scan takes at once, for who looks at the beginning only; then large ones, since a request costs the
-#: store as much as some megabytes, that end where stores cut their own parts. So many are on their way while one is used.
+#: Reading ahead: first what a scan takes at once; then large ones, since a request costs the store as much as some megabytes, that
+#: end where stores cut their own parts. So many are on their way while one is used.
 _FIRST = 4 << 20
 _BLOCK = 16 << 20
 _AHEAD = 2
+#: Of a stream that may be left early: it is asked for little, up to so much, and then for as much again as was read.
+_LITTLE, _MOST_LITTLE = 1 << 20, 4 << 20
 #: Behind the announced end: the rest of a line, at first little of it.
 _REST, _MOST_REST = 4 << 10, 256 << 10
 
@@ -25,13 +27,16 @@ class S3Stream(io.RawIOBase):
     ----------
     start, stop : int
         Where reading begins, and up to where it is likely to go on: only up to there is read ahead.
+    early : bool
+        Whether it may be left long before: then little is read ahead while little was read.
     """
 
-    def __init__(self, store: Store, uri: str, version: str, size: int, start: int, stop: int) -> None:
+    def __init__(self, store: Store, uri: str, version: str, size: int, start: int, stop: int, early: bool = False) -> None:
         self._store, self._uri, self._version, self._size = store, uri, version, size
         self._stop = min(stop, size)
         self._at = self._asked = start
         self._begun = False
+        self._early, self._start, self._used = early, start, 0
         self._rest = _REST
         self._blocks: collections.deque[Reading] = collections.deque()
         self._block = memoryview(b"")
@@ -60,6 +65,7 @@ class S3Stream(io.RawIOBase):
         return bytes(memoryview(data)[: self.readinto(data)])
 
     def _next(self) -> bool:
+        self._used = self._asked - self._start - sum(reading.nbytes for reading in self._blocks)
         self._fill()
         if not self._blocks and self._asked < self._size:
             self._ask(min(self._asked + self._rest, self._size))
@@ -71,9 +77,12 @@ class S3Stream(io.RawIOBase):
         return bool(self._block)
 
     def _fill(self) -> None:
-        while len(self._blocks) < _AHEAD and self._asked < self._stop:
+        stop = self._stop
+        if self._early:
+            stop = min(stop, self._start + self._used + (_LITTLE if self._used < _MOST_LITTLE else self._used))
+        while len(self._blocks) < _AHEAD and self._asked < stop:
             large = (self._asked // _BLOCK + 1) * _BLOCK
-            self._ask(min(large if self._begun else self._asked + _FIRST, self._stop))
+            self._ask(min(large if self._begun else self._asked + _FIRST, stop))
 
     def _ask(self, stop: int) -> None:
         self._blocks.append(self._store.begin(self._uri, self._asked, stop, self._version))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from rlm_ray.corpus import planner
 from rlm_ray.corpus.formats import rowgroups
 from rlm_ray.corpus.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Between
+from rlm_ray.corpus.plan import Between, Window
 from rlm_ray.corpus.work import Work
 from tests.counting import CountingProxy, counted
 
@@ -49,6 +50,52 @@ def test_chunks_of_text(s3: Any, proxy: CountingProxy) -> None:
         needed += batches[-1].column("_end")[-1].as_py() - batches[0].column("_pos")[0].as_py()
     assert len(proxy.asked) == 20
     assert needed < proxy.nbytes <= 1.1 * needed
+
+
+_LINES = [f"{number},{'x' * (number % 300)}" for number in range(40_000)]
+_JSON = [f'{{"n": {number}, "text": "{"x" * (number % 300)}"}}' for number in range(40_000)]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "encoding"),
+    [
+        ("a.log", "\n".join(_LINES).encode(), "utf-8"),
+        ("a.jsonl", "\n".join(_JSON).encode(), "utf-8"),
+        ("a.csv", "\n".join(["n,text", *_LINES]).encode(), "utf-8"),
+        ("b.csv", "\n".join(["n,text", *_LINES]).encode("latin-1"), "latin-1"),
+        ("a.log.gz", gzip.compress(random.Random(1).randbytes(6 << 20).hex("\n", 100).encode(), 1), "utf-8"),
+    ],
+)
+def test_who_stops_early_has_asked_for_little(
+    kit: SimpleNamespace, s3: Any, proxy: CountingProxy, name: str, data: bytes, encoding: str
+) -> None:
+    assert len(data) > 5 << 20
+    uri = s3.put(f"s3://{s3.bucket()}/{name}", data)
+    proxy.asked.clear()
+    manifest = open_manifest(uri, encoding=encoding)
+    assert proxy.nbytes <= 1.01 * (1 << 20)  # of a sample
+    for verb, args in (("head", {"n": 5}), ("page", {"n": 50}), ("text", {"max_chars": 10_000})):
+        proxy.asked.clear()
+        assert kit.operate(manifest, verb, **args)
+        assert 0 < proxy.nbytes <= 1 << 20
+    proxy.asked.clear()
+    assert len(kit.records(manifest, Window(0, 2, 0, 7))) == 5
+    assert 0 < proxy.nbytes <= 1 << 20
+    proxy.asked.clear()
+    assert len(kit.records(manifest)) > 20_000
+    assert len(data) <= proxy.nbytes <= 1.01 * len(data)
+
+
+def test_a_stream_that_may_be_left_early(s3: Any, proxy: CountingProxy) -> None:
+    uri = s3.put(f"s3://{s3.bucket()}/long.bin", bytes(20 << 20))
+    info = storage.stat(uri)
+    assert info is not None
+    for megabytes, most in ((0.1, 1), (1.5, 2), (3.5, 4), (6, 8), (12, 16)):
+        proxy.asked.clear()
+        with storage.open_stream(uri, version=info.version, size=info.size, early=True) as stream:
+            count = int(megabytes * (1 << 20))
+            assert len(stream.read(count)) == count
+        assert count <= proxy.nbytes <= most << 20
 
 
 def test_neighbouring_chunks_of_parquet_share_a_row_group(kit: SimpleNamespace, s3: Any, proxy: CountingProxy) -> None:

@@ -128,7 +128,7 @@ def small_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _page(manifest: Any, start: int, run_dir: str | None, n: int = 3) -> Any:
     work = Work(manifest.shards[0], (Between((0, start, 0)),), manifest.schema, run_dir)
-    return operations.run("page", work, {"n": n})
+    return operations.run("page", work, {"n": n, "max_bytes": 100 << 20})
 
 
 @pytest.mark.usefixtures("small_indexes")

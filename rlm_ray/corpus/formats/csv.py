@@ -21,20 +21,22 @@ import polars
 from rlm_ray.corpus.damage import ERRORS, counted
 from rlm_ray.corpus.formats.csvblocks import Block, blocks
 from rlm_ray.corpus.formats.searching import is_utf8
-from rlm_ray.corpus.formats.streams import PIECE, encoding_of, opened, readable
+from rlm_ray.corpus.formats.streams import FIRST, encoding_of, opened, readable
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.corpus.types import JSON, shown_name
 from rlm_ray.errors import ObjectUnreadable
 
 EXTRA = {"_more": JSON, "_error": "string"}
-_ROWS = 10_000
+_ROWS, _FEW_ROWS = 10_000, 1_000
 _FIELD = 64 << 20
 
 
-def read(shard: Shard, schema: dict[str, str], columns: Sequence[str], low: int, high: int | None) -> Iterator[polars.DataFrame]:
-    """Yield frames of `columns`, `_pos` (the row) and `_end` for rows `[low, high)`."""
+def read(
+    shard: Shard, schema: dict[str, str], columns: Sequence[str], low: int, high: int | None, early: bool = False
+) -> Iterator[polars.DataFrame]:
+    """Yield frames of `columns`, `_pos` (the row) and `_end` for rows `[low, high)`. `early`: who takes them may soon stop."""
     first = 0
-    blocks = _rows(shard)
+    blocks = _rows(shard, early)
     while True:
         with counted(shard):
             block = next(blocks, None)
@@ -50,17 +52,17 @@ def read(shard: Shard, schema: dict[str, str], columns: Sequence[str], low: int,
             return
 
 
-def _rows(shard: Shard) -> Iterator[tuple[list[str], Block | list[list[str]]]]:
+def _rows(shard: Shard, early: bool) -> Iterator[tuple[list[str], Block | list[list[str]]]]:
     """Yield the header and some rows: a block that Arrow can read, or lists of fields."""
     if codecs.lookup(encoding_of(shard)).name != "utf-8":
-        for _, names, rows in batches(shard):
+        for _, names, rows in batches(shard, early=early):
             yield names, rows
         return
     csv.field_size_limit(_FIELD)
     header: list[str] = []
     try:
-        with opened(shard) as stream, readable(shard):
-            for block in blocks(stream):
+        with opened(shard, early=early) as stream, readable(shard):
+            for block in blocks(stream, early):
                 if not block.regular:
                     reader = _reader(_Reader(stream, block.data), "utf-8")
                     header = header or [shown_name(name) for name in next((row for row in reader if row), [])]
@@ -80,16 +82,17 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", ERRORS)
 
 
-def batches(shard: Shard, high: int | None = None) -> Iterator[tuple[int, list[str], list[list[str]]]]:
-    """Yield (number of the first row, header, rows)."""
+def batches(shard: Shard, high: int | None = None, early: bool = False) -> Iterator[tuple[int, list[str], list[list[str]]]]:
+    """Yield (number of the first row, header, rows), of rows up to `high`. `early`: who takes them may soon stop."""
     csv.field_size_limit(_FIELD)
     try:
-        with opened(shard) as stream, readable(shard):
+        with opened(shard, early=early or high is not None) as stream, readable(shard):
             reader = _reader(_Reader(stream), _encoding(shard))
             header = [shown_name(name) for name in next((row for row in reader if row), [])]
             first = 0
             while high is None or first < high:
-                count = _ROWS if high is None else min(_ROWS, high - first)
+                most = _FEW_ROWS if early else _ROWS
+                count = most if high is None else min(most, high - first)
                 rows = list(islice((row for row in reader if row), count))
                 if not rows:
                     return
@@ -100,7 +103,7 @@ def batches(shard: Shard, high: int | None = None) -> Iterator[tuple[int, list[s
 
 
 def _reader(stream: _Reader, encoding: str) -> Iterator[list[str]]:
-    text = io.TextIOWrapper(io.BufferedReader(stream, PIECE), encoding=encoding, errors=ERRORS, newline="")
+    text = io.TextIOWrapper(io.BufferedReader(stream, FIRST), encoding=encoding, errors=ERRORS, newline="")
     return csv.reader(text)
 
 
@@ -118,7 +121,7 @@ class _Reader(io.RawIOBase):
         if self._before:
             data, self._before = self._before[: len(buffer)], self._before[len(buffer) :]
         else:
-            data = self._stream.read(min(len(buffer), PIECE))
+            data = self._stream.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 

@@ -57,13 +57,18 @@ class Block:
         return table if table.num_rows == len(self.rows) - skip else None
 
 
-def blocks(stream: Any) -> Iterator[Block]:
-    """Yield the blocks of a stream of UTF-8; one that is not regular is the last, and the caller reads on."""
-    rest = stream.read(3).removeprefix(streams.BOM)
-    ended = False
+def blocks(stream: Any, early: bool) -> Iterator[Block]:
+    """Yield the blocks of a stream of UTF-8; one that is not regular is the last, and the caller reads on.
+
+    With `early`, little at first: who takes them may soon stop.
+    """
+    rest = b""
+    begun = ended = False
+    sizes = streams.steps(early)
     while not ended:
-        data = rest + stream.read(max(streams.PIECE, len(rest)))
+        data = rest + stream.read(max(next(sizes), len(streams.BOM), len(rest)))
         ended = len(data) == len(rest)
+        data, begun = data if begun else data.removeprefix(streams.BOM), True
         block, used = _block(data, ended)
         if block is None and len(data) <= _MOST:
             rest = data

@@ -37,13 +37,14 @@ def read(
     predicates: Sequence[polars.Expr] = (),
     pattern: str | None = None,
     extents: bool = False,
+    early: bool = False,
 ) -> Iterator[polars.DataFrame]:
     """Yield frames of `columns`, `_pos` and `_end` for the lines that start in `[low, high)` and fulfil all predicates.
 
     Of lines that do not, only the columns that the predicates name are looked at; of those in which `pattern` (see
-    `prefilter`) finds nothing, none. With `extents`, `_next` is the byte behind the line break.
+    `prefilter`) finds nothing, none. With `extents`, `_next` is the byte behind the line break. `early`: as in `lines`.
     """
-    for piece in found_pieces(shard, low, high, pattern):
+    for piece in found_pieces(shard, low, high, pattern, early):
         lines = frame(piece, shard)
         if extents:
             lines = lines.with_columns(next_lines(piece))

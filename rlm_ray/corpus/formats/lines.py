@@ -27,6 +27,7 @@ def read(
     pattern: str | None = None,
     extents: bool = False,
     numbers: Sequence[int] | None = None,
+    early: bool = False,
 ) -> Iterator[polars.DataFrame]:
     """Yield frames of `columns` (`text` or nothing), `_pos` and `_end` for the lines that start in `[low, high)`.
 
@@ -40,8 +41,10 @@ def read(
         Add `_next`: the byte behind the line break.
     numbers : sequence of int, optional
         Only the lines of these numbers, which ascend; the first that starts at `low` or behind it is 0.
+    early : bool
+        Whether who takes them may soon stop: then little is read at first.
     """
-    for piece in found_pieces(shard, low, high, pattern) if numbers is None else chosen_pieces(shard, low, high, numbers):
+    for piece in found_pieces(shard, low, high, pattern, early) if numbers is None else chosen_pieces(shard, low, high, numbers):
         found = frame(piece, shard) if columns else places(piece)
         if extents:
             found = found.with_columns(next_lines(piece))
@@ -50,11 +53,11 @@ def read(
         yield found
 
 
-def found_pieces(shard: Shard, low: int, high: int | None, pattern: str | None) -> Iterator[Piece]:
+def found_pieces(shard: Shard, low: int, high: int | None, pattern: str | None, early: bool) -> Iterator[Piece]:
     """Yield the lines that start in `[low, high)`, but for most of those that a pattern of `searching.prefilter` leaves out."""
     if encoding_of(shard) not in _UTF8:
         pattern = None  # the pattern would look at other letters than a line has
-    for run in runs(shard, low, high):
+    for run in runs(shard, low, high, early):
         piece = run.piece() if pattern is None else narrowed(run, pattern)
         if piece is not None:
             yield piece

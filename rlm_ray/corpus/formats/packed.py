@@ -296,7 +296,7 @@ def frames(uri: str, version: str, size: int) -> Frames | None:
 
 
 @contextmanager
-def open_framed(shard: Shard, start: int, stop: int | None) -> Iterator[Any]:
+def open_framed(shard: Shard, start: int, stop: int | None, early: bool) -> Iterator[Any]:
     """Open a zstd object that has a seek table as a stream of its text from byte `start` on."""
     table = frames(shard.uri, shard.version, shard.size)
     if table is None:
@@ -305,7 +305,7 @@ def open_framed(shard: Shard, start: int, stop: int | None) -> Iterator[Any]:
     number = min(max(0, int(numpy.searchsorted(table.text, start, side="right")) - 1), count - 1)
     last = count if stop is None else min(count, int(numpy.searchsorted(table.text, stop)))
     begin, end = int(table.packed[number]), int(table.packed[max(last, number)])
-    with storage.open_stream(shard.uri, version=shard.version, size=shard.size, start=begin, stop=end) as file:
+    with storage.open_stream(shard.uri, version=shard.version, size=shard.size, start=begin, stop=end, early=early) as file:
         stream = _Framed(shard, file, table, number)
         skip = start - int(table.text[number])
         while skip > 0 and (data := stream.read(min(skip, _BLOCK))):

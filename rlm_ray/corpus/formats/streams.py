@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import codecs
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from rlm_ray.errors import ObjectUnreadable, RlmRayError
 
 #: Bytes that are looked at together: fewer cost more calls, more do not stay in the processor's cache. The first are
 #: fewer, since who looks at a few records wants no more.
-PIECE, _FIRST = 8 << 20, 1 << 20
+PIECE, FIRST = 8 << 20, 1 << 20
 #: Bytes of a block in which lines are counted.
 _COUNTED = 512 << 10
 #: Bytes behind a range that are read with it, for the rest of its last line.
@@ -37,10 +38,13 @@ MAX_RECORD = 256 << 20
 
 
 @contextmanager
-def opened(shard: Shard, start: int = 0, stop: int | None = None) -> Iterator[Any]:
-    """Open a shard's object as a stream of uncompressed bytes, from `start` on (from its beginning where it is not seekable)."""
+def opened(shard: Shard, start: int = 0, stop: int | None = None, early: bool = False) -> Iterator[Any]:
+    """Open a shard's object as a stream of uncompressed bytes, from `start` on (from its beginning where it is not seekable).
+
+    `early` is for who may stop long before `stop`.
+    """
     if shard.compression == FRAMED:
-        with open_framed(shard, start, stop) as stream:
+        with open_framed(shard, start, stop, early) as stream:
             yield stream
         return
     # from the beginning Arrow is faster, and checks all that it reads
@@ -49,7 +53,8 @@ def opened(shard: Shard, start: int = 0, stop: int | None = None) -> Iterator[An
             yield stream
         return
     begin, end = (0, None) if shard.packed else (start, stop)
-    with storage.open_stream(shard.uri, version=shard.version, size=shard.size, start=begin, stop=end) as file:
+    early = early or (shard.packed and stop is not None)  # it is not known which byte of the object that is
+    with storage.open_stream(shard.uri, version=shard.version, size=shard.size, start=begin, stop=end, early=early) as file:
         if shard.compression is None:
             yield Recoded(file, shard) if shard.is_wide else file
         else:
@@ -166,11 +171,11 @@ def pieces(shard: Shard, low: int, high: int | None) -> Iterator[Piece]:
     return (run.piece() for run in runs(shard, low, high))
 
 
-def runs(shard: Shard, low: int, high: int | None) -> Iterator[Run]:
-    """Yield what `pieces` does, before the lines are cut."""
+def runs(shard: Shard, low: int, high: int | None, early: bool = False) -> Iterator[Run]:
+    """Yield what `pieces` does, before the lines are cut. With `early`, little at first: who takes them may soon stop."""
     first = low - 1 if low > len(BOM) else 0
-    with opened(shard, first, None if high is None else high + _REST) as stream, readable(shard):
-        for run in _whole_lines(shard, stream, low, high):
+    with opened(shard, first, None if high is None else high + _REST, early) as stream, readable(shard):
+        for run in _whole_lines(shard, stream, low, high, early):
             start, stop = run.start, run.stop
             if run.offset + start < low:
                 start = min(stop, _next_break(run.memory, low - run.offset - 1) + 1)
@@ -206,7 +211,16 @@ def count_lines(shard: Shard, low: int, high: int) -> int:
     return count
 
 
-def _whole_lines(shard: Shard, stream: Any, low: int, high: int | None) -> Iterator[Run]:
+def steps(early: bool) -> Iterator[int]:
+    """Yield how many bytes to take at a time: few at first, and so for longer where who takes them may soon stop."""
+    step = min(FIRST, PIECE)
+    yield from itertools.repeat(step, 4 if early else 1)
+    while True:
+        step = min(2 * step, PIECE)
+        yield step
+
+
+def _whole_lines(shard: Shard, stream: Any, low: int, high: int | None, early: bool) -> Iterator[Run]:
     """Yield runs of whole lines, from about `low` until a line starts at `high` or behind it."""
     seekable = shard.seekable
     offset = 0  # of the memory's first byte
@@ -215,11 +229,10 @@ def _whole_lines(shard: Shard, stream: Any, low: int, high: int | None) -> Itera
         # the stream begins at the byte before, which says whether a line starts exactly at `low`
         offset = low - 1
     rest = numpy.empty(0, numpy.uint8)
-    step = min(_FIRST, PIECE)
+    sizes = steps(early)
     while high is None or offset < high:
         # a long line doubles what is read, so that it is not copied again and again
-        count = max(step, len(BOM), len(rest))
-        step = min(2 * step, PIECE)
+        count = max(next(sizes), len(BOM), len(rest))
         if high is not None and seekable:
             # past the shard's end only the rest of its last line is wanted
             count = min(count, max(_REST, len(rest), high - offset - len(rest) + _REST))
