@@ -208,7 +208,7 @@ class _Source:
         """Whether the reader takes a step as a predicate, and skips what it does not leave."""
         if not isinstance(step, Where | Grep):
             return False
-        if self.shard.format in ("jsonl", "lines"):
+        if self.shard.format in ("jsonl", "lines", "csv"):
             partitions = dict(self.shard.partitions)
             columns = expressions.grep_columns(step, schema) if isinstance(step, Grep) else [name for name, _, _ in step.conditions]
             return not any(name in partitions for name in columns)
@@ -246,7 +246,7 @@ class _Source:
         elif shard.format == "jsonl":
             read = jsonl.read(shard, self.schema, stored, self.low, high, self.predicates, self.pattern, self.extents, self.early)
         elif shard.format == "csv":
-            read = csv.read(shard, self.schema, stored, self.low, high, self.early)
+            read = csv.read(shard, self.schema, stored, self.low, high, self.predicates, self.early)
         else:
             read = lines.read(shard, stored, self.low, high, self.predicates, self.pattern, self.extents, self.numbers, self.early)
         added = [polars.lit(value, dtype=expressions.dtype(self.schema[name])).alias(name) for name, value in constants.items()]

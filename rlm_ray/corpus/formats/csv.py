@@ -19,7 +19,7 @@ import numpy
 import polars
 
 from rlm_ray.corpus.damage import ERRORS, counted
-from rlm_ray.corpus.formats.csvblocks import Block, blocks
+from rlm_ray.corpus.formats.csvblocks import Block, Fields, blocks
 from rlm_ray.corpus.formats.searching import is_utf8
 from rlm_ray.corpus.formats.streams import FIRST, encoding_of, opened, readable
 from rlm_ray.corpus.shard import Shard
@@ -32,9 +32,18 @@ _FIELD = 64 << 20
 
 
 def read(
-    shard: Shard, schema: dict[str, str], columns: Sequence[str], low: int, high: int | None, early: bool = False
+    shard: Shard,
+    schema: dict[str, str],
+    columns: Sequence[str],
+    low: int,
+    high: int | None,
+    predicates: Sequence[polars.Expr] = (),
+    early: bool = False,
 ) -> Iterator[polars.DataFrame]:
-    """Yield frames of `columns`, `_pos` (the row) and `_end` for rows `[low, high)`. `early`: who takes them may soon stop."""
+    """Yield frames of `columns`, `_pos` (the row) and `_end` for rows `[low, high)` that fulfil all predicates.
+
+    Of rows that do not, only the columns that the predicates name are looked at. `early`: as in `lines`.
+    """
     first = 0
     blocks = _rows(shard, early)
     while True:
@@ -43,10 +52,9 @@ def read(
         if block is None:
             return
         header, rows = block
-        stop = len(rows) if high is None else min(len(rows), high - first)
-        skip = max(0, low - first)
-        if skip < stop:
-            yield _frame(header, rows, skip, stop, first, schema, columns)
+        chosen = range(max(0, low - first), len(rows) if high is None else min(len(rows), high - first))
+        if chosen:
+            yield _frame(header, rows, chosen, first, schema, columns, predicates)
         first += len(rows)
         if high is not None and first >= high:
             return
@@ -64,22 +72,23 @@ def _rows(shard: Shard, early: bool) -> Iterator[tuple[list[str], Block | list[l
         with opened(shard, early=early) as stream, readable(shard):
             for block in blocks(stream, early):
                 if not block.regular:
-                    reader = _reader(_Reader(stream, block.data), "utf-8")
+                    reader = _reader(_Reader(stream, block.memory.tobytes()), "utf-8")
                     header = header or [shown_name(name) for name in next((row for row in reader if row), [])]
                     while rows := list(islice((row for row in reader if row), _ROWS)):
                         yield header, rows
                     return
                 if not header:
-                    header = [shown_name(name) for name in next(csv.reader(io.StringIO(_text(block.data[: block.rows[0, 1]]), "")))]
-                    block = replace(block, rows=block.rows[1:])
+                    first = _text(block.memory[: block.end_of_first()])
+                    header = [shown_name(name) for name in next(row for row in csv.reader(io.StringIO(first, "")) if row)]
+                    block = replace(block, skipped=1)
                 if len(block):
-                    yield header, block if is_utf8(numpy.frombuffer(block.data, numpy.uint8)) else _fields(block)
+                    yield header, block if is_utf8(block.memory) else _fields(block)
     except csv.Error as error:
         raise ObjectUnreadable(f"{shard.uri} cannot be read as CSV: {error}. Open it with format='text'.") from None
 
 
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", ERRORS)
+def _text(memory: numpy.ndarray[Any, Any]) -> str:
+    return memory.tobytes().decode("utf-8", ERRORS)
 
 
 def batches(shard: Shard, high: int | None = None, early: bool = False) -> Iterator[tuple[int, list[str], list[list[str]]]]:
@@ -157,31 +166,49 @@ _DTYPES = {"int64": polars.Int64, "double": polars.Float64, "bool": polars.Boole
 def _frame(
     header: list[str],
     rows: Block | list[list[str]],
-    skip: int,
-    stop: int,
+    chosen: range,
     first: int,
     schema: dict[str, str],
     columns: Sequence[str],
+    predicates: Sequence[polars.Expr],
 ) -> polars.DataFrame:
-    """Rows `skip` to `stop` of some, of which the first has the number `first`."""
-    height, width = stop - skip, len(header)
-    errors: list[str | None] = [None] * height
+    """Those of some rows, of which the first has the number `first`, that are chosen and fulfil the predicates."""
+    source: Fields | list[list[str]] | None = None
+    if columns or predicates:
+        # without a column, its fields say whether all records have as many as the header
+        cut = rows.fields(len(header)) if isinstance(rows, Block) else None
+        source = _fields(rows) if cut is None and isinstance(rows, Block) else rows if cut is None else cut  # type: ignore[assignment]
+    numbers: slice | numpy.ndarray[Any, Any] = slice(chosen.start, chosen.stop)
+    places = polars.int_range(first + chosen.start, first + chosen.stop, dtype=polars.Int64, eager=True).alias("_pos")
+    for predicate in predicates:
+        seen = [name for name in columns if name in predicate.meta.root_names()]
+        series = _columns(header, source, numbers, len(places), schema, seen)
+        places = polars.DataFrame([*series, places, (places + 1).alias("_end")]).filter(predicate)["_pos"]
+        numbers = places.to_numpy() - first
+    series = _columns(header, source, numbers, len(places), schema, columns)
+    return polars.DataFrame([*series, places, (places + 1).alias("_end")])
+
+
+def _columns(
+    header: list[str],
+    source: Fields | list[list[str]] | None,
+    numbers: slice | numpy.ndarray[Any, Any],
+    height: int,
+    schema: dict[str, str],
+    columns: Sequence[str],
+) -> list[polars.Series]:
+    """Columns of some rows."""
+    errors: list[str | None] = [None] * height if "_error" in columns else []
     # a name that stands twice means the later column
-    numbers = {name: number for number, name in enumerate(header)}
-    if "_more" not in columns:
-        numbers = {name: number for name, number in numbers.items() if name in columns}
-    # without a column, one says whether all records have as many fields as the header
-    wanted = list(numbers.values()) or [0]
-    table = rows.table(wanted, width, skip) if isinstance(rows, Block) and columns else None
-    given: dict[str, polars.Series] = {}
-    if table is not None:
-        table = table.slice(0, height)
-        given = {name: polars.Series(name, table.column(str(number)), dtype=polars.String) for name, number in numbers.items()}
-    elif numbers or "_error" in columns:
-        fields = _fields(rows)[skip:stop] if isinstance(rows, Block) else rows[skip:stop]
+    where = {name: number for number, name in enumerate(header) if name in columns or "_more" in columns}
+    if isinstance(source, list):
+        width = len(header)
+        fields = source[numbers] if isinstance(numbers, slice) else [source[number] for number in numbers]
         errors = [None if len(row) == width else f"{len(row)} fields where the header has {width}: {row!r:.200}" for row in fields]
         whole: list[Any] = [row if len(row) == width else [None] * width for row in fields]
-        given = {name: polars.Series(name, [row[number] for row in whole], dtype=polars.String) for name, number in numbers.items()}
+        given = {name: polars.Series(name, [row[number] for row in whole], dtype=polars.String) for name, number in where.items()}
+    else:
+        given = {name: source.column(number, numbers).alias(name) for name, number in where.items()} if source is not None else {}
     series = {}
     for name in columns:
         if name not in EXTRA:
@@ -191,13 +218,11 @@ def _frame(
         series["_more"] = _more(given, schema, height)
     if "_error" in columns:
         series["_error"] = polars.Series("_error", errors, dtype=polars.String)
-    places = polars.int_range(first + skip, first + stop, dtype=polars.Int64, eager=True)
-    return polars.DataFrame([*(series[name] for name in columns), places.alias("_pos"), (places + 1).alias("_end")])
+    return [series[name] for name in columns]
 
 
 def _fields(block: Block) -> list[list[str]]:
-    text = _text(block.data[int(block.rows[0, 0]) :])
-    return [row for row in csv.reader(io.StringIO(text, "")) if row]
+    return [row for row in csv.reader(io.StringIO(_text(block.memory), "")) if row][block.skipped :]
 
 
 def _cast(name: str, text: polars.Series, kind: str) -> polars.Series:

@@ -236,7 +236,7 @@ def _whole_lines(shard: Shard, stream: Any, low: int, high: int | None, early: b
         if high is not None and seekable:
             # past the shard's end only the rest of its last line is wanted
             count = min(count, max(_REST, len(rest), high - offset - len(rest) + _REST))
-        memory, ended = _filled(stream, rest, count)
+        memory, ended = filled(stream, rest, count)
         start = 0
         if in_middle:
             start = _next_break(memory, 0) + 1
@@ -285,7 +285,7 @@ def _last_break(memory: numpy.ndarray[Any, Any], least: int) -> int:
     return -1
 
 
-def _filled(stream: Any, rest: numpy.ndarray[Any, Any], count: int) -> tuple[numpy.ndarray[Any, Any], bool]:
+def filled(stream: Any, rest: numpy.ndarray[Any, Any], count: int) -> tuple[numpy.ndarray[Any, Any], bool]:
     """Return `rest` and the next `count` bytes behind it, and whether the stream has ended."""
     memory = numpy.empty(len(rest) + count, numpy.uint8)
     memory[: len(rest)] = rest
