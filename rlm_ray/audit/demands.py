@@ -14,6 +14,7 @@ from rlm_ray.corpus.plan import Where
 from rlm_ray.corpus.work import Work
 from rlm_ray.errors import InputError
 from rlm_ray.ledger import coverage
+from rlm_ray.ledger.shares import CLASSES
 
 #: Shards that are looked at, at the same time.
 THREADS = 8
@@ -104,20 +105,22 @@ def _counted(
 ) -> tuple[int, int, int, str]:
     """What a model read, what anybody read, and all of it; and in which unit."""
     by_listing = all(column in manifest.partition_columns for manifest in manifests.values() for column, _, _ in demand.where)
-    wanted = {name: {s.index for s in planner.shards_for(_steps(demand), manifest)} for name, manifest in manifests.items()}
-    shards = [item for item in coverage.shards(manifests, found, failed) if item[1].index in wanted[item[0]]]
+    wanted = {name: planner.shards_for(_steps(demand), manifest) for name, manifest in manifests.items()}
+    told = {name: coverage.counted(name, manifest, found, failed) for name, manifest in manifests.items()}
     if not by_listing:
         with ThreadPoolExecutor(THREADS, thread_name_prefix="demands") as pool:
             jobs = [
                 pool.submit(_looked, Work(shard, _steps(demand), manifests[name].schema), found, name)
-                for name, shard, _, bad in shards
-                if not bad
+                for name, shards in wanted.items()
+                for shard in shards
+                if not told[name].failed[shard.index]
             ]
             parts = [job.result() for job in jobs]
         return (*(sum(part[number] for part in parts) for number in range(3)), "records")  # type: ignore[return-value]
-    known = all(None not in numbers.records for _, _, numbers, _ in shards)
-    rows: list[Any] = [numbers.records if known else numbers.nbytes for _, _, numbers, _ in shards]
-    sums = dict(zip(coverage.CLASSES, (sum(row[number] for row in rows) for number in range(4)), strict=True))
+    picked = [(item, [shard.index for shard in wanted[name]]) for name, item in told.items()]
+    known = all((item.records[numbers] >= 0).all() for item, numbers in picked)
+    rows = [(item.records if known else item.nbytes)[numbers].sum(axis=0).tolist() for item, numbers in picked]
+    sums = {kind: sum(row[number] for row in rows) for number, kind in enumerate(CLASSES)}
     model, code = sums["read_by_model"], sums["read_by_code"]
     return model, model + code, sum(sums.values()), "records" if known else "bytes"
 

@@ -18,39 +18,29 @@ their share of the uncompressed file; blank lines between lines of JSON are no r
 
 from __future__ import annotations
 
+import heapq
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy
 import pyarrow
+import pyarrow.compute
 import pyarrow.parquet
 from pyroaring import BitMap64
 
 from rlm_ray import storage
-from rlm_ray.corpus import deletions
 from rlm_ray.corpus.manifest import Manifest
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.corpus.sizes import mean_size
 from rlm_ray.ledger import journal
 from rlm_ray.ledger.marks import CODE, EXCLUDED, FOLDER, MODEL, unpacked
+from rlm_ray.ledger.shares import CLASSES, Read, of_shard, whole_spanned
 
 TABLE = "coverage.parquet"
-CLASSES = ("excluded", "read_by_code", "read_by_model", "not_read")
 _COLUMNS = dict(zip(CLASSES, ("excluded", "code", "model", "unread"), strict=True))
 _ROWS = 20_000
-
-
-@dataclass(slots=True)
-class _Read:
-    """The marks of one shard."""
-
-    sets: dict[str, BitMap64] = field(default_factory=dict)
-    spanned: dict[int, int] = field(default_factory=dict)
-    count: int | None = None
-
-    def set(self, kind: str) -> BitMap64:
-        return self.sets.setdefault(kind, BitMap64())
 
 
 @dataclass(slots=True)
@@ -59,13 +49,16 @@ class Noted:
 
     Attributes
     ----------
+    counts : dict of str to dict
+        Records of shards, by corpus, of which no footer says it.
     texts : dict of str to int
         Characters put before a model that are no record's, by call.
     """
 
     whole: dict[tuple[str, str], BitMap64] = field(default_factory=dict)
-    shards: dict[tuple[str, int], _Read] = field(default_factory=dict)
+    shards: dict[tuple[str, int], Read] = field(default_factory=dict)
     named: dict[str, BitMap64] = field(default_factory=dict)
+    counts: dict[str, dict[int, int]] = field(default_factory=dict)
     texts: dict[str, int] = field(default_factory=dict)
 
     def add(self, entry: Mapping[str, Any]) -> None:
@@ -75,13 +68,13 @@ class Noted:
             self.texts.update(entry["r"])
         elif kind == "named":
             self.named.setdefault(entry["o"], BitMap64()).update(unpacked(entry["b"]))
+        elif kind == "count":
+            self.counts.setdefault(entry["c"], {}).update(zip(entry["s"], entry["n"], strict=True))
         elif "w" in entry:
             self.whole.setdefault((kind, entry["c"]), BitMap64()).update(unpacked(entry["w"]))
         else:
-            read = self.shards.setdefault((entry["c"], entry["s"]), _Read())
-            if kind == "count":
-                read.count = entry["n"]
-            elif kind == "spanned":
+            read = self.shards.setdefault((entry["c"], entry["s"]), Read())
+            if kind == "spanned":
                 read.spanned |= dict(entry["r"])
             elif "b" in entry:
                 read.set(kind).update(unpacked(entry["b"]))
@@ -101,176 +94,137 @@ def noted(run_dir: str) -> Noted:
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
-    """One shard's records and bytes by class, in the order of `CLASSES`; records that are not known are None."""
+class Counted:
+    """A corpus' shards in order: bytes and records by class, and which of them failed.
 
-    nbytes: tuple[int, int, int, int]
-    records: tuple[int | None, int | None, int | None, int | None]
-
-
-def of_shard(
-    shard: Shard, read: _Read | None, *, code: bool, excluded: bool, failed: bool = False, row_bytes: float = 100.0
-) -> Numbers:
-    """Count one shard.
-
-    Parameters
+    Attributes
     ----------
-    read : optional
-        Its marks.
-    code, excluded : bool
-        Whether it was looked at, or excluded, as a whole.
-    row_bytes : float
-        About the bytes of a row, where the number of rows is not known.
+    nbytes, records : array
+        A row for each shard, a column for each of `CLASSES`; records that are not known are -1.
+    failed : array of bool
     """
-    if failed or read is None:
-        place = CLASSES.index("not_read" if failed else "read_by_code" if code else "excluded" if excluded else "not_read")
-        nbytes: list[Any] = [0, 0, 0, 0]
-        records: list[Any] = [0, 0, 0, 0]
-        nbytes[place], records[place] = shard.nbytes, shard.rows
-        return Numbers(tuple(nbytes), tuple(records))
-    if shard.in_rows:
-        return _rows(shard, read, code, excluded, row_bytes)
-    return _text(shard, read, code, excluded)
+
+    nbytes: Any
+    records: Any
+    failed: Any
+
+    def told(self) -> dict[str, Any]:
+        """Return the sums; of records None where they are not known for every shard."""
+        nbytes = self.nbytes.sum(axis=0).tolist()
+        unknown = (self.records < 0).any(axis=0).tolist()
+        records = [None if some else count for some, count in zip(unknown, self.records.sum(axis=0).tolist(), strict=True)]
+        return _told(nbytes, records) | {"shards": len(self.failed), "shards_failed": int(self.failed.sum())}
 
 
-def _rows(shard: Shard, read: _Read, code: bool, excluded: bool, row_bytes: float) -> Numbers:
-    total = shard.rows if shard.rows is not None else read.count
-    gone = BitMap64(deletions.unpack(shard.deleted).tolist()) if shard.deleted else BitMap64()
-    low, high = (shard.start, shard.stop) if shard.rows is not None else (0, 1 << 62)
-
-    def inside(kind: str) -> BitMap64:
-        found = read.set(kind) - gone
-        if found and (found.min() < low or found.max() >= high):
-            found.remove_range(0, low)
-            found.remove_range(high, 1 << 63)
-        return found
-
-    model, looked, out = inside(MODEL), inside(CODE), inside(EXCLUDED)
-    looked -= model
-    out -= model | looked
-    counts = {"read_by_model": len(model), "read_by_code": len(looked), "excluded": len(out), "not_read": 0}
-    rest = "read_by_code" if code else "excluded" if excluded else "not_read"
-    if total is not None:
-        if code:
-            counts["excluded"] = 0
-        counts[rest] += total - sum(counts.values())
-        return Numbers(_shared(shard.nbytes, counts), tuple(counts[name] for name in CLASSES))  # type: ignore[arg-type]
-    known = {name: min(shard.nbytes, round(count * row_bytes)) for name, count in counts.items()}
-    left = shard.nbytes
-    for name in ("read_by_model", "read_by_code", "excluded"):
-        known[name] = min(known[name], left)
-        left -= known[name]
-    known[rest] += left
-    records = {name: None if name == rest else count for name, count in counts.items()}
-    return Numbers(tuple(known[name] for name in CLASSES), tuple(records[name] for name in CLASSES))  # type: ignore[arg-type]
-
-
-def _shared(nbytes: int, counts: Mapping[str, int]) -> tuple[int, int, int, int]:
-    """Bytes of a file by class, as rows have them: their sum is exact."""
-    total = max(1, sum(counts.values()))
-    found, seen, given = [], 0, 0
-    for name in CLASSES:
-        seen += counts[name]
-        upto = round(nbytes * seen / total)
-        found.append(upto - given)
-        given = upto
-    return (found[0], found[1], found[2], nbytes - sum(found[:3]))
-
-
-def _text(shard: Shard, read: _Read, code: bool, excluded: bool) -> Numbers:
-    model = read.set(MODEL)
-    whole_records = len(read.set("starts")) + len(_whole_spanned(read))
-    if shard.format == "document":
-        total = shard.nbytes
-        seen = total if whole_records else min(total, len(model))
-        rest = "read_by_code" if code else "excluded" if excluded else "not_read"
-        counts = dict.fromkeys(CLASSES, 0) | {"read_by_model": seen}
-        counts[rest] += total - seen
-        records = dict.fromkeys(CLASSES, 0) | {"read_by_model" if whole_records else rest: 1}
-        return Numbers(tuple(counts[name] for name in CLASSES), tuple(records[name] for name in CLASSES))  # type: ignore[arg-type]
-    looked = read.set(CODE) - model
-    out = read.set(EXCLUDED) - model - looked
-    if not shard.packed:
-        within = (shard.start, shard.stop)
-        sizes = [positions.range_cardinality(*within) for positions in (out, looked, model)]
-    else:
-        sizes = [len(out), len(looked), len(model)]
-    left = shard.nbytes
-    parts = {}
-    for name, size in zip(("read_by_model", "read_by_code", "excluded"), reversed(sizes), strict=True):
-        parts[name] = min(size, left)
-        left -= parts[name]
-    rest = "read_by_code" if code else "excluded" if excluded else "not_read"
-    if code:
-        left += parts["excluded"]
-        parts["excluded"] = 0
-    parts[rest] = parts.get(rest, 0) + left
-    nbytes = tuple(parts.get(name, 0) for name in CLASSES)
-    lines: dict[str, int | None] = dict.fromkeys(CLASSES, None) | {"read_by_model": whole_records}
-    if read.count is not None and code:
-        lines |= {"excluded": 0, "not_read": 0, "read_by_code": max(0, read.count - whole_records)}
-    elif parts["read_by_model"] == shard.nbytes:
-        lines |= dict.fromkeys(CLASSES, 0) | {"read_by_model": whole_records}
-    else:
-        lines |= {name: 0 for name in CLASSES if not parts.get(name) and name != "read_by_model"}
-    return Numbers(nbytes, tuple(lines[name] for name in CLASSES))  # type: ignore[arg-type]
-
-
-def shards(
-    manifests: Mapping[str, Manifest], found: Noted, failures: Iterable[tuple[str, int | None]] = ()
-) -> Iterator[tuple[str, Shard, Numbers, bool]]:
-    """Yield every shard of a run's corpora with its numbers, and whether it failed; in order.
+def counted(name: str, manifest: Manifest, found: Noted, failures: Iterable[tuple[str, int | None]] = ()) -> Counted:
+    """Count all shards of a corpus: by columns, but for those of which parts were noted.
 
     Parameters
     ----------
     failures : iterable of (str, int or None)
         Objects, and the shard where it is one alone.
     """
-    failed = set(failures)
-    for name, manifest in manifests.items():
-        _resolve(name, manifest, found)
-        code = found.whole.get((CODE, name), BitMap64())
-        excluded = found.whole.get((EXCLUDED, name), BitMap64())
-        row_bytes = mean_size([column for column in manifest.schema if not column.startswith("_")], manifest.widths)
-        before: Shard | None = None
-        for shard in manifest.shards:
-            read = found.shards.get((name, shard.index))
-            if before is not None and before.object == shard.object and not shard.in_rows and not shard.packed:
-                read = _with_tail(read, found.shards.get((name, before.index)), shard)
-                if read is not None:
-                    found.shards[name, shard.index] = read  # a line may reach over several
-            bad = (shard.uri, None) in failed or (shard.uri, shard.index) in failed
-            numbers = of_shard(
-                shard, read, code=shard.index in code, excluded=shard.index in excluded, failed=bad, row_bytes=row_bytes
+    shards, size = manifest.shards, len(manifest.shards)
+    _resolve(name, manifest, found)
+    objects, starts = (shards.table.column(column).to_numpy() for column in ("object", "start"))
+    code, excluded = (_members(found.whole.get((kind, name), ()), size) for kind in (CODE, EXCLUDED))
+    failed = _failed(manifest, failures)
+    place = numpy.select([failed, code, excluded], [CLASSES.index(kind) for kind in ("not_read", "read_by_code", "excluded")], 3)
+    nbytes, records = numpy.zeros((2, size, len(CLASSES)), numpy.int64)
+    rows = shards.table.column("rows").fill_null(-1).to_numpy()
+    nbytes[numpy.arange(size), place] = shards.table.column("nbytes").to_numpy()
+    records[numpy.arange(size), place] = rows
+    counts = found.counts.get(name, {})
+    told = numpy.fromiter(counts, numpy.int64, len(counts))
+    numbers = numpy.fromiter(counts.values(), numpy.int64, len(counts))
+    plain = code[told] & ~failed[told]
+    records[told[plain], CLASSES.index("read_by_code")] = numbers[plain]
+
+    row_bytes = mean_size([column for column in manifest.schema if not column.startswith("_")], manifest.widths)
+    marked = sorted({index for corpus, index in found.shards if corpus == name} | set(told[~plain].tolist()))
+    made = _Made(shards, len(marked))
+    while marked:
+        index = heapq.heappop(marked)
+        shard, read = made.shard(index), found.shards.get((name, index))
+        if not failed[index]:
+            one = of_shard(
+                shard,
+                read,
+                code=bool(code[index]),
+                excluded=bool(excluded[index]),
+                row_bytes=row_bytes,
+                count=counts.get(index),
             )
-            yield name, shard, numbers, bad
-            before = shard
+            nbytes[index] = one.nbytes
+            records[index] = [-1 if number is None else number for number in one.records]
+        behind = index + 1
+        if behind < size and objects[behind] == objects[index] and read is not None and not shard.in_rows and not shard.packed:
+            known = found.shards.get((name, behind))
+            extended = _with_tail(known, read, int(starts[behind]))
+            if extended is not None:
+                found.shards[name, behind] = extended  # a line may reach over several
+                if not marked or marked[0] != behind:
+                    heapq.heappush(marked, behind)
+    return Counted(nbytes, records, failed)
+
+
+class _Made:
+    """Shards by their ascending numbers: one by one, or where it is many many at a time."""
+
+    def __init__(self, shards: Sequence[Shard], count: int) -> None:
+        self._shards = shards
+        self._step = 1_000 if 50 * count > len(shards) else 1
+        self._first, self._some = 0, list[Shard]()
+
+    def shard(self, index: int) -> Shard:
+        if not self._first <= index < self._first + len(self._some):
+            self._first = index
+            self._some = list(self._shards[index : index + self._step])
+        return self._some[index - self._first]
+
+
+def _members(indexes: Iterable[int], size: int) -> Any:
+    """Which shards are in a set."""
+    found = numpy.zeros(size, numpy.bool_)
+    numbers = numpy.fromiter(indexes, numpy.int64)
+    found[numbers[numbers < size]] = True
+    return found
+
+
+def _failed(manifest: Manifest, failures: Iterable[tuple[str, int | None]]) -> Any:
+    """Which shards are among the failures."""
+    failed = set(failures)
+    objects = manifest.shards.table.column("object").to_numpy()
+    found = numpy.zeros(len(objects), numpy.bool_)
+    if not failed:
+        return found
+    uris = manifest.shards.objects.column("uri")
+    whole = pyarrow.array([uri for uri, index in failed if index is None], pyarrow.string())
+    found |= pyarrow.compute.is_in(uris, whole).to_numpy()[objects]
+    for uri, index in failed:
+        if index is not None and index < len(objects) and uris[int(objects[index])].as_py() == uri:
+            found[index] = True
+    return found
 
 
 def seen(found: Noted, corpus: str, shard: Shard) -> tuple[BitMap64, BitMap64 | None]:
     """Return the places of a shard's records that a model saw whole, and the positions that code looked at; None is all."""
-    read = found.shards.get((corpus, shard.index), _Read())
+    read = found.shards.get((corpus, shard.index), Read())
     code = None if shard.index in found.whole.get((CODE, corpus), ()) else read.set(CODE)
     if shard.in_rows:
         return read.set(MODEL), code
-    return read.set("starts") | BitMap64(_whole_spanned(read)), code
+    return read.set("starts") | BitMap64(whole_spanned(read)), code
 
 
-def _whole_spanned(read: _Read) -> list[int]:
-    """Records of which a model saw every part."""
-    starts, model = read.set("starts"), read.set(MODEL)
-    return [at for at, end in read.spanned.items() if at not in starts and model.contains_range(at, end)]
-
-
-def _with_tail(read: _Read | None, before: _Read | None, shard: Shard) -> _Read | None:
-    """A shard's marks with what the last line of the shard before has of its bytes."""
+def _with_tail(read: Read | None, before: Read, start: int) -> Read | None:
+    """The marks of a shard that begins at `start`, with what the last line of the shard before has of its bytes."""
     tails = {}
-    for kind, positions in before.sets.items() if before is not None else ():
-        if kind in (MODEL, CODE, EXCLUDED) and positions and positions.max() >= shard.start:
-            tails[kind] = BitMap64(range(shard.start, positions.max() + 1)) & positions
+    for kind, positions in before.sets.items():
+        if kind in (MODEL, CODE, EXCLUDED) and positions and positions.max() >= start:
+            tails[kind] = BitMap64(range(start, positions.max() + 1)) & positions
     if not tails:
-        return read
-    read = read if read is not None else _Read()
+        return None
+    read = read if read is not None else Read()
     for kind, positions in tails.items():
         read.set(kind).update(positions)
     return read
@@ -280,18 +234,23 @@ def _resolve(name: str, manifest: Manifest, found: Noted) -> None:
     """Give the marks of records that are known by their address to the shards that have them."""
     if not found.named:
         return
-    for shard in manifest.shards:
+    wanted = {address.partition(":")[2] for address in found.named}
+    uris, versions = (manifest.shards.objects.column(column).to_pylist() for column in ("uri", "version"))
+    here = [f"{version}@{uri}" in wanted for uri, version in zip(uris, versions, strict=True)]
+    numbers = numpy.flatnonzero(numpy.array(here, numpy.bool_)[manifest.shards.table.column("object").to_numpy()])
+    made = _Made(manifest.shards, len(numbers))
+    for shard in map(made.shard, numbers.tolist()):
         unit = "row" if shard.in_rows else "bytes"
         positions = found.named.get(f"{unit}:{shard.version}@{shard.uri}")
         if positions is None:
             continue
-        read = found.shards.setdefault((name, shard.index), _Read())
+        read = found.shards.setdefault((name, shard.index), Read())
         if shard.format == "document":
             read.set("starts").add(0)
             continue
         endless = shard.packed or (shard.rows is None and shard.in_rows)
-        here = positions if endless else positions & BitMap64(range(shard.start, shard.stop))
-        read.set(MODEL).update(here)
+        within = positions if endless else positions & BitMap64(range(shard.start, shard.stop))
+        read.set(MODEL).update(within)
 
 
 def measure(run_dir: str, manifests: Mapping[str, Manifest], failures: Iterable[tuple[str, int | None]] = ()) -> dict[str, Any]:
@@ -310,82 +269,57 @@ def measure(run_dir: str, manifests: Mapping[str, Manifest], failures: Iterable[
         The logs cannot be read, or the table cannot be written.
     """
     found = noted(run_dir)
-    sums = {name: _Sum() for name in manifests}
-    writer = _Writer()
-    for name, shard, numbers, failed in shards(manifests, found, failures):
-        sums[name].add(numbers, failed)
-        writer.add(name, shard, numbers, failed)
-    storage.write_bytes(storage.join(run_dir, TABLE), writer.close())
-    every = _Sum.of(sums.values())
-    return every.told() | {
+    sums: dict[str, dict[str, Any]] = {}
+    sink = io.BytesIO()
+    with pyarrow.parquet.ParquetWriter(sink, _SCHEMA, compression="zstd") as writer:
+        for name, manifest in manifests.items():
+            told = counted(name, manifest, found, failures)
+            sums[name] = told.told()
+            writer.write_table(_table(name, manifest, told), row_group_size=_ROWS)
+    storage.write_bytes(storage.join(run_dir, TABLE), sink.getvalue())
+    every = list(sums.values())
+    nbytes = [sum(item["bytes"][kind] for item in every) for kind in CLASSES]
+    records = [_sum(item["records"][kind] for item in every) for kind in CLASSES]
+    return _told(nbytes, records) | {
+        "shards": sum(item["shards"] for item in every),
+        "shards_failed": sum(item["shards_failed"] for item in every),
         "unattributed": {"calls": len(found.texts), "characters": sum(found.texts.values())},
-        "corpora": {name: {key: item.told()[key] for key in ("bytes", "records")} for name, item in sums.items()},
+        "corpora": {name: {key: item[key] for key in ("bytes", "records")} for name, item in sums.items()},
     }
 
 
-@dataclass(slots=True)
-class _Sum:
-    nbytes: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
-    records: list[int | None] = field(default_factory=lambda: [0, 0, 0, 0])
-    shards: int = 0
-    failed: int = 0
-
-    def add(self, numbers: Numbers, failed: bool) -> None:
-        self.nbytes = [left + right for left, right in zip(self.nbytes, numbers.nbytes, strict=True)]
-        self.records = [_plus(left, right) for left, right in zip(self.records, numbers.records, strict=True)]
-        self.shards, self.failed = self.shards + 1, self.failed + failed
-
-    @classmethod
-    def of(cls, parts: Iterable[_Sum]) -> _Sum:
-        whole = cls()
-        for part in parts:
-            whole.nbytes = [left + right for left, right in zip(whole.nbytes, part.nbytes, strict=True)]
-            whole.records = [_plus(left, right) for left, right in zip(whole.records, part.records, strict=True)]
-            whole.shards, whole.failed = whole.shards + part.shards, whole.failed + part.failed
-        return whole
-
-    def told(self) -> dict[str, Any]:
-        known = [count for count in self.records if count is not None]
-        total = sum(known) if len(known) == len(CLASSES) else None
-        return {
-            "bytes": {"total": sum(self.nbytes)} | dict(zip(CLASSES, self.nbytes, strict=True)),
-            "records": {"total": total} | dict(zip(CLASSES, self.records, strict=True)),
-            "shards": self.shards,
-            "shards_failed": self.failed,
-        }
+def _told(nbytes: list[int], records: list[int | None]) -> dict[str, Any]:
+    return {
+        "bytes": {"total": sum(nbytes)} | dict(zip(CLASSES, nbytes, strict=True)),
+        "records": {"total": _sum(records)} | dict(zip(CLASSES, records, strict=True)),
+    }
 
 
-def _plus(left: int | None, right: int | None) -> int | None:
-    return None if left is None or right is None else left + right
+def _sum(counts: Iterable[int | None]) -> int | None:
+    every = list(counts)
+    known = [count for count in every if count is not None]
+    return sum(known) if len(known) == len(every) else None
 
 
-class _Writer:
-    """Writes the shards' numbers as Parquet, some at a time."""
+_SCHEMA = pyarrow.schema(
+    [("corpus", "string"), ("shard", "int32"), ("object", "string"), ("start", "int64"), ("stop", "int64")]
+    + [("failed", "bool"), ("bytes", "int64"), ("records", "int64")]
+    + [(f"{_COLUMNS[kind]}_{unit}", "int64") for unit in ("bytes", "records") for kind in CLASSES]
+)
 
-    def __init__(self) -> None:
-        names = [f"{_COLUMNS[name]}_{unit}" for unit in ("bytes", "records") for name in CLASSES]
-        kinds = [("corpus", "string"), ("shard", "int32"), ("object", "string"), ("start", "int64"), ("stop", "int64")]
-        kinds += [("failed", "bool"), ("bytes", "int64"), ("records", "int64"), *((name, "int64") for name in names)]
-        self._schema = pyarrow.schema([(name, pyarrow.type_for_alias(kind)) for name, kind in kinds])
-        self._sink = io.BytesIO()
-        self._writer = pyarrow.parquet.ParquetWriter(self._sink, self._schema, compression="zstd")
-        self._rows: list[tuple[Any, ...]] = []
 
-    def add(self, corpus: str, shard: Shard, numbers: Numbers, failed: bool) -> None:
-        records = [count for count in numbers.records if count is not None]
-        total = sum(records) if len(records) == len(CLASSES) else None
-        place = (corpus, shard.index, shard.uri, shard.start, shard.stop, failed, sum(numbers.nbytes), total)
-        self._rows.append((*place, *numbers.nbytes, *numbers.records))
-        if len(self._rows) >= _ROWS:
-            self._write()
+def _table(name: str, manifest: Manifest, told: Counted) -> pyarrow.Table:
+    """The shards' numbers as columns."""
+    shards, size = manifest.shards, len(manifest.shards)
+    unknown = (told.records < 0).any(axis=1)
+    columns = [pyarrow.repeat(name, size), numpy.arange(size), uris(manifest)]
+    columns += [shards.table.column("start"), shards.table.column("stop"), told.failed, told.nbytes.sum(axis=1)]
+    columns.append(pyarrow.array(told.records.sum(axis=1), mask=unknown))
+    columns += list(told.nbytes.T)
+    columns += [pyarrow.array(records, mask=records < 0) for records in told.records.T]
+    return pyarrow.table(columns, _SCHEMA.names).cast(_SCHEMA)
 
-    def close(self) -> bytes:
-        self._write()
-        self._writer.close()
-        return self._sink.getvalue()
 
-    def _write(self) -> None:
-        columns = zip(*self._rows, strict=True) if self._rows else [()] * len(self._schema)
-        arrays = [pyarrow.array(list(column), kind.type) for column, kind in zip(columns, self._schema, strict=True)]
-        self._writer.write_batch(pyarrow.record_batch(arrays, schema=self._schema))
-        self._rows = []
+def uris(manifest: Manifest) -> pyarrow.ChunkedArray:
+    """Return the object of each shard of a corpus."""
+    return manifest.shards.objects.column("uri").take(manifest.shards.table.column("object"))

@@ -11,7 +11,7 @@ adds them up. Positions are rows of a file, or bytes of a text.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pyroaring import BitMap64
@@ -125,7 +125,7 @@ class MarkLog:
         self._uri = None if run_dir is None else storage.join(run_dir, FOLDER, call)
         self._journal: Journal | None = None
         self._whole: dict[tuple[str, str], BitMap64] = {}
-        self._counted: set[tuple[str, int]] = set()
+        self._counted: dict[str, BitMap64] = {}
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Write down what a worker noted.
@@ -155,11 +155,13 @@ class MarkLog:
         if shard.index not in self._whole.get((kind, corpus), ()):
             self.add([{"k": kind, "c": corpus, "s": shard.index, "r": [list(pair) for pair in ranges]}])
 
-    def count(self, corpus: str, shard: int, records: int) -> None:
-        """Note how many records a shard has, which no footer says."""
-        if (corpus, shard) not in self._counted:
-            self._counted.add((corpus, shard))
-            self.add([{"k": "count", "c": corpus, "s": shard, "n": records}])
+    def counts(self, corpus: str, records: Mapping[int, int]) -> None:
+        """Note how many records shards have, which no footer says."""
+        known = self._counted.setdefault(corpus, BitMap64())
+        news = {shard: count for shard, count in records.items() if shard not in known}
+        if news:
+            known.update(news)
+            self.add([{"k": "count", "c": corpus, "s": list(news), "n": list(news.values())}])
 
     def flush(self) -> None:
         """Make what was noted durable."""

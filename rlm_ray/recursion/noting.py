@@ -94,9 +94,12 @@ class Noting:
             return  # the proof of a citation
         if operation == "count":
             self.looked(work for work, _ in done if not is_counted(work.steps, work.shard))
+            counts: dict[str, dict[int, int]] = {}
             for work, count in done:
                 if work.corpus and work.shard.rows is None and is_everything(work.steps):
-                    self.marks.count(work.corpus, work.shard.index, count)
+                    counts.setdefault(work.corpus, {})[work.shard.index] = count
+            for corpus, records in counts.items():
+                self.marks.counts(corpus, records)
             return
         self.looked(work for work, _ in done)
 

@@ -14,6 +14,7 @@ from rlm_ray.corpus.manifest import Manifest
 from rlm_ray.ledger import coverage, finished
 from rlm_ray.ledger.calllog import turns
 from rlm_ray.ledger.rundir import RunDirectory
+from rlm_ray.ledger.shares import CLASSES
 from rlm_ray.report.pictures import Intervals, Span
 from rlm_ray.words import counted
 
@@ -210,10 +211,9 @@ def _cut(text: str, most: int) -> str:
 
 def _shards(run: RunDirectory, name: str, failures: list[tuple[str, int | None]]) -> dict[str, Any]:
     manifest = Manifest.load(run.path("manifest", name))
-    names: list[str] = []
-    shares: list[tuple[int, int, int, int] | None] = []
-    for _, shard, numbers, failed in coverage.shards({name: manifest}, coverage.noted(run.uri), failures):
-        names.append(f"{shard.uri}:{shard.start}")
-        excluded, code, model, unread = numbers.nbytes
-        shares.append(None if failed else (model, code, excluded, unread))
+    told = coverage.counted(name, manifest, coverage.noted(run.uri), failures)
+    starts = manifest.shards.table.column("start").to_pylist()
+    names = [f"{uri}:{start}" for uri, start in zip(coverage.uris(manifest).to_pylist(), starts, strict=True)]
+    order = [CLASSES.index(kind) for kind in ("read_by_model", "read_by_code", "excluded", "not_read")]
+    shares = [None if bad else share for share, bad in zip(told.nbytes[:, order].tolist(), told.failed.tolist(), strict=True)]
     return {"names": names, "shares": shares, "nbytes": manifest.nbytes, "unreadable": manifest.failed}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy
 import pyarrow.parquet
 import pytest
 from hypothesis import given
@@ -14,8 +15,9 @@ from rlm_ray.corpus import deletions
 from rlm_ray.corpus.building import Builder
 from rlm_ray.corpus.manifest import Manifest
 from rlm_ray.corpus.shard import Shard
-from rlm_ray.ledger.coverage import CLASSES, Noted, Numbers, measure, of_shard, seen, shards
+from rlm_ray.ledger.coverage import Noted, counted, measure, seen
 from rlm_ray.ledger.marks import MarkLog, Marks
+from rlm_ray.ledger.shares import CLASSES, Numbers, of_shard
 from rlm_ray.storage import ObjectInfo
 
 ROWS = Shard(0, 0, "a.parquet", "1", 500, "parquet", None, 0, 10, 10, 1_000)
@@ -100,6 +102,65 @@ def test_a_line_over_several_shards_counts_in_each(tmp_path: Path) -> None:
     assert [(row["model_bytes"], row["model_records"], row["bytes"]) for row in rows] == [(5, 1, 10), (10, 0, 10), (5, 0, 10)]
 
 
+_MARKS = st.tuples(st.integers(0, 11), st.integers(0, 9), st.integers(0, 30), st.sampled_from(["code", "model", "excluded"]))
+
+
+@given(
+    st.lists(_MARKS, max_size=8),
+    st.lists(st.tuples(st.integers(0, 11), st.sampled_from(["code", "excluded"])), max_size=8),
+    st.dictionaries(st.integers(0, 11), st.integers(0, 9), max_size=4),
+    st.sets(st.integers(0, 11), max_size=3),
+)
+def test_shards_are_counted_by_columns_as_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory,
+    marks: list[tuple[int, int, int, str]],
+    whole: list[tuple[int, str]],
+    counts: dict[int, int],
+    failed: set[int],
+) -> None:
+    """Four objects of three shards of ten bytes each; what is marked may reach over the shards behind, up to the object's end."""
+    builder = Builder()
+    for number in range(4):
+        builder.add_object(ObjectInfo(f"{number}.log", 30, "1"))
+        for start in (0, 10, 20):
+            builder.add_shard(start, start + 10, None, 10)
+    manifest = Manifest("c", "lines", "line", [], builder.shards("lines", "utf-8"), {"text": "string"})
+    run = str(tmp_path_factory.mktemp("run"))
+    log = MarkLog(run)
+    noted = Marks()
+    seen_at: dict[str, set[tuple[int, int]]] = {"code": set(), "model": set(), "excluded": set()}
+    for shard, skip, length, kind in marks:
+        start = 10 * (shard % 3) + skip
+        noted.read("c", shard, [(start, stop := min(30, start + length))], kind)
+        seen_at[kind] |= {(shard // 3, position) for position in range(start, stop)}
+    log.add(noted.entries())
+    for shard, kind in whole:
+        log.whole(kind, "c", [shard])
+    log.counts("c", counts)
+    log.close()
+    measure(run, {"c": manifest}, [(f"{shard // 3}.log", shard) for shard in failed])
+    rows = pyarrow.parquet.read_table(f"{run}/coverage.parquet").to_pylist()
+    assert [(row["shard"], row["object"], row["start"], row["failed"]) for row in rows] == [
+        (shard, f"{shard // 3}.log", 10 * (shard % 3), shard in failed) for shard in range(12)
+    ]
+    for row in rows:
+        shard = row["shard"]
+        model, code, excluded = (
+            {at for at in range(10) if (shard // 3, row["start"] + at) in seen_at[kind]} for kind in ("model", "code", "excluded")
+        )
+        code, excluded = code - model, excluded - model - code
+        sizes = {"model": len(model), "code": len(code), "excluded": len(excluded), "unread": 0}
+        rest = "code" if (shard, "code") in whole else "excluded" if (shard, "excluded") in whole else "unread"
+        sizes[rest] += 10 - sum(sizes.values())
+        if rest == "code":
+            sizes["code"], sizes["excluded"] = sizes["code"] + sizes["excluded"], 0
+        if shard in failed:
+            sizes = dict.fromkeys(sizes, 0) | {"unread": 10}
+        assert {kind: row[f"{kind}_bytes"] for kind in sizes} == sizes
+        if shard in counts and rest == "code" and shard not in failed:
+            assert row["records"] == row["code_records"] == counts[shard]
+
+
 def test_a_record_of_which_a_model_saw_all_spans_was_seen_whole(tmp_path: Path) -> None:
     found = Noted()
     for places, whole in (([(0, 0, 40, 100)], []), ([(0, 40, 100, 100)], [0])):
@@ -118,5 +179,7 @@ def test_what_failed_is_not_read(tmp_path: Path, failure: tuple[str, int | None]
         marks.whole("c", shard)
     for entry in marks.entries():
         found.add(entry)
-    bad = [number for number, (_, _, _, failed) in enumerate(shards({"c": cut(tmp_path)}, found, [failure])) if failed]
-    assert bad == ([0, 1, 2] if failure[1] is None else [1])
+    told = counted("c", cut(tmp_path), found, [failure, ("b.log", None), ("b.log", 0)])
+    bad = [0, 1, 2] if failure[1] is None else [1]
+    assert numpy.flatnonzero(told.failed).tolist() == bad
+    assert told.nbytes.tolist() == [[0, 0, 0, 10] if number in bad else [0, 10, 0, 0] for number in range(3)]
