@@ -39,7 +39,7 @@ def query(group: QueryGroup) -> CodeOutcome:
     return CodeOutcome(tuple(writer.close()), failures=tuple(failures), events=since(before, sandbox.events))
 
 
-def _pieces(group: QueryGroup, failures: list[ShardFailure]) -> Iterator[bytes]:
+def _pieces(group: QueryGroup, failures: list[ShardFailure]) -> Iterator[list[memoryview]]:
     columns = group.columns or ()
     if group.whole:
         found: list[Any] = []

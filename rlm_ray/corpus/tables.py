@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import polars
 import pyarrow
@@ -59,14 +60,29 @@ def empty(schema: Mapping[str, str]) -> pyarrow.Table:
     return pyarrow.schema([*fields, pyarrow.field(ADDRESS, pyarrow.string())]).empty_table()
 
 
-def stream(tables: Sequence[pyarrow.Table], schema: Mapping[str, str]) -> bytes:
-    """Return tables, one below the other, as one Arrow IPC stream. Numbers widen, a missing column is null.
+def stream(tables: Sequence[pyarrow.Table], schema: Mapping[str, str]) -> list[memoryview]:
+    """Return tables, one below the other, as one Arrow IPC stream, in parts. Numbers widen, a missing column is null.
 
     The stream's metadata hold, as `columns`, all columns of a handle, also those that the tables were read without.
     """
-    table = pyarrow.concat_tables(tables, promote_options="permissive")
+    table = tables[0] if len(tables) == 1 else pyarrow.concat_tables(tables, promote_options="permissive")
     table = table.replace_schema_metadata({"columns": empty(schema).schema.serialize().to_pybytes()})
-    sink = io.BytesIO()
-    with pyarrow.ipc.new_stream(sink, table.schema) as writer:
+    sink = _Parts()
+    with pyarrow.PythonFile(sink, "w") as file, pyarrow.ipc.new_stream(file, table.schema) as writer:
         writer.write_table(table)
-    return sink.getvalue()
+    return sink.parts
+
+
+class _Parts(io.RawIOBase):
+    """A file that keeps what is written to it, where it lies."""
+
+    def __init__(self) -> None:
+        self.parts: list[memoryview] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        part = memoryview(data)
+        self.parts.append(part)
+        return part.nbytes

@@ -7,9 +7,12 @@ import os
 import select
 import socket
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rlm_ray.repl.channel import IN_MEMORY_FILE, INLINE, PLAIN, PREFIX, FrameReader, Header, dumps, header_of
+
+#: What a frame carries beside its header: bytes, or parts of them that lie anywhere.
+Blob = bytes | Sequence[memoryview]
 
 #: Bytes that may wait for a child that does not read.
 MAX_PENDING = 4 << 20
@@ -43,13 +46,14 @@ class Connection:
         """Whether more waits than a child that reads would ever leave."""
         return self._pending > MAX_PENDING
 
-    def send(self, header: Header, blob: bytes = b"") -> None:
+    def send(self, header: Header, blob: Blob = b"") -> None:
         """Queue a frame and write what the socket takes; a large blob goes as a sealed file in memory."""
-        head = dumps(header)
-        if len(blob) > INLINE:
-            data, handle = PREFIX.pack(len(head), len(blob), IN_MEMORY_FILE) + head, memory_file(blob)
+        head, parts = dumps(header), parts_of(blob)
+        size = sum(part.nbytes for part in parts)
+        if size > INLINE:
+            data, handle = PREFIX.pack(len(head), size, IN_MEMORY_FILE) + head, memory_file(blob)
         else:
-            data, handle = PREFIX.pack(len(head), len(blob), PLAIN) + head + blob, None
+            data, handle = b"".join([PREFIX.pack(len(head), size, PLAIN), head, *parts]), None
         self._waiting.append((data, handle))
         self._pending += len(data)
         self.flush()
@@ -104,13 +108,18 @@ def readable(descriptor: int, seconds: float | None) -> bool:
     return bool(look.poll(None if seconds is None else max(0.0, seconds) * 1000))
 
 
-def memory_file(data: bytes) -> int:
-    """Return the descriptor of a file in memory that holds `data` and that nobody can change any more."""
+def parts_of(blob: Blob) -> list[memoryview]:
+    """Return the parts of a blob, as bytes."""
+    return [memoryview(part).cast("B") for part in ([blob] if isinstance(blob, bytes) else blob)]
+
+
+def memory_file(blob: Blob) -> int:
+    """Return the descriptor of a file in memory that holds `blob` and that nobody can change any more."""
     handle = os.memfd_create("frame", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(handle, view) :]
+        for view in parts_of(blob):
+            while view:
+                view = view[os.write(handle, view) :]
         fcntl.fcntl(handle, _F_ADD_SEALS, _SEALS)
     except OSError:
         os.close(handle)

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from rlm_ray.errors import InputError, ProtocolError, SandboxError, SandboxUnavailable
 from rlm_ray.repl import counts
 from rlm_ray.repl.channel import Header, clean, dumps, parse_json
-from rlm_ray.repl.connection import Connection, readable
+from rlm_ray.repl.connection import Blob, Connection, readable
 from rlm_ray.repl.events import Limits
 from rlm_ray.repl.pool import Kind, pool
 from rlm_ray.settings import Isolation
@@ -256,7 +256,7 @@ class FunctionSandbox:
         self._started = False
         self._known.clear()
 
-    def _exchange(self, header: Header, blob: bytes, patience: float) -> Iterator[tuple[Header, bytes]]:
+    def _exchange(self, header: Header, blob: Blob, patience: float) -> Iterator[tuple[Header, bytes]]:
         """Send a command and yield what comes back, until the caller has enough; each frame must come within `patience`."""
         self._connection.send(header, blob)
         while True:

@@ -228,17 +228,20 @@ class Link:
             header, blob = json.loads(frame.header), frame.blob
             if frame.in_file:
                 try:
-                    blob = self._load(frame.in_file)
+                    blob = self._load(frame.in_file, mapped=header.get("mapped", False))
                 except (MemoryError, OSError):
                     note = f"a reply of {frame.in_file:,} bytes does not fit into the sandbox's memory; ask for less at once"
                     header = {"id": header.get("id", COMMAND), "t": header.get("t"), "error": ["MemoryError", note, {}]}
             self._deliver(header, blob)
 
-    def _load(self, size: int) -> bytes:
+    def _load(self, size: int, *, mapped: bool) -> Any:
+        """The bytes of a file in memory; or, mapped, a view of them where they lie: it has the methods of no bytes."""
         import mmap
 
         handle = self._files.pop(0)
         try:
+            if mapped:
+                return memoryview(mmap.mmap(handle, size, prot=mmap.PROT_READ))
             with mmap.mmap(handle, size, prot=mmap.PROT_READ) as view:
                 return view[:]
         finally:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rlm_ray.errors import InputError, ProtocolError
 from rlm_ray.repl.channel import clean
+from rlm_ray.repl.connection import Blob
 from rlm_ray.repl.events import Limits
 from rlm_ray.repl.functions import ENDS_AFTER, Entry, FunctionSandbox, StoppedChild, entries_of
 from rlm_ray.settings import Isolation
@@ -46,14 +47,14 @@ class QuerySandbox(FunctionSandbox):
             )
         super().__init__(level=level, limits=limits, tables=True)
 
-    def bind(self, query: str, columns: bytes, seconds: float) -> Bound:
+    def bind(self, query: str, columns: Blob, seconds: float) -> Bound:
         """Check a query against a table's columns, without running it. Blocks.
 
         Parameters
         ----------
         query : str
             One statement of DuckDB's SQL.
-        columns : bytes
+        columns : bytes, or parts of them
             An Arrow IPC stream without rows.
         seconds : float
             Most seconds it may take.
@@ -72,14 +73,14 @@ class QuerySandbox(FunctionSandbox):
             raise InputError(f"The query {_shown(query)} gives {len(result or ()):,} columns; it must give 1 to {MAX_COLUMNS:,}.")
         return Bound(None if read is None else tuple(read), tuple(result))
 
-    def sql(self, query: str, table: bytes, seconds: float) -> list[dict[str, Any]]:
+    def sql(self, query: str, table: Blob, seconds: float) -> list[dict[str, Any]]:
         """Run SQL over one table, named `context`. Blocks.
 
         Parameters
         ----------
         query : str
             One statement of DuckDB's SQL.
-        table : bytes
+        table : bytes, or parts of them
             An Arrow IPC stream.
         seconds : float
             Most seconds it may take.
@@ -96,9 +97,9 @@ class QuerySandbox(FunctionSandbox):
         """
         return self._rows("sql", query, table, seconds, MAX_ROWS)
 
-    def _rows(self, command: str, query: str, table: bytes, seconds: float, most: int) -> list[dict[str, Any]]:
+    def _rows(self, command: str, query: str, table: Blob, seconds: float, most: int) -> list[dict[str, Any]]:
         rows: list[Entry] = []
-        header = {"t": command, "query": query, "seconds": seconds, "memory": self.limits.memory // 2}
+        header = {"t": command, "query": query, "seconds": seconds, "memory": self.limits.memory // 2, "mapped": True}
 
         def work() -> None:
             rows.clear()

@@ -31,7 +31,7 @@ ENVIRONMENT = {
 #: What DuckDB reads of its control group, without which it aborts; readable only in sandboxes that run SQL.
 TABLE_PATHS = ("/proc/self/cgroup", "/sys/fs/cgroup")
 #: What it imports behind its walls while it waits.
-TABLE_MODULES = ("rlm_ray.repl.tables", "duckdb", "pyarrow")
+TABLE_MODULES = ("rlm_ray.repl.tables", "rlm_ray.repl.engine")
 
 #: How to run where this machine cannot build the walls.
 CONTAINER = (

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-NAME = "context"
+NAME, _READ = "context", "_read"
 #: Rows that are turned into JSON values at a time.
 BATCH_ROWS = 2_000
 COLUMNS = b"columns"
@@ -40,7 +40,7 @@ def bind_query(query: str, stream: bytes, memory: int) -> dict[str, Any]:
     Exception
         Whatever DuckDB says of the query.
     """
-    import duckdb
+    from rlm_ray.repl.engine import duckdb
 
     with _engine(stream, memory) as base:
         statements = base.extract_statements(query)
@@ -51,7 +51,7 @@ def bind_query(query: str, stream: bytes, memory: int) -> dict[str, Any]:
         if twice:
             raise ValueError(f"two columns of the result have the name {twice[0]!r}; give one another name (… as other)")
         plan = base.execute(f"explain (format json) {query}").fetchall()[-1][1]
-        return {"columns": _read(json.loads(plan), _names(stream)), "result": result}
+        return {"columns": _read(json.loads(plan), _table(stream)[0].schema.names), "result": result}
 
 
 def run_sql(query: str, stream: bytes, memory: int) -> Iterator[list[dict[str, Any]]]:
@@ -75,76 +75,102 @@ def run_sql(query: str, stream: bytes, memory: int) -> Iterator[list[dict[str, A
     with _engine(stream, memory) as base:
         result: Any = base.execute(query)
         for batch in result.to_arrow_reader(BATCH_ROWS):
-            rows = batch.to_pylist()
-            for name in (field.name for field in batch.schema if str(field.type) == "month_day_nano_interval"):
-                for row in rows:
-                    row[name] = _seconds(row[name])
-            yield rows
+            yield _rows(batch)
+
+
+def _rows(batch: Any) -> list[dict[str, Any]]:
+    """The rows of a batch; of what Python has no values for, intervals are seconds, and times to the nanosecond texts."""
+    kinds = {field.name: str(field.type) for field in batch.schema}
+    fine = [name for name, kind in kinds.items() if kind in ("timestamp[ns]", "time64[ns]")]
+    for name in fine:
+        index = batch.schema.names.index(name)
+        batch = batch.set_column(index, name, batch.column(index).cast("string"))
+    rows: list[dict[str, Any]] = batch.to_pylist()
+    for name, kind in kinds.items():
+        if kind == "month_day_nano_interval" or name in fine:
+            change = _text if name in fine else _seconds
+            for row in rows:
+                row[name] = change(row[name])
+    return rows
 
 
 #: Engines that wait for the next piece, by the memory that they may use: to make one takes as long as a query.
-_waiting: dict[int, Any] = {}
+_waiting: dict[int, _Engine] = {}
 
 
 @contextmanager
-def _engine(stream: bytes, memory: int) -> Iterator[Any]:
+def _engine(stream: Any, memory: int) -> Iterator[Any]:
     """An engine with one table; what has raised, or was not read to its end, is not used again."""
-    base = _waiting.pop(memory, None) or _new_engine(memory)
+    engine = _waiting.pop(memory, None) or _Engine(memory)
     read = False
     try:
-        view = _give(base, stream)
-        yield base
-        if view:
-            base.execute(f"drop view {NAME}")
-        for name in ("_columns", "_read") if view else (NAME,):
-            base.unregister(name)
+        engine.give(stream)
+        yield engine.base
+        engine.base.unregister(_READ)
         read = True
     finally:
         if read:
-            _waiting[memory] = base
+            _waiting[memory] = engine
         else:
-            base.close()
+            engine.base.close()
 
 
-def _new_engine(memory: int) -> Any:
-    import duckdb
+class _Engine:
+    """DuckDB, and in it the view `context` of the table that was read."""
 
-    config: dict[str, str | bool | int | float | list[str]] = {
-        "enable_external_access": "false",
-        "autoinstall_known_extensions": "false",
-        "autoload_known_extensions": "false",
-        "memory_limit": f"{memory >> 20}MB",
-        "threads": "1",
-    }
-    base = duckdb.connect(":memory:", config=config)
-    base.execute("set timezone = 'UTC'")
-    base.execute("set lock_configuration = true")
-    return base
+    def __init__(self, memory: int) -> None:
+        from rlm_ray.repl.engine import duckdb
+
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "enable_external_access": "false",
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "memory_limit": f"{memory >> 20}MB",
+            "threads": "1",
+        }
+        self.base: Any = duckdb.connect(":memory:", config=config)
+        self.base.execute("set timezone = 'UTC'")
+        self.base.execute("set lock_configuration = true")
+        self._seen: Any = None
+
+    def give(self, stream: Any) -> None:
+        """Let it see a table. Between two of the same columns the view stays: to make one takes as long as a small query."""
+        table, columns = _table(stream)
+        self.base.register(_READ, table)
+        seen = columns.serialize().to_pybytes(), [(field.name, _type(field.type)) for field in table.schema]
+        if seen == self._seen:
+            return
+        # `select * exclude (…)` must find what was not read for it
+        self.base.register("_columns", columns.empty_table())
+        types = {name: kind for name, kind, *_ in self.base.execute("describe _columns").fetchall()}
+        self.base.unregister("_columns")
+        read = set(table.schema.names)
+        listed = [_quoted(name) if name in read else f"cast(null as {types[name]}) as {_quoted(name)}" for name in columns.names]
+        self.base.execute(f"create or replace view {NAME} as select {', '.join(listed)} from {_READ}")
+        self._seen = seen
 
 
-def _give(base: Any, stream: bytes) -> bool:
-    """Let an engine see a table; whether it is a view of what was read."""
-    import pyarrow
+def _table(stream: Any) -> tuple[Any, Any]:
+    """The table in a stream, and the schema of the table that it is a part of."""
+    from rlm_ray.repl.engine import pyarrow
 
     table = pyarrow.ipc.open_stream(pyarrow.py_buffer(stream)).read_all()
     told = (table.schema.metadata or {}).get(COLUMNS)
-    columns = table.schema if told is None else pyarrow.ipc.read_schema(pyarrow.py_buffer(told))
-    if set(columns.names) == set(table.schema.names):
-        base.register(NAME, table)
-        return False
-    # `select * exclude (…)` must find what was not read for it
-    base.register("_columns", columns.empty_table())
-    base.register("_read", table)
-    types = {name: kind for name, kind, *_ in base.execute("describe _columns").fetchall()}
-    listed = [
-        _quoted(name) if name in table.schema.names else f"cast(null as {types[name]}) as {_quoted(name)}" for name in columns.names
-    ]
-    base.execute(f"create view {NAME} as select {', '.join(listed)} from _read")
-    return True
+    return table, table.schema if told is None else pyarrow.ipc.read_schema(pyarrow.py_buffer(told))
+
+
+def _type(kind: Any) -> str:
+    """An Arrow type as DuckDB sees it: a dictionary is what it holds."""
+    return str(getattr(kind, "value_type", kind)) if str(kind).startswith("dictionary<") else str(kind)
 
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
+
+
+def _text(time: str | None) -> str | None:
+    """A time to the nanosecond as the others are written."""
+    return None if time is None else time.replace(" ", "T", 1).rstrip("0").rstrip(".")
 
 
 def _seconds(interval: Any) -> float | None:
@@ -152,13 +178,6 @@ def _seconds(interval: Any) -> float | None:
     if interval is None:
         return None
     return float((interval.months * 30 + interval.days) * 86_400 + interval.nanoseconds / 1e9)
-
-
-def _names(stream: bytes) -> list[str]:
-    import pyarrow
-
-    names: list[str] = pyarrow.ipc.open_stream(pyarrow.py_buffer(stream)).schema.names
-    return names
 
 
 def _read(plan: Any, names: list[str]) -> list[str] | None:

@@ -11,7 +11,10 @@ from rlm_ray.repl.queries import Bound, QuerySandbox
 
 
 def arrow(rows):
-    table = pyarrow.Table.from_pylist(rows)
+    return arrow_of(pyarrow.Table.from_pylist(rows))
+
+
+def arrow_of(table):
     sink = pyarrow.BufferOutputStream()
     with pyarrow.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
@@ -77,3 +80,25 @@ def test_a_query_is_checked_without_running(tables):
     assert tables.bind("select n as m from context", nothing, 20.0) == Bound(("n",), ("m",))
     with pytest.raises(InputError, match="single statement"):
         tables.bind("describe context; select 1", nothing, 20.0)
+
+
+def test_a_large_table_comes_in_parts_and_is_read_where_it_lies(tables):
+    table = pyarrow.table({"host": pyarrow.array(["a", "b", None] * 50_000).dictionary_encode(), "n": list(range(150_000))})
+    data = memoryview(arrow_of(table))
+    query = "select host, count(*) as n, max(n) as most from context group by host order by host nulls first"
+    expected = [
+        {"host": None, "n": 50_000, "most": 149_999},
+        {"host": "a", "n": 50_000, "most": 149_997},
+        {"host": "b", "n": 50_000, "most": 149_998},
+    ]
+    for cut in (7, 100_000):  # the same table again, and then one of other columns
+        assert tables.sql(query, [data[:cut], data[cut:]], 20.0) == expected
+    assert tables.sql("select typeof(host) as t from context limit 1", [data], 20.0) == [{"t": "VARCHAR"}]
+    assert tables.sql("select * from context", arrow([{"host": 1, "other": "x"}]), 20.0) == [{"host": 1, "other": "x"}]
+
+
+def test_times_to_the_nanosecond_are_texts(tables):
+    whole = "timestamp_ns '2026-01-02 03:04:05"
+    query = f"select {whole}.123456789' as fine, {whole}' as plain, null::timestamp_ns as none"
+    (row,) = tables.sql(query, arrow(ROWS), 20.0)
+    assert row == {"fine": "2026-01-02T03:04:05.123456789", "plain": "2026-01-02T03:04:05", "none": None}
