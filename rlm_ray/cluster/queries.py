@@ -41,7 +41,7 @@ def query(group: QueryGroup) -> CodeOutcome:
 
 def _pieces(group: QueryGroup, failures: list[ShardFailure]) -> Iterator[list[memoryview]]:
     columns = group.columns or ()
-    if group.whole:
+    if group.pieces == "whole":
         found: list[Any] = []
         size = 0
         for piece in (piece for work in at_hand(group.works, group.tables) for piece in tables.pieces(work, columns, PIECE_BYTES)):
@@ -54,12 +54,21 @@ def _pieces(group: QueryGroup, failures: list[ShardFailure]) -> Iterator[list[me
             found.append(piece)
         yield from [tables.stream(found, group.schema)] if found else []
         return
+    held: list[Any] = []
     for work in at_hand(group.works, group.tables):
         try:
             for piece in tables.pieces(work, columns, PIECE_BYTES):
-                yield tables.stream([piece], group.schema)
+                if held and (piece.schema != held[0].schema or sum(map(tables.nbytes, [*held, piece])) > PIECE_BYTES):
+                    yield tables.stream(held, group.schema)
+                    held = []
+                held.append(piece)
+                if group.pieces == "shards":
+                    yield tables.stream(held, group.schema)
+                    held = []
         except StorageError as error:
             failures.append(failure(work, error))
+    if held:
+        yield tables.stream(held, group.schema)
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rlm_ray.recursion.budget import Budget
 from rlm_ray.recursion.measures import Rows
@@ -104,15 +104,15 @@ class QueryGroup:
     ----------
     columns : tuple of str, or None
         Those that the query reads; None: only check the query, read nothing.
-    whole : bool
-        The shards are one piece.
+    pieces : {"shards", "pooled", "whole"}
+        What the query sees at once: of one shard each time; of neighbouring ones, as much as is allowed; all of them.
     """
 
     query: str
     works: tuple[Work, ...]
     schema: dict[str, str]
     columns: tuple[str, ...] | None
-    whole: bool
+    pieces: Literal["shards", "pooled", "whole"]
     output: str  # folder of the segments to write
     number: int
     settings: Settings

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
-from rlm_ray.corpus import planner
 from rlm_ray.corpus.plan import Plan
 from rlm_ray.corpus.steps import check
 from rlm_ray.corpus.work import Work
@@ -16,8 +16,8 @@ from rlm_ray.recursion.scans import FailureLog, Scans
 from rlm_ray.recursion.scheduler import Job, Until
 from rlm_ray.settings import Settings
 
-#: Bytes for one task.
-GROUP_BYTES = 128 << 20
+#: Bytes for one task at most, of all columns, of which a query reads few.
+GROUP_BYTES = 256 << 20
 _OURS = ("_address", "_error")
 
 
@@ -40,8 +40,8 @@ class Queries:
         schema = check(plan.steps, manifest.schema)
         columns, given = yield from self._bound(query, schema)
         name = asked.name if combine is None else f"{asked.name}-parts"
-        groups: Sequence[Sequence[Work]] = list(planner.group(works, GROUP_BYTES)) or [()]
-        state = yield from self._run(query, groups, schema, columns, name, given, whole=False)
+        groups: Sequence[Sequence[Work]] = self._scans.groups(works, GROUP_BYTES) or [()]
+        state = yield from self._run(query, groups, schema, columns, name, given, "shards" if combine is None else "pooled")
         self._scans.noting.looked(works)
         if combine is None:
             return state.reply()
@@ -49,12 +49,12 @@ class Queries:
         kinds = {column: parts.schema.get(column, "string") for column in (*given, *_OURS)}
         columns, given = yield from self._bound(combine, kinds)
         whole = [Work(shard, (), kinds, None) for shard in parts.shards]
-        state = yield from self._run(combine, [whole], kinds, columns, asked.name, given, whole=True)
+        state = yield from self._run(combine, [whole], kinds, columns, asked.name, given, "whole")
         return state.reply()
 
     def _bound(self, query: str, schema: dict[str, str]) -> Job:
         """Return the columns that a query reads and those that it gives; a query that does not fit is an error."""
-        (outcome,) = yield from self._outcomes([QueryGroup(query, (), schema, None, False, "", 0, self._settings, self._run_id)])
+        (outcome,) = yield from self._outcomes([QueryGroup(query, (), schema, None, "whole", "", 0, self._settings, self._run_id)])
         read, given = outcome.values
         for name in given:
             if name.startswith("_") and name not in (*schema, *_OURS):
@@ -70,8 +70,7 @@ class Queries:
         columns: tuple[str, ...],
         name: str,
         given: tuple[str, ...],
-        *,
-        whole: bool,
+        pieces: Literal["shards", "pooled", "whole"],
     ) -> Job:
         state: ResultState = self._results.new(name, {})
         outcomes = yield from self._outcomes(
@@ -81,7 +80,7 @@ class Queries:
                     tuple(group),
                     schema,
                     columns,
-                    whole,
+                    pieces,
                     self._results.folder(state.id),
                     number,
                     self._settings,

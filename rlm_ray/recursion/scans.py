@@ -201,11 +201,7 @@ class Scans:
 
         It `looks` at all that the works' steps look at, unless the caller knows better, and reads `part` of their bytes.
         """
-        # a little more than a share, so that shards alike come out even
-        share = sum(work.shard.nbytes for work in works) / (2 * self._ports.capacity()) * 1.02
-        part = max(part, _LEAST_PART)
-        target = int(max(LEAST_BYTES / part, min(MOST_BYTES / part, share)))
-        groups = list(planner.group(works, target))
+        groups = self.groups(works, part=part)
         futures: list[Future] = [self._scan(operation, group, args) for group in groups]
         if futures:
             with self.tally.scanning(list(zip(futures, groups, strict=True))):
@@ -216,6 +212,13 @@ class Scans:
             done = [(work, partial) for work, partial in zip(works, partials, strict=True) if not isinstance(partial, ShardFailure)]
             self.noting.done(operation, done)
         return partials
+
+    def groups(self, works: Sequence[Work], most_bytes: int = MOST_BYTES, part: float = 1.0) -> list[list[Work]]:
+        """Return works in groups for tasks: two for each CPU, unless they would be too small or too large, where `part` is read."""
+        # a little more than a share, so that shards alike come out even
+        share = sum(work.shard.nbytes for work in works) / (2 * self._ports.capacity()) * 1.02
+        part = max(part, _LEAST_PART)
+        return list(planner.group(works, int(max(LEAST_BYTES / part, min(most_bytes / part, share)))))
 
     def _scan(self, operation: str, works: Sequence[Work], args: dict[str, Any]) -> Future:
         tables = self._results.mirrors({work.shard.uri for work in works if work.shard.format == "segment"})

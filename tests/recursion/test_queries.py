@@ -85,6 +85,30 @@ def test_pieces_bound_what_a_query_sees_at_once(world: Make, monkeypatch: pytest
     assert plain(rows) == [{"n": 100, "low": 0}]
 
 
+def test_with_combine_small_shards_are_asked_together(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = world()
+    query, combine = "select count(*) n, min(n) low from context", "select count(*) parts, sum(n) n, min(low) low from context"
+    assert plain(made["rows"].sql(query, combine=combine)) == [{"parts": 1, "n": 100, "low": 0}]
+    assert made["rows"].sql(query).count() == 2
+    monkeypatch.setattr(queries, "PIECE_BYTES", 1)
+    assert plain(made["rows"].sql(query, combine=combine)) == [{"parts": 2, "n": 100, "low": 0}]
+
+
+def test_parquet_with_few_texts_and_with_none(world: Make, tmp_path: Path) -> None:
+    made = world()
+    folder = tmp_path / "mixed"
+    for number, hosts in enumerate((["a", "b"] * 50, [f"a{n}" for n in range(100)], None)):
+        (folder / f"day={number}").mkdir(parents=True)
+        columns = {"n": list(range(100))} | ({} if hosts is None else {"host": hosts})
+        pyarrow.parquet.write_table(pyarrow.table(columns), folder / f"day={number}" / "x.parquet")
+    made._corpora["mixed"] = open_manifest(str(folder), name="mixed")
+    query = "select day, left(host, 1) host, count(*) n, sum(n) total from context group by all"
+    combine = "select day, host, sum(n) n, sum(total) total from context group by all order by all"
+    expected = [(0, "a", 50, 2450), (0, "b", 50, 2500), (1, "a", 100, 4950), (2, None, 100, 4950)]
+    for found in (made["mixed"].sql(query, combine=combine), made["mixed"].sql(query)):
+        assert sorted((row["day"], row["host"], row["n"], row["total"]) for row in found) == expected
+
+
 def test_partial_results_that_are_too_large_together(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queries, "WHOLE_BYTES", 100)
     with pytest.raises(InputError, match="Aggregate more"):
