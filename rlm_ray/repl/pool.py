@@ -188,6 +188,7 @@ class Pool:
         self.pid = os.getpid()
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._idle: dict[Kind, deque[Child]] = defaultdict(deque)
+        self._taken: dict[Kind, int] = defaultdict(int)
         self._children: set[Child] = set()
         self._lock = threading.Lock()
         self._closing = False
@@ -197,6 +198,7 @@ class Pool:
     def take(self, kind: Kind) -> Child:
         """Return a child, started or about to be: its socket can be written at once. Never blocks."""
         with self._lock:
+            self._taken[kind] += 1
             waiting = self._idle[kind]
             while waiting:
                 child = waiting.popleft()
@@ -206,8 +208,14 @@ class Pool:
             return self._new(kind)
 
     def refill(self, kind: Kind) -> None:
-        """Start idle children of `kind` until there are enough; call it when the last one has reported ready."""
+        """Start idle children of `kind` until there are enough; call it when the last one has reported ready.
+
+        One for tables takes as long to start as a query over much data takes, and most processes need one in all: so none waits
+        before a second one was needed.
+        """
         with self._lock:
+            if kind.tables and self._taken[kind] < 2:
+                return
             while len(self._idle[kind]) < IDLE and not self._closing:
                 self._idle[kind].append(self._new(kind))
 

@@ -6,10 +6,13 @@ import os
 import signal
 from pathlib import Path
 
+import pyarrow
 import pytest
 
 from rlm_ray.repl.connection import readable
+from rlm_ray.repl.events import Limits
 from rlm_ray.repl.pool import Child, Kind, pool
+from rlm_ray.repl.queries import QuerySandbox
 
 MEMORY = 700 << 20  # a kind of its own: no other test takes its children
 
@@ -75,3 +78,14 @@ def test_a_child_that_was_reaped_gets_no_signal(start, monkeypatch):
     child.kill("again")
     child.interrupt()
     assert sent == []
+
+
+def test_none_for_tables_waits_before_a_second_was_needed():
+    kind = Kind("strict", MEMORY, tables=True)
+    nothing = pyarrow.table({"n": pyarrow.array([], pyarrow.int64())})
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.ipc.new_stream(sink, nothing.schema).close()
+    for waits in (0, 1):
+        with QuerySandbox(level="strict", limits=Limits(memory=MEMORY)) as box:
+            assert box.sql("select count(*) as n from context", sink.getvalue().to_pybytes(), 60.0) == [{"n": 0}]
+            assert len(pool()._idle[kind]) == waits
