@@ -12,7 +12,7 @@ import pyarrow.compute
 
 from rlm_ray import storage
 from rlm_ray.corpus.footers import with_footer
-from rlm_ray.corpus.formats import parquet
+from rlm_ray.corpus.formats import parquet_arrow
 from rlm_ray.corpus.plan import Select
 from rlm_ray.corpus.records import batch_addresses
 from rlm_ray.corpus.steps import check, position_range, span_column
@@ -82,7 +82,7 @@ def _stored(work: Work, columns: Sequence[str], max_bytes: int) -> Iterator[pyar
     low, high = position_range((), shard)
     storage.check_version(shard.uri, shard.version)
     rows = max(_LEAST_ROWS, min(_ROWS, max_bytes * max(1, shard.rows or 1) // max(1, shard.nbytes)))
-    yield from parquet.records(shard, work.schema, columns, low, high, rows)
+    yield from parquet_arrow.records(shard, work.schema, columns, low, high, rows)
     storage.check_version(shard.uri, shard.version)
 
 

@@ -1,7 +1,8 @@
-"""Texts of Parquet that are stored as codes of a dictionary, counted by their codes: no text is made of a row."""
+"""Texts of Parquet that are stored as codes of a dictionary: which they are, and how often each code is there."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
@@ -16,6 +17,9 @@ from rlm_ray.errors import StorageError
 #: Bytes that a row may take in a column chunk: codes take fewer, texts that are stored by themselves a length and more.
 _MOST_BYTES = 4
 _BATCH_ROWS = 1 << 17
+#: Bytes of a dictionary, as it is in the file, that is handed on as one; and how a column is written that has one.
+_SMALL = 64 << 10
+_DICTIONARY = frozenset({"PLAIN", "PLAIN_DICTIONARY", "RLE", "RLE_DICTIONARY", "BIT_PACKED"})
 
 
 def counts(shard: Shard, schema: dict[str, str], column: str, low: int, high: int) -> dict[Any, int] | None:
@@ -70,3 +74,20 @@ def _in_codes(group: Any, column: str) -> bool:
             narrow = chunk.total_uncompressed_size <= _MOST_BYTES * chunk.num_values
             return chunk.physical_type == "BYTE_ARRAY" and chunk.has_dictionary_page and narrow
     return False
+
+
+def few(metadata: Any, groups: Sequence[int], texts: Sequence[str]) -> list[str]:
+    """Return those of some columns of texts that are numbers of a small dictionary in all row groups."""
+    names = set(texts if groups else ())
+    for index in groups if names else ():
+        group = metadata.row_group(index)
+        chunks = (group.column(number) for number in range(group.num_columns))
+        names &= {chunk.path_in_schema for chunk in chunks if chunk.path_in_schema in names and _has_few(chunk)}
+    return sorted(names)
+
+
+def _has_few(chunk: Any) -> bool:
+    starts = chunk.dictionary_page_offset if chunk.has_dictionary_page else None
+    if starts is None or not _DICTIONARY.issuperset(chunk.encodings):
+        return False
+    return 0 < chunk.data_page_offset - starts <= min(_SMALL, chunk.num_values)  # of many rows few bytes
