@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import decimal
+import io
 import json
 import math
 import uuid
@@ -68,7 +69,14 @@ def to_json(batch: pyarrow.RecordBatch, shard: Shard, schema: Mapping[str, str],
         if column is None:
             return json.dumps(to_records(batch, shard, schema, span), ensure_ascii=False).encode("utf-8", "replace")
         series.append(column)
-    return polars.DataFrame(series).write_json().encode()
+    written = io.BytesIO()
+    polars.DataFrame(series).write_json(written)
+    data = written.getvalue()
+    try:
+        data.decode()
+    except UnicodeDecodeError:  # as in `_texts`
+        return data.decode(errors="replace").encode()
+    return data
 
 
 def _shown(batch: pyarrow.RecordBatch, shard: Shard) -> tuple[list[str], tuple[str, ...]]:
@@ -115,10 +123,20 @@ def column_values(array: pyarrow.Array, kind: str) -> list[Any]:
         return [None if text is None else parsed(text) for text in array.to_pylist()]
     if types.is_timestamp(array.type) or types.is_time(array.type) or types.is_duration(array.type):
         return _times(array)
-    if types.is_integer(array.type) or types.is_string(array.type) or types.is_boolean(array.type):
+    if types.is_string(array.type):
+        return _texts(array)
+    if types.is_integer(array.type) or types.is_boolean(array.type):
         values: list[Any] = array.to_pylist()
         return values
     return [jsonable(value) for value in array.to_pylist()]
+
+
+def _texts(array: pyarrow.Array) -> list[str | None]:
+    try:
+        values: list[str | None] = array.to_pylist()
+    except UnicodeDecodeError:  # nobody checks what a Parquet file calls texts
+        values = [None if data is None else data.decode(errors="replace") for data in array.cast(pyarrow.binary()).to_pylist()]
+    return values
 
 
 def _times(array: pyarrow.Array) -> list[Any]:

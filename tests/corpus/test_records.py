@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import datetime
 import json
+from types import SimpleNamespace
 
 import pyarrow
 import pytest
 
+from rlm_ray.corpus import operations
+from rlm_ray.corpus.opening import open_manifest
+from rlm_ray.corpus.plan import Grep
 from rlm_ray.corpus.records import to_json, to_records
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.corpus.types import type_name
+from rlm_ray.corpus.work import Work
 
 WHEN = datetime.datetime(2026, 1, 31, 12, 30, 0, 120_000, tzinfo=datetime.UTC)
 COLUMNS = {
@@ -75,3 +80,18 @@ def test_addresses_are_of_rows_bytes_and_spans_and_a_result_keeps_its_own():
     given = batch(text | {"_address": pyarrow.array([None, "s3://b/y@v#row=1", None])})
     result = shard("run/segments/1.parquet", "segment")
     assert same(given, result, {"text": "string"})[1]["_address"] == "s3://b/y@v#row=1"
+
+
+def test_texts_of_parquet_that_are_no_utf8_are_shown_with_what_was_replaced(kit: SimpleNamespace) -> None:
+    data = pyarrow.array([b"fine", b"bad\xff", None], pyarrow.binary())
+    texts = pyarrow.Array.from_buffers(pyarrow.string(), 3, data.buffers(), data.null_count)
+    uri = kit.parquet(pyarrow.table({"text": texts, "n": [1, 2, 3]}), f"{kit.folder()}/a.parquet")
+    manifest = open_manifest(uri)
+    expected = ["fine", "bad\ufffd", None]
+    assert [record["text"] for record in kit.records(manifest)] == expected
+    (work,) = (Work(shard, (), manifest.schema) for shard in manifest.shards)
+    ((body, _),) = operations.json_pages(work, max_records=10, max_bytes=1 << 20)
+    assert [record["text"] for record in json.loads(body)] == expected
+    counted = kit.operate(manifest, "count_by", column="text", limit=5)
+    assert sorted(counted["counts"], key=str) == [["bad\ufffd", 1], ["fine", 1], [None, 1]]
+    assert kit.operate(manifest, "count", Grep("bad")) == 1
