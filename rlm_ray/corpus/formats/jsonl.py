@@ -48,8 +48,10 @@ def read(
         lines = frame(piece, shard)
         if extents:
             lines = lines.with_columns(next_lines(piece))
-        wanted = lines["text"].str.strip_chars() != "" if pattern is None else lines["text"].str.contains(pattern)
-        lines = lines.filter(wanted)
+        if pattern is not None:
+            lines = lines.filter(lines["text"].str.contains(pattern))
+        elif not lines["text"].str.starts_with("{").all():
+            lines = lines.filter(lines["text"].str.strip_chars() != "")
         for predicate in predicates:
             seen = [name for name in columns if name in predicate.meta.root_names()]
             lines = lines.filter(_columns(lines, schema, seen).select(predicate).to_series())
@@ -120,8 +122,11 @@ def _by_arrow(
 ) -> tuple[dict[str, polars.Series] | None, numpy.ndarray[Any, Any]]:
     """The columns of lines of JSON objects, and which lines are to be read again: those that arrow refuses, or that have
     more members where `surplus` asks for them."""
-    bare = lines.str.strip_chars(" \t\r")
+    bare = lines
     shaped = (bare.str.starts_with("{") & bare.str.ends_with("}")).to_numpy()
+    if not shaped.all():
+        bare = lines.str.strip_chars(" \t\r")
+        shaped = (bare.str.starts_with("{") & bare.str.ends_with("}")).to_numpy()
     doubtful = ~shaped
     parts: list[pyarrow.Table] = []
     numbers: list[Any] = []
