@@ -61,7 +61,7 @@ def read(
 
 
 def _rows(shard: Shard, early: bool) -> Iterator[tuple[list[str], Block | list[list[str]]]]:
-    """Yield the header and some rows: a block that Arrow can read, or lists of fields."""
+    """Yield the header and some rows: a regular block, or lists of fields."""
     if codecs.lookup(encoding_of(shard)).name != "utf-8":
         for _, names, rows in batches(shard, early=early):
             yield names, rows
