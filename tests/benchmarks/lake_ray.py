@@ -1,15 +1,17 @@
 """The lake's verbs through the public API and a Ray that runs: the other way of `lake.py`, and its own growth and nodes.
 
-    python tests/benchmarks/lake_ray.py FOLDER [--shards 1,2,4,8,16] [--nodes 1,2,3] [--rounds 3]
+    python tests/benchmarks/lake_ray.py FOLDER [--shards 1,2,4,8,16] [--nodes 1,2,3] [--objects 1000,100000] [--rounds 3]
 
-FOLDER is one that `lake.py --folder` made. Prints seconds of a count behind a literal by the number of Parquet files, and by the
-number of simulated nodes of one CPU each (on this machine: what is shown is what nodes cost, not what they bring).
+FOLDER is one that `lake.py --folder` made. Prints seconds of a count behind a literal by the number of Parquet files, by the
+number of simulated nodes of one CPU each (on this machine: what is shown is what nodes cost, not what they bring), and, of several
+verbs, by the number of text objects of 5 KB, beside `grep -r` over them.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from tests.benchmarks.lake_open import write_objects  # noqa: E402
 from tests.benchmarks.lake_peers import LITERAL, REGEX, SQL, SQL_COMBINE, Case  # noqa: E402
 
 
@@ -86,6 +89,27 @@ def growth(folder: Path, shards: list[int], rounds: int) -> None:
             print(f"{count:3} files {seconds * 1e3:9,.0f} ms, {seconds / count * 1e3:8,.1f} ms each, {found:,} found", flush=True)
 
 
+def objects(counts: list[int], rounds: int) -> None:
+    """By the number of small objects."""
+    ways = {
+        "count": lambda corpus: corpus.count(),
+        "literal": lambda corpus: corpus.grep(LITERAL).count(),
+        "head": lambda corpus: len(corpus.grep(LITERAL).head(3)),
+        "count_by": lambda corpus: len(corpus.count_by("day")),
+    }
+    for count in counts:
+        with tempfile.TemporaryDirectory() as scratch:
+            write_objects(Path(scratch), count, 5_000)
+            grep, _ = timed(
+                lambda: subprocess.run(["grep", "-rcF", LITERAL, scratch], stdout=subprocess.DEVNULL).returncode, rounds
+            )
+            for verb, way in ways.items():
+                sessions = [opened(scratch, 2) for _ in range(rounds + 1)]
+                seconds, found = timed(lambda: way(sessions.pop()), rounds)  # noqa: B023
+                line = f"{count:7,} objects {verb:9}{seconds * 1e3:9,.0f} ms, {seconds / count * 1e6:8,.1f} us each, {found:,}"
+                print(line, f"| grep -r {seconds / grep:5.1f}x" if verb == "literal" else "", flush=True)
+
+
 def nodes(folder: Path, counts: list[int], rounds: int) -> None:
     """By the number of nodes."""
     import ray
@@ -114,9 +138,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shards", default="1,2,4,8,16")
     parser.add_argument("--nodes", default="1,2,3")
+    parser.add_argument("--objects", default="1000,100000")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     os.environ["POLARS_MAX_THREADS"] = "1"
+    if arguments.objects:
+        objects([int(item) for item in arguments.objects.split(",")], arguments.rounds)
     if arguments.nodes:
         nodes(arguments.folder, [int(item) for item in arguments.nodes.split(",")], arguments.rounds)
     if arguments.shards:
