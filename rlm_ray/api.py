@@ -287,9 +287,12 @@ def _carry_on(
     from rlm_ray.cluster import calls, connect, ports
 
     observe = observe if observe is not None else in_notebook()
+    to_begin = [settings] if sum(manifest.nbytes for manifest in corpora.values()) > ports.INLINE_BYTES else []
 
     def watch(progress: Progress) -> None:
         lease.check()
+        while to_begin:
+            connect.begin(to_begin.pop())  # the verbs will need it; the root model, which was asked by now, does not
         if observe is not None:
             observe(progress)
 
@@ -301,8 +304,6 @@ def _carry_on(
                 before.cut_lines,
                 run.uri,
             )
-        if sum(manifest.nbytes for manifest in corpora.values()) > ports.INLINE_BYTES:
-            connect.begin(settings)  # its verbs will need it
         budget = Budget.of(settings.with_(max_seconds=max(1.0, settings.max_seconds - before.seconds))).charge(before.usage)
         try:
             outcome = calls.run_call(_call(run, about, settings, budget), watch, corpora)

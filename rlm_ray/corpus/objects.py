@@ -120,11 +120,6 @@ def _taken_as(listed: polars.DataFrame, format: str) -> polars.DataFrame:
     return chosen.with_columns(format=polars.lit(format), compression=kept)
 
 
-def folders_of(uris: polars.Series) -> polars.Series:
-    """Return what stands before each name's last `/`."""
-    return uris.str.extract("^(.*)/").fill_null("")
-
-
 def partitions(folders: Iterable[str]) -> tuple[dict[str, str], dict[str, tuple[tuple[str, Any], ...]]]:
     """Return the partition columns with their types, and each folder's values, from `key=value` directories.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -22,7 +21,7 @@ from rlm_ray.corpus.formats.packed import frames
 from rlm_ray.corpus.formats.streams import MAX_RECORD, pieces
 from rlm_ray.corpus.lakehouse.names import is_table
 from rlm_ray.corpus.manifest import Manifest, packed
-from rlm_ray.corpus.objects import classify, folders_of, partitions, relative_paths, table_of
+from rlm_ray.corpus.objects import classify, partitions, relative_paths, table_of
 from rlm_ray.corpus.shard import FRAMED, WIDE, Shard
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.storage import ObjectInfo
@@ -197,19 +196,21 @@ def _open_text(
         listed = listed.filter(~large)
         if not len(listed):
             raise InputError(f"No document can be read, of {len(failed)}: {reason}. Open them with unit='line'.")
-    folders = folders_of(listed["uri"])
-    split_columns, by_folder = partitions(folders.unique())
+    names = listed["uri"].to_list()
+    folders = [uri[: uri.rfind("/")] for uri in names]
+    split_columns, by_folder = partitions(dict.fromkeys(folders))
     if kind == "document":
-        paths = relative_paths(listed["uri"].to_list())
-        told = polars.Series([packed((*by_folder[folder], ("path", path))) for folder, path in zip(folders, paths, strict=True)])
+        told = [packed((*by_folder[folder], ("path", path))) for folder, path in zip(folders, relative_paths(names), strict=True)]
     else:
-        told = folders.replace_strict({folder: packed(values) for folder, values in by_folder.items()}, return_dtype=polars.String)
+        texts = {folder: packed(values) for folder, values in by_folder.items()}
+        told = [texts[folder] for folder in folders]
     compression, sizes = listed["compression"].to_list(), listed["size"].to_numpy().copy()  # of what is cut
     for number, nbytes in _framed(kind, listed, shard_bytes, encoding).items():
         compression[number], sizes[number] = FRAMED, nbytes
     packs = numpy.array([item not in (None, FRAMED) for item in compression])
     whole = packs | (kind in ("csv", "document") or encoding.startswith(WIDE))
-    objects = listed.with_columns(polars.Series("compression", compression, polars.String), told.alias("partitions"))
+    columns = {"compression": compression, "partitions": told}
+    objects = listed.with_columns(polars.Series(name, values, polars.String) for name, values in columns.items())
     shards = text_shards(objects, sizes, whole, shard_bytes, kind, encoding, growth=numpy.where(packs, _GROWTH, 1))
     schema, width = _sampled(kind, shards)
     manifest = Manifest(
@@ -248,7 +249,7 @@ def _sampled(kind: str, shards: Sequence[Shard]) -> tuple[dict[str, str], float]
     if kind == "document":
         return {"path": "string", "text": "string"}, 1.0
     reason: Any = None
-    for shard in itertools.islice(shards, 20):
+    for shard in shards[:20]:
         try:
             if kind == "csv":
                 found = _sampled_csv(shard)

@@ -112,6 +112,7 @@ class Driver:
         """
         try:
             self._start()
+            yield self.progress
             while self._outcome is None:
                 if not self._advance():
                     self._wait()

@@ -201,7 +201,7 @@ class Scans:
 
         It `looks` at all that the works' steps look at, unless the caller knows better, and reads `part` of their bytes.
         """
-        groups = self.groups(works, part=part)
+        groups = self.groups(works, MOST_BYTES, part)
         futures: list[Future] = [self._scan(operation, group, args) for group in groups]
         if futures:
             with self.tally.scanning(list(zip(futures, groups, strict=True))):
@@ -213,7 +213,7 @@ class Scans:
             self.noting.done(operation, done)
         return partials
 
-    def groups(self, works: Sequence[Work], most_bytes: int = MOST_BYTES, part: float = 1.0) -> list[list[Work]]:
+    def groups(self, works: Sequence[Work], most_bytes: int, part: float = 1.0) -> list[list[Work]]:
         """Return works in groups for tasks: two for each CPU, unless they would be too small or too large, where `part` is read."""
         # a little more than a share, so that shards alike come out even
         share = sum(work.shard.nbytes for work in works) / (2 * self._ports.capacity()) * 1.02

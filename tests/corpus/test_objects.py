@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import polars
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlm_ray.corpus.objects import classify, folders_of, kind_of, table_of
+from rlm_ray.corpus.objects import classify, kind_of, table_of
 from rlm_ray.storage import ObjectInfo
 
 _NAMES = st.lists(st.sampled_from([".", "a", "gz", "parquet", "PQ", "zst", "csv", "jsonl", "log", "\n", " ", "é"]), min_size=1)
@@ -28,8 +27,3 @@ def test_names_that_are_no_text_are_told_apart() -> None:
     table, unnamed = table_of(infos)
     assert table.rows() == [("/lake/a.log", 1, "v")]
     assert unnamed == ["/lake/b\\udcff.log"]
-
-
-def test_folders() -> None:
-    uris = polars.Series(["s3://b/x/y.log", "memory://a", "/top.log"])
-    assert folders_of(uris).to_list() == [uri.rpartition("/")[0] for uri in uris]
