@@ -81,16 +81,17 @@ def _read(base: str, lead: str, hidden: bool) -> _Folder:
         elif entry.type == FileType.Directory:
             folders.append(path)
     if damaged:
-        files += _damaged(base)
+        files += _damaged(base, lead, hidden)
     return _Folder([*map(ObjectInfo._make, sorted(files))], sorted(folders, key=lambda path: f"{path}/"))
 
 
-def _damaged(base: str) -> Iterator[tuple[str, int, str]]:
+def _damaged(base: str, lead: str, hidden: bool) -> Iterator[tuple[str, int, str]]:
     """What of a directory has a name that is no UTF-8, as Python spells it."""
     with os.scandir(base) as entries:
         for entry in entries:
-            if entry.name != entry.name.encode(errors="replace").decode():
-                yield entry.path, entry.stat().st_size, ""
+            is_text = entry.name == entry.name.encode(errors="replace").decode()
+            if not is_text and entry.name.startswith(lead) and (hidden or not is_hidden(entry.name)):
+                yield entry.path, entry.stat(follow_symlinks=False).st_size, ""
 
 
 def stat(path: str) -> ObjectInfo | None:

@@ -112,7 +112,8 @@ def read_small(objects: Iterable[tuple[str, str, int]]) -> Iterator[bytes | Stor
     """
     asked: deque[s3.Reading | tuple[str, str, int]] = deque()
     for uri, version, size in objects:
-        asked.append(S3.begin(uri, 0, size, version) if scheme(uri) == "s3" else (uri, version, size))
+        # of nothing there is no range to ask for
+        asked.append(S3.begin(uri, 0, size, version) if size and scheme(uri) == "s3" else (uri, version, size))
         if len(asked) > _SMALL_AHEAD:
             yield _small(asked.popleft())
     while asked:

@@ -69,8 +69,8 @@ class _Work:
             told = self._told.get()
             if isinstance(told, Exception):
                 raise told
-            if isinstance(told, int):  # a prefix is at its end, and so many began below it
-                left += told - 1
+            if isinstance(told, int):  # so many prefixes begin, or one is at its end
+                left += told
             else:
                 yield told
 
@@ -81,18 +81,17 @@ class _Work:
 
     def _list(self, prefix: str, first: dict[str, Any] | None) -> None:
         try:
-            below = 0
             page = first or self._store.page(self._bucket, prefix, MaxKeys=self._page_keys)
             apart = self._apart(prefix, page) if page.get("IsTruncated") else None
             if apart is not None:
                 page, prefixes = apart
+                self._tell(len(prefixes))  # before one of them can be at its end
                 for found in prefixes:
                     self.begin(found)
-                below = len(prefixes)
             while self._tell(page.get("Contents", [])) and page.get("IsTruncated"):
                 more = page["NextContinuationToken"]
                 page = self._store.page(self._bucket, prefix, MaxKeys=self._page_keys, ContinuationToken=more)
-            self._tell(below)
+            self._tell(-1)
         except Exception as error:  # noqa: BLE001 - raised where the pages are taken
             self._tell(error)
 

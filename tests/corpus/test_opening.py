@@ -328,6 +328,7 @@ def test_results_are_corpora_of_their_own(kit: SimpleNamespace, tmp_path: Path) 
 def test_a_name_that_is_no_text_is_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     storage.write_bytes(str(tmp_path / "a.log"), b"fine\n")
     (tmp_path / os.fsdecode(b"b\xff.log")).write_bytes(b"not fine\n")
+    (tmp_path / os.fsdecode(b".b\xff.log")).symlink_to(tmp_path / "nowhere")
     manifest = open_manifest(str(tmp_path))
     assert [shard.uri for shard in manifest.shards] == [str(tmp_path / "a.log")]
     assert manifest.failed == [{"object": str(tmp_path / "b\\udcff.log"), "reason": "its name is not UTF-8; rename it"}]

@@ -133,3 +133,11 @@ def test_small_objects_of_a_store(s3: Any, tmp_path: Path) -> None:
     found = operations.run_all("count", works, {})
     assert {number for number, one in enumerate(found) if isinstance(one, ObjectChanged)} == {7, 11}
     assert sum(one for one in found if not isinstance(one, StorageError)) == sum(range(1, 41)) - 8 - 12
+
+
+def test_an_empty_document_of_a_store_is_a_record(s3: Any) -> None:
+    base = f"s3://{s3.bucket()}/empty"
+    for number in range(6):
+        storage.write_bytes(f"{base}/{number}.txt", b"one" if number % 2 else b"")
+    works = _works(open_manifest(base, unit="document"), (Grep("one", invert=True),))
+    assert operations.run_all("count", works, {}) == [1, 0, 1, 0, 1, 0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from rlm_ray import storage
 from rlm_ray.errors import CredentialsError, InputError, ObjectChanged, StorageError
-from rlm_ray.storage import connections, s3contents
+from rlm_ray.storage import connections, s3contents, s3prefixes
 from rlm_ray.storage.connections import S3
 from rlm_ray.storage.s3 import Store, bucket_key
 from rlm_ray.storage.s3prefixes import pages
@@ -55,6 +56,26 @@ def test_a_large_listing_goes_by_prefixes(prefix: Callable[[], str]) -> None:
     some.close()  # type: ignore[attr-defined]
     with pytest.raises(InputError, match="no bucket"):
         list(pages(store, "not-there-at-all", "", page_keys=10))
+
+
+def test_a_prefix_that_ends_at_once_ends_no_listing(prefix: Callable[[], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is below a prefix may be at its end before the prefix itself is."""
+    base = prefix()
+    names = [f"{number % 2}/{number}" for number in range(50)]
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda name: storage.write_bytes(f"{base}/{name}", b"x"), names))
+    begin = s3prefixes._Work.begin
+
+    def at_once(work: s3prefixes._Work, prefix: str, first: dict[str, Any] | None = None) -> None:
+        if threading.current_thread() is threading.main_thread():
+            begin(work, prefix, first)
+        else:
+            work._list(prefix, first)
+
+    monkeypatch.setattr(s3prefixes._Work, "begin", at_once)
+    bucket, key = bucket_key(base)
+    found = [item["Key"].removeprefix(f"{key}/") for page in pages(S3, bucket, f"{key}/", page_keys=10) for item in page]
+    assert sorted(found) == sorted(names)
 
 
 def test_a_prefix_that_fails_ends_the_listing(prefix: Callable[[], str]) -> None:
