@@ -10,6 +10,7 @@ from typing import Any
 
 from rlm_ray import __version__, estimates
 from rlm_ray import settings as settings_module
+from rlm_ray.corpus.formats.dialect import Given
 from rlm_ray.corpus.handle import Corpus
 from rlm_ray.corpus.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
@@ -59,7 +60,7 @@ def open(
     shard_bytes : int
         About the bytes of one shard.
     settings : Settings, optional
-        Of the session that answers this handle's verbs.
+        Of the session that answers this handle's verbs; also what is set of encoding and of the dialect of CSV.
 
     Returns
     -------
@@ -82,7 +83,11 @@ def open(
     >>> rlm_ray.open(str(folder)).head(1)[0]["text"]
     'started'
     """
-    manifest = open_manifest(*uris, format=format, unit=unit, encoding=encoding, shard_bytes=shard_bytes)
+    dialect = Given()
+    if settings is not None:
+        dialect = Given(settings.csv_separator, settings.csv_quote, settings.csv_escape)
+        encoding = settings.encoding if encoding == "utf-8" else encoding
+    manifest = open_manifest(*uris, format=format, unit=unit, encoding=encoding, shard_bytes=shard_bytes, dialect=dialect)
     return Corpus(Plan((Source(manifest.name),)), manifest.info(), Opened(manifest, settings))
 
 

@@ -101,6 +101,9 @@ class Settings(BaseModel):
     # data, run, cluster
     on_shard_error: Literal["report", "stop"] = "report"
     encoding: str = Field(default="utf-8", description="Encoding of text objects.")
+    csv_separator: str | None = Field(default=None, description="Between fields of CSV; found in each object where not set.")
+    csv_quote: str | None = Field(default=None, description="Quote of CSV fields; empty for none.")
+    csv_escape: str | None = Field(default=None, description="Escape of CSV, such as a backslash; empty for none.")
     run_dir: str | None = Field(default=None, description="Folder or URL under which run directories are made.")
     run_id: str | None = None
     reuse: str | None = None

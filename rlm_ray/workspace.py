@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm_ray import settings as settings_module
 from rlm_ray.corpus import damage, planner
+from rlm_ray.corpus.formats.dialect import Given
 from rlm_ray.corpus.handle import Corpus
 from rlm_ray.corpus.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
@@ -58,6 +59,9 @@ class Session(Verbs):
 
     def open(self, *uris: str, name: str | None = None, **options: Any) -> Corpus:
         """Open a corpus in this session; as `rlm_ray.open`."""
+        made = self.settings
+        dialect = Given(made.csv_separator, made.csv_quote, made.csv_escape)
+        options = {"encoding": made.encoding, "shard_bytes": made.shard_bytes, "dialect": dialect} | options
         manifest = open_manifest(*uris, name=name or f"corpus{len(self._corpora) + 1}", **options)
         self._corpora[manifest.name] = manifest
         return Corpus(Plan((Source(manifest.name),)), manifest.info(), self)

@@ -24,6 +24,7 @@ def text_shards(
     format: str,
     encoding: str,
     growth: numpy.ndarray,
+    dialect: str = "",
 ) -> Shards:
     """Return the shards of text objects.
 
@@ -48,7 +49,7 @@ def text_shards(
     if format == "document":
         shards["rows"] = numpy.ones(len(numbers), numpy.int64)
     columns = {name: objects[name].to_arrow(compat_level=polars.CompatLevel.oldest()) for name in objects.columns}
-    return Shards(_filled(columns, OBJECTS), _filled(shards, SHARDS), format, encoding)
+    return Shards(_filled(columns, OBJECTS), _filled(shards, SHARDS), format, encoding, dialect=dialect)
 
 
 def _filled(columns: Mapping[str, Any], schema: pyarrow.Schema) -> pyarrow.Table:

@@ -68,7 +68,8 @@ def grep_columns(step: Grep, schema: Mapping[str, str]) -> list[str]:
         if not is_text(kind):
             raise InputError(f"Column {step.column!r} is {kind}, not text: use .where([({step.column!r}, '==', …)]).")
         return [step.column]
-    names = [name for name, kind in schema.items() if is_text(kind) and not name.startswith("_")]
+    # `_more` holds what no column does
+    names = [name for name, kind in schema.items() if is_text(kind) and (not name.startswith("_") or name == "_more")]
     if "path" in names and list(schema) == ["path", "text"]:
         names = ["text"]
     if not names:

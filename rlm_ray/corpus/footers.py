@@ -92,6 +92,9 @@ def read_footer(info: ObjectInfo, most: int = 0) -> Footer:
     """Read one footer, and at most so many ranges of it."""
     try:
         with storage.open_input(info.uri, version=info.version, size=info.size) as source:
+            size = source.size()
+            if size >= 12 and source.read_at(4, size - 4) == b"PARE":
+                return Footer(error="its footer is encrypted (Parquet modular encryption), which is not read; decrypt it first")
             file = pyarrow.parquet.ParquetFile(source)
             schema, metadata = file.schema_arrow, file.metadata
     except CredentialsError:

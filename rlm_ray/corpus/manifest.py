@@ -34,6 +34,7 @@ OBJECTS = pyarrow.schema(
         ("differs", "string"),
         ("constants", "string"),
         ("nested", "string"),
+        ("encoding", "string"),
     ]
 )
 
@@ -47,8 +48,15 @@ class Shards(Sequence[Shard]):
     """Shards as columns; each is made when asked for."""
 
     def __init__(
-        self, objects: pyarrow.Table, shards: pyarrow.Table, format: str, encoding: str, ranges: pyarrow.Table | None = None
+        self,
+        objects: pyarrow.Table,
+        shards: pyarrow.Table,
+        format: str,
+        encoding: str,
+        ranges: pyarrow.Table | None = None,
+        dialect: str = "",
     ) -> None:
+        self.dialect = dialect
         self.objects, self.table, self.format, self.encoding, self.ranges = objects, shards, format, encoding, ranges
         self._kept: dict[tuple[int, int], tuple[Shard, ...]] = {}
 
@@ -97,7 +105,7 @@ class Shards(Sequence[Shard]):
         first = numbers[0]
         objects = list(zip(*_rows(self.objects, OBJECTS, first, numbers[-1] + 1), strict=True))
         for index, number, low, high, rows, nbytes, deleted in zip(range(start, stop), numbers, *cuts, strict=True):
-            uri, version, size, compression, partitions, differs, constants, nested = objects[number - first]
+            uri, version, size, compression, partitions, differs, constants, nested, encoding = objects[number - first]
             yield Shard(
                 index=index,
                 object=number,
@@ -112,7 +120,8 @@ class Shards(Sequence[Shard]):
                 nbytes=nbytes,
                 partitions=_tuples(partitions),
                 differs=_tuples(differs),
-                encoding=self.encoding,
+                encoding=encoding or self.encoding,
+                dialect=self.dialect,
                 constants=_tuples(constants),
                 nested=nested or "",
                 deleted=deleted or b"",
@@ -164,6 +173,8 @@ class Manifest:
         Objects of another format than the one that was asked for.
     table : str
         Of a table: its kind and version, as people read it.
+    reading : str
+        Of text: the encoding, compression and CSV dialect that were found, where they are not what the names say.
     fingerprint : str
         Equal for equal objects, versions and cuts.
     """
@@ -183,6 +194,7 @@ class Manifest:
     footers: int | None = None
     left_out: int = 0
     table: str = ""
+    reading: str = ""
 
     @property
     def objects(self) -> list[ObjectInfo]:
@@ -204,7 +216,9 @@ class Manifest:
     @cached_property
     def fingerprint(self) -> str:
         """Equal for equal objects, versions and cuts, in every process and on every day."""
-        digest = hashlib.sha256(f"{self.format} {self.unit} {self.shards.encoding} {self.shard_bytes}".encode())
+        digest = hashlib.sha256(
+            f"{self.format} {self.unit} {self.shards.encoding} {self.shard_bytes}{self.shards.dialect}".encode()
+        )
         for batch in self.shards.objects.select(["uri", "version", "size"]).to_batches(_AT_ONCE):
             uris, versions, sizes = (polars.Series(values) for values in batch.columns)
             lines = polars.select(polars.format("\n{}\0{}\0{}", uris, versions, sizes)).to_series()
@@ -232,6 +246,8 @@ class Manifest:
         }
         if self.table:
             info["table"] = self.table
+        if self.reading:
+            info["reading"] = self.reading
         if self.left_out:
             info["left_out"] = f"{counted(self.left_out, 'object')} of another format"
         if self.footers is not None and self.footers < self.shards.objects.num_rows:
@@ -267,7 +283,14 @@ class Manifest:
             ranges = ranges.filter(pyarrow.array(mine[ranges.column("shard").to_numpy()]))
             moved = pyarrow.array(numbers[ranges.column("shard").to_numpy()], pyarrow.int32())
             ranges = ranges.set_column(ranges.column_names.index("shard"), "shard", moved)
-        some = Shards(self.shards.objects.filter(pyarrow.array(kept)), table, self.shards.format, self.shards.encoding, ranges)
+        some = Shards(
+            self.shards.objects.filter(pyarrow.array(kept)),
+            table,
+            self.shards.format,
+            self.shards.encoding,
+            ranges,
+            self.shards.dialect,
+        )
         share = int(table.num_rows) / max(1, len(self.shards))
         return replace(self, shards=some, estimate=None if self.estimate is None else round(self.estimate * share))
 
@@ -295,10 +318,12 @@ class Manifest:
             "estimate",
             "footers",
             "table",
+            "reading",
         )
         rest = {name: getattr(self, name) for name in fields} | {
             "shard_bytes": self.shard_bytes,
             "encoding": self.shards.encoding,
+            "dialect": self.shards.dialect,
         }
         storage.write_bytes(storage.join(uri, "manifest.json"), json.dumps(rest).encode())
 
@@ -320,7 +345,7 @@ class Manifest:
             for absent in (item for item in schema if item.name not in columns.column_names):
                 columns = columns.append_column(absent, pyarrow.nulls(len(columns), absent.type))
             tables[name] = columns.select(schema.names).cast(schema)
-        encoding = rest.pop("encoding")
+        encoding, dialect = rest.pop("encoding"), rest.pop("dialect", "")
         data = storage.find_bytes(storage.join(uri, "ranges.parquet"))
         ranges = None if data is None else pyarrow.parquet.read_table(pyarrow.BufferReader(data))
-        return cls(shards=Shards(tables["objects"], tables["shards"], rest["format"], encoding, ranges), **rest)
+        return cls(shards=Shards(tables["objects"], tables["shards"], rest["format"], encoding, ranges, dialect), **rest)

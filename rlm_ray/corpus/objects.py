@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
 from typing import Any
 from urllib.parse import unquote
@@ -14,10 +14,15 @@ from rlm_ray.corpus.formats.extracting import KINDS
 from rlm_ray.errors import InputError
 from rlm_ray.storage import ObjectInfo
 
-COMPRESSIONS = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
-EXTENSIONS = {".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"} | dict.fromkeys(
-    KINDS, "document"
-)
+COMPRESSIONS = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2", ".xz": "xz", ".lz4": "lz4"}
+EXTENSIONS = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+} | dict.fromkeys(KINDS, "document")
 FORMATS = ("parquet", "text", "jsonl", "csv")
 UNITS = ("line", "document", "row")
 _UNIT = {"parquet": "row", "jsonl": "row", "csv": "row", "lines": "line", "document": "document", "segment": "row"}
@@ -60,7 +65,12 @@ def kind_of(uri: str) -> tuple[str, str | None]:
     return kind, None if kind == "parquet" else compression
 
 
-def classify(listed: polars.DataFrame, format: str | None, unit: str | None) -> tuple[str, str, polars.DataFrame]:
+def classify(
+    listed: polars.DataFrame,
+    format: str | None,
+    unit: str | None,
+    look: Callable[[polars.DataFrame], polars.DataFrame] | None = None,
+) -> tuple[str, str, polars.DataFrame]:
     """Return format, unit and objects of a corpus; these with a column `compression`.
 
     A format given by name takes the objects whose extension says it and leaves the others out; where no extension does,
@@ -70,6 +80,8 @@ def classify(listed: polars.DataFrame, format: str | None, unit: str | None) -> 
     ----------
     listed : polars.DataFrame
         Columns uri, size and version.
+    look : callable, optional
+        Gives the objects back as their first bytes say.
 
     Raises
     ------
@@ -83,6 +95,12 @@ def classify(listed: polars.DataFrame, format: str | None, unit: str | None) -> 
     listed = listed.with_columns(_by_ending(listed["uri"]))
     if format is not None:
         listed = _taken_as(listed, "lines" if format == "text" else format)
+    if look is not None and format != "parquet":
+        listed = look(listed)
+        if format is not None:
+            listed = listed.filter(polars.col("format") != "parquet") if format != "parquet" else listed
+        if not len(listed):
+            return "lines", "line", listed.drop("format")
     if unit == "document":
         others = polars.when(polars.col("format") == "parquet").then("format").otherwise(polars.lit("document"))
         listed = listed.with_columns(format=others)

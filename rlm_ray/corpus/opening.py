@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy
@@ -15,11 +17,13 @@ from rlm_ray import storage
 from rlm_ray.corpus.building import Builder, text_shards
 from rlm_ray.corpus.footers import END, THREADS, cut_groups, differences, groups_between, mean_widths, read_footers, unite_columns
 from rlm_ray.corpus.formats import csv, jsonl
+from rlm_ray.corpus.formats.dialect import FOUND, Given
 from rlm_ray.corpus.formats.extracting import require
 from rlm_ray.corpus.formats.lines import frame
 from rlm_ray.corpus.formats.packed import frames
 from rlm_ray.corpus.formats.streams import MAX_RECORD, pieces
 from rlm_ray.corpus.lakehouse.names import is_table
+from rlm_ray.corpus.looking import looked_at
 from rlm_ray.corpus.manifest import Manifest, packed
 from rlm_ray.corpus.objects import classify, partitions, relative_paths, table_of
 from rlm_ray.corpus.shard import FRAMED, WIDE, Shard
@@ -31,6 +35,8 @@ from rlm_ray.words import counted
 _GROWTH = 5
 _SAMPLE_LINES = 1_000
 _SAMPLE_BYTES = 256 << 10
+#: JSON lines up to so many bytes and shards are all looked at for their members, of more so many places.
+_WHOLE_BYTES, _WHOLE_OBJECTS, _PLACES = 16 << 20, 256, 48
 
 #: Above so many Parquet files only some footers are read when a corpus is opened.
 MAX_FOOTERS = 2_000
@@ -44,6 +50,7 @@ def open_manifest(
     unit: str | None = None,
     shard_bytes: int = 64 << 20,
     encoding: str = "utf-8",
+    dialect: Given = FOUND,
 ) -> Manifest:
     """List objects, read footers where there are any, and cut shards.
 
@@ -59,6 +66,9 @@ def open_manifest(
         About the uncompressed size of a shard.
     encoding : str
         Of text. UTF-16 and UTF-32 are recoded while they are read: one shard each; else a line break is the byte 10.
+        A byte order mark, or zeros at every second byte, of an object come first.
+    dialect : Given
+        Separator, quote and escape of CSV; found in each object where not given.
 
     Raises
     ------
@@ -77,8 +87,23 @@ def open_manifest(
     failed = [{"object": name, "reason": "its name is not UTF-8; rename it"} for name in unnamed]
     if not len(table):
         raise InputError(f"No name at {', '.join(uris)} is UTF-8, of {counted(len(failed), 'object')}: {unnamed[0]}. Rename them.")
-    kind, unit, listed = classify(table, format, unit)
-    left_out = len(table) - len(listed)
+    unreadable: list[dict[str, str]] = []
+    seen: list[str] = []
+
+    def look(named: polars.DataFrame) -> polars.DataFrame:
+        found = looked_at(named, format)
+        unreadable.extend(found.failed)
+        seen.extend(found.said)
+        return found.listed
+
+    kind, unit, listed = classify(table, format, unit, look)
+    failed += unreadable
+    if not len(listed) and unreadable:
+        reasons = "; ".join(f"{entry['object']}: {entry['reason']}" for entry in unreadable[:3])
+        raise InputError(f"Nothing at {', '.join(uris)} can be read, of {counted(len(table), 'object')}. {reasons}")
+    if kind == "parquet" and format is None:
+        _no_table(uris, listed["uri"])
+    left_out = len(table) - len(listed) - len(unreadable)
     empty = [] if kind == "document" else listed.filter(listed["size"] == 0)["uri"].to_list()
     if empty:
         listed = listed.filter(listed["size"] > 0)
@@ -91,8 +116,13 @@ def open_manifest(
         failed += [{"object": uri, "reason": "the file is empty"} for uri in empty]
         manifest = _open_parquet(name, given, listed, failed, shard_bytes)
     else:
-        manifest = _open_text(name, kind, unit, given, listed, failed, shard_bytes, encoding)
-    return replace(manifest, failed=sorted(failed, key=lambda entry: entry["object"]), left_out=left_out)
+        manifest = _open_text(name, kind, unit, given, listed, failed, shard_bytes, encoding, dialect)
+    return replace(
+        manifest,
+        failed=sorted(failed, key=lambda entry: entry["object"]),
+        left_out=left_out,
+        reading="; ".join([*filter(None, [manifest.reading]), *seen]),
+    )
 
 
 def _open_table(uris: Sequence[str], name: str, format: str | None, unit: str | None, shard_bytes: int) -> Manifest:
@@ -105,6 +135,36 @@ def _open_table(uris: Sequence[str], name: str, format: str | None, unit: str | 
     if format not in (None, "parquet") or unit not in (None, "row"):
         raise InputError(f"The records of the table {uris[0]} are rows. Leave format={format!r} and unit={unit!r} out.")
     return open_table(uris[0], name, shard_bytes)
+
+
+def _no_table(uris: Sequence[str], names: polars.Series) -> None:
+    """Refuse the files of a Delta or Iceberg table as plain Parquet: they hold replaced and deleted rows too."""
+    folders: dict[str, None] = {}
+    for uri in names.head(1_000):
+        folder = uri.rpartition("/")[0]
+        while folder.rpartition("/")[2].partition("=")[1]:
+            folder = folder.rpartition("/")[0]
+        # an Iceberg table keeps its files in a folder `data`
+        folders |= dict.fromkeys([folder, folder.removesuffix("/data")])
+    for folder in list(folders)[:32]:
+        log, metadata = storage.join(folder, "_delta_log"), storage.join(folder, "metadata")
+        if _has(log, ".json") or _has(log, ".checkpoint.parquet"):
+            raise InputError(
+                f"{folder} is a Delta table: its Parquet files also hold rows that were replaced or deleted. Open "
+                f"'delta+{folder}', or give format='parquet' to read all files as they are."
+            )
+        if folder in (names[0].rpartition("/")[0], *folders) and _has(metadata, ".metadata.json"):
+            raise InputError(
+                f"{folder} is an Iceberg table: its Parquet files also hold rows that were replaced or deleted. Open "
+                f"'iceberg+{metadata}/….metadata.json' or by its catalogue, or give format='parquet' to read all files as they are."
+            )
+
+
+def _has(folder: str, ending: str) -> bool:
+    try:
+        return any(info.uri.endswith(ending) for info in islice(storage.listing(folder), 1_000))
+    except (InputError, StorageError):
+        return False
 
 
 def _unique(uris: Sequence[str]) -> list[ObjectInfo]:
@@ -188,6 +248,7 @@ def _open_text(
     failed: list[dict[str, str]],
     shard_bytes: int,
     encoding: str,
+    dialect: Given,
 ) -> Manifest:
     if kind == "document":
         large = listed["size"] > MAX_RECORD
@@ -208,10 +269,12 @@ def _open_text(
     for number, nbytes in _framed(kind, listed, shard_bytes, encoding).items():
         compression[number], sizes[number] = FRAMED, nbytes
     packs = numpy.array([item not in (None, FRAMED) for item in compression])
-    whole = packs | (kind in ("csv", "document") or encoding.startswith(WIDE))
+    whole = packs | (kind in ("csv", "document") or encoding.startswith(WIDE)) | listed["encoding"].is_not_null().to_numpy()
     columns = {"compression": compression, "partitions": told}
     objects = listed.with_columns(polars.Series(name, values, polars.String) for name, values in columns.items())
-    shards = text_shards(objects, sizes, whole, shard_bytes, kind, encoding, growth=numpy.where(packs, _GROWTH, 1))
+    shards = text_shards(
+        objects, sizes, whole, shard_bytes, kind, encoding, growth=numpy.where(packs, _GROWTH, 1), dialect=dialect.to_text()
+    )
     schema, width = _sampled(kind, shards)
     manifest = Manifest(
         name,
@@ -222,15 +285,28 @@ def _open_text(
         {column: type_ for column, type_ in schema.items() if column not in split_columns} | split_columns,
         partition_columns=list(split_columns),
         shard_bytes=shard_bytes,
+        reading=_reading(kind, shards),
     )
     return _with_estimate(manifest, width)
+
+
+def _reading(kind: str, shards: Sequence[Shard]) -> str:
+    """How the first object is read, for `inspect`."""
+    if kind != "csv":
+        return ""
+    for shard in shards[:20]:
+        with contextlib.suppress(StorageError):
+            return f"CSV: {csv.dialect_of(shard)}"
+    return ""
 
 
 def _framed(kind: str, listed: polars.DataFrame, shard_bytes: int, encoding: str) -> dict[int, int]:
     """Uncompressed bytes of those zstd objects that are large enough to be cut and can be, by number."""
     if kind not in ("lines", "jsonl") or encoding.startswith(WIDE):
         return {}
-    large = listed.with_row_index().filter((polars.col("compression") == "zstd") & (polars.col("size") * _GROWTH > shard_bytes))
+    large = listed.with_row_index().filter(
+        (polars.col("compression") == "zstd") & polars.col("encoding").is_null() & (polars.col("size") * _GROWTH > shard_bytes)
+    )
     with ThreadPoolExecutor(THREADS, thread_name_prefix="frames") as pool:
         tables = pool.map(frames, large["uri"], large["version"], large["size"])
         return {
@@ -248,6 +324,8 @@ def _sampled(kind: str, shards: Sequence[Shard]) -> tuple[dict[str, str], float]
     """The columns and the average bytes of a record, from the first lines of the first object that has some."""
     if kind == "document":
         return {"path": "string", "text": "string"}, 1.0
+    if kind == "jsonl":
+        return _sampled_members(shards)
     reason: Any = None
     for shard in shards[:20]:
         try:
@@ -266,7 +344,7 @@ def _sampled(kind: str, shards: Sequence[Shard]) -> tuple[dict[str, str], float]
 
 
 def _sampled_csv(shard: Shard) -> tuple[dict[str, str], float] | None:
-    for _, header, rows in csv.batches(shard, _SAMPLE_LINES):
+    for header, rows in csv.batches(shard, _SAMPLE_LINES):
         size = sum(len(value) + 1 for row in rows for value in row)
         return csv.infer(header, rows) | csv.EXTRA, size / len(rows)
     return None
@@ -276,8 +354,53 @@ def _sampled_lines(kind: str, shard: Shard) -> tuple[dict[str, str], float] | No
     for piece in pieces(shard, 0, _SAMPLE_BYTES):
         lines = frame(piece, shard)["text"].head(_SAMPLE_LINES)
         width = max(1.0, float(lines.str.len_bytes().mean() or 0) + 1)  # type: ignore[arg-type]
-        if kind == "lines":
-            return {"text": "string"}, width
-        texts = [line for line in lines if line.strip()]
-        return jsonl.infer(texts) | jsonl.EXTRA, width
+        return {"text": "string"}, width
     return None
+
+
+def _sampled_members(shards: Sequence[Shard]) -> tuple[dict[str, str], float]:
+    """The columns of JSON lines: of all of them where they are few megabytes, else of many places."""
+    total = sum(shard.nbytes for shard in shards) if len(shards) <= _WHOLE_OBJECTS else _WHOLE_BYTES + 1
+    whole = total <= _WHOLE_BYTES
+    numbers = range(len(shards))
+    if not whole:
+        count = len(shards)
+        numbers = sorted({round(index * (count - 1) / (_PLACES - 1)) for index in range(_PLACES)} | set(range(min(count, 4))))  # type: ignore[assignment]
+    looked = [shards[number] for number in numbers]
+    failures: list[StorageError] = []
+
+    def of_one(shard: Shard) -> tuple[list[dict[str, str]], int, int]:
+        found, count, size = [], 0, 0
+        places = (
+            [(shard.start, None if shard.packed else shard.stop)] if whole else _places_in(shard, max(1, _PLACES // len(looked)))
+        )
+        try:
+            for low, high in places:
+                for piece in pieces(shard, low, high):
+                    lines = frame(piece, shard)["text"]
+                    found.append(jsonl.members(lines))
+                    count += len(lines)
+                    size += int(lines.str.len_bytes().sum()) + len(lines)
+                    if not whole and size > _SAMPLE_BYTES:
+                        break
+        except StorageError as error:
+            failures.append(error)
+        return found, count, size
+
+    with ThreadPoolExecutor(min(THREADS, len(looked)) or 1, thread_name_prefix="members") as pool:
+        results = list(pool.map(of_one, looked))
+    count, size = sum(item[1] for item in results), sum(item[2] for item in results)
+    if not count and failures:
+        raise InputError(f"No object could be sampled for its columns; the last one: {failures[-1]}")
+    schema = jsonl.united(columns for found, _, _ in results for columns in found)
+    return schema | jsonl.EXTRA, max(1.0, size / max(1, count))
+
+
+def _places_in(shard: Shard, count: int) -> list[tuple[int, int | None]]:
+    """Some parts of a shard; only its beginning where it cannot be read from the middle."""
+    if shard.packed:
+        return [(0, _SAMPLE_BYTES)]
+    length = shard.stop - shard.start
+    count = max(1, min(count, length // _SAMPLE_BYTES))
+    starts = [shard.start + index * max(0, length - _SAMPLE_BYTES) // max(1, count - 1) for index in range(count)]
+    return [(start, min(shard.stop, start + _SAMPLE_BYTES)) for start in starts]

@@ -182,4 +182,6 @@ def shown_name(name: str) -> str:
     >>> shown_name("_pos"), shown_name("_id")
     ('pos_', '_id')
     """
+    if not name:
+        return "unnamed"  # neither polars nor SQL knows a column without a name
     return name[1:] + "_" if name in RESERVED else name

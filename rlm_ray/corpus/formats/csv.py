@@ -1,16 +1,17 @@
 """CSV with a header line: each line (or more, where quotes hold line breaks) is a record, numbered from 0.
 
-Read as one shard per object. Types are those of the first megabyte; a value that does not fit is null, and kept as
-JSON text in the column `_more`. A line with too many or too few fields is a record of nulls whose `_error` says so.
+Read as one shard per object, by the dialect that its beginning shows (`dialect`). Types are those of the sample;
+a value that does not fit is null, and kept as
+JSON text in the column `_more`. A line with too many or too few fields,
+or with a quote that is not closed, is a record of nulls whose `_error` says so.
 """
 
 from __future__ import annotations
 
 import codecs
-import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -20,15 +21,15 @@ import polars
 
 from rlm_ray.corpus.damage import ERRORS, counted
 from rlm_ray.corpus.formats.csvblocks import Block, Fields, blocks
+from rlm_ray.corpus.formats.dialect import FIELD, SAMPLE, Dialect, Given, Unclosed, records, sniffed
 from rlm_ray.corpus.formats.searching import is_utf8
-from rlm_ray.corpus.formats.streams import FIRST, encoding_of, opened, readable
+from rlm_ray.corpus.formats.streams import BOM, FIRST, encoding_of, filled, opened, readable
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.corpus.types import JSON, shown_name
 from rlm_ray.errors import ObjectUnreadable
 
 EXTRA = {"_more": JSON, "_error": "string"}
 _ROWS, _FEW_ROWS = 10_000, 1_000
-_FIELD = 64 << 20
 
 
 def read(
@@ -62,58 +63,113 @@ def read(
 
 def _rows(shard: Shard, early: bool) -> Iterator[tuple[list[str], Block | list[list[str]]]]:
     """Yield the header and some rows: a regular block, or lists of fields."""
-    if codecs.lookup(encoding_of(shard)).name != "utf-8":
-        for _, names, rows in batches(shard, early=early):
-            yield names, rows
-        return
-    csv.field_size_limit(_FIELD)
+    encoding = encoding_of(shard)
     header: list[str] = []
-    try:
-        with opened(shard, early=early) as stream, readable(shard):
-            for block in blocks(stream, early):
-                if not block.regular:
-                    reader = _reader(_Reader(stream, block.memory.tobytes()), "utf-8")
-                    header = header or [shown_name(name) for name in next((row for row in reader if row), [])]
-                    while rows := list(islice((row for row in reader if row), _ROWS)):
-                        yield header, rows
-                    return
-                if not header:
-                    first = _text(block.memory[: block.end_of_first()])
-                    header = [shown_name(name) for name in next(row for row in csv.reader(io.StringIO(first, "")) if row)]
-                    block = replace(block, skipped=1)
-                if len(block):
-                    yield header, block if is_utf8(block.memory) else _fields(block)
-    except csv.Error as error:
-        raise ObjectUnreadable(f"{shard.uri} cannot be read as CSV: {error}. Open it with format='text'.") from None
+    with opened(shard, early=early) as source, readable(shard):
+        stream, dialect = sniffed_stream(source, shard)
+        if codecs.lookup(encoding).name != "utf-8":
+            lines = _lines(shard, _Reader(stream), encoding)
+            for _ in range(dialect.skipped):
+                lines()
+            yield from _listed(records(lines, dialect), header, _FEW_ROWS if early else _ROWS)
+            return
+        for block in blocks(stream, early, dialect):
+            if not block.regular:
+                lines = _lines(shard, _Reader(stream, block.memory.tobytes()), "utf-8")
+                yield from _listed(records(lines, dialect), header, _ROWS)
+                return
+            if not header:
+                first = io.StringIO(_text(block.memory[: block.end_of_first()]), "")
+                header = header_names(next(records(first.readline, dialect)))
+                block = replace(block, skipped=1)
+            if len(block):
+                yield header, block if is_utf8(block.memory) else _fields(block)
+
+
+def _listed(rows: Iterator[list[str]], header: list[str], count: int) -> Iterator[tuple[list[str], list[list[str]]]]:
+    header = header or header_names(next(rows, []))
+    while found := list(islice(rows, count)):
+        yield header, found
+
+
+def header_names(row: list[str]) -> list[str]:
+    """Return the columns' names as they are shown: each one once, and none empty.
+
+    Examples
+    --------
+    >>> header_names(["", "a", "a", "_pos"])
+    ['unnamed', 'a', 'a_2', 'pos_']
+    """
+    given = [shown_name(name) for name in row]
+    taken = set(given)
+    names: list[str] = []
+    seen: set[str] = set()
+    numbers: dict[str, int] = {}
+    for name in given:
+        shown = name
+        if name in seen:
+            number = numbers.get(name, 1)
+            while shown in seen or shown in taken:
+                number += 1
+                shown = f"{name}_{number}"
+            numbers[name] = number
+        seen.add(shown)
+        names.append(shown)
+    return names
+
+
+def sniffed_stream(source: Any, shard: Shard) -> tuple[Any, Dialect]:
+    """Return a stream from its beginning on, and its dialect."""
+    memory, ended = filled(source, numpy.empty(0, numpy.uint8), SAMPLE)
+    head = memory.tobytes()
+    text = head.removeprefix(BOM).decode(encoding_of(shard), "replace")
+    return _Replayed(head, source), sniffed(text, Given.from_text(shard.dialect), shard.uri, ended)
+
+
+def dialect_of(shard: Shard) -> Dialect:
+    """Return the dialect of an object; reads its beginning."""
+    with opened(shard, early=True) as source, readable(shard):
+        return sniffed_stream(source, shard)[1]
+
+
+class _Replayed:
+    """A stream behind its first bytes, which were looked at."""
+
+    def __init__(self, head: bytes, stream: Any) -> None:
+        self._head, self._stream = memoryview(head), stream
+
+    def read(self, count: int) -> bytes:
+        """Return the next bytes."""
+        data = bytearray(count)
+        return bytes(data[: self.readinto(data)])
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer."""
+        if not self._head:
+            return int(self._stream.readinto(buffer))
+        part, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
 
 
 def _text(memory: numpy.ndarray[Any, Any]) -> str:
     return memory.tobytes().decode("utf-8", ERRORS)
 
 
-def batches(shard: Shard, high: int | None = None, early: bool = False) -> Iterator[tuple[int, list[str], list[list[str]]]]:
-    """Yield (number of the first row, header, rows), of rows up to `high`. `early`: who takes them may soon stop."""
-    csv.field_size_limit(_FIELD)
-    try:
-        with opened(shard, early=early or high is not None) as stream, readable(shard):
-            reader = _reader(_Reader(stream), _encoding(shard))
-            header = [shown_name(name) for name in next((row for row in reader if row), [])]
-            first = 0
-            while high is None or first < high:
-                most = _FEW_ROWS if early else _ROWS
-                count = most if high is None else min(most, high - first)
-                rows = list(islice((row for row in reader if row), count))
-                if not rows:
-                    return
-                yield first, header, rows
-                first += len(rows)
-    except csv.Error as error:
-        raise ObjectUnreadable(f"{shard.uri} cannot be read as CSV: {error}. Open it with format='text'.") from None
+def _lines(shard: Shard, stream: _Reader, encoding: str) -> Callable[[], str]:
+    """Return what gives the next line."""
+    text = io.TextIOWrapper(io.BufferedReader(stream, FIRST), encoding=_signed(encoding), errors=ERRORS, newline="")
 
+    def line() -> str:
+        found = text.readline(FIELD)
+        if len(found) >= FIELD and not found.endswith("\n"):
+            raise ObjectUnreadable(
+                f"{shard.uri} has a line of more than {FIELD >> 20} million characters, more than is read of CSV. "
+                "Cut it, or open the object with format='text'."
+            )
+        return found
 
-def _reader(stream: _Reader, encoding: str) -> Iterator[list[str]]:
-    text = io.TextIOWrapper(io.BufferedReader(stream, FIRST), encoding=encoding, errors=ERRORS, newline="")
-    return csv.reader(text)
+    return line
 
 
 class _Reader(io.RawIOBase):
@@ -121,7 +177,7 @@ class _Reader(io.RawIOBase):
 
     def __init__(self, stream: Any, before: bytes = b"") -> None:
         self._stream = stream
-        self._before = before
+        self._before = memoryview(before)
 
     def readable(self) -> bool:
         return True
@@ -135,16 +191,24 @@ class _Reader(io.RawIOBase):
         return len(data)
 
 
-def _encoding(shard: Shard) -> str:
-    encoding = encoding_of(shard)
+def _signed(encoding: str) -> str:
     return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+
+
+def batches(shard: Shard, high: int) -> Iterator[tuple[list[str], list[list[str]]]]:
+    """Yield the header and rows as lists of fields, up to about `high` of them: a sample."""
+    count = 0
+    for header, rows in _rows(shard, early=True):
+        fields = _fields(rows) if isinstance(rows, Block) else rows
+        yield header, fields[: high - count]
+        count += len(fields)
+        if count >= high:
+            return
 
 
 def infer(header: list[str], rows: list[list[str]]) -> dict[str, str]:
     """Return columns and types of some rows."""
-    if len(set(header)) != len(header):
-        raise ObjectUnreadable(f"The header line names a column twice: {header!r:.300}. Open it with format='text'.")
-    whole = [row for row in rows if len(row) == len(header)]
+    whole = [row for row in rows if len(row) == len(header) and not isinstance(row, Unclosed)]
     return {name: _kind([row[index] for row in whole]) for index, name in enumerate(header)}
 
 
@@ -153,13 +217,16 @@ def _kind(values: list[str]) -> str:
     if not len(given):
         return "string"
     # a code such as 007 is text: as a number it would lose its zeros
-    if given.str.contains(r"^-?(0|[1-9][0-9]{0,17})$").all():
-        return "int64"
+    if given.str.contains(_WHOLE).all():
+        return "int64" if given.cast(polars.Int64, strict=False).null_count() == 0 else "string"
     if given.str.contains(r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$").all():
-        return "double"
+        return "string" if given.str.contains(_LONG).any() else "double"
     return "bool" if given.str.contains(r"^([Tt]rue|[Ff]alse|TRUE|FALSE)$").all() else "string"
 
 
+_WHOLE = r"^-?(0|[1-9][0-9]*)$"
+#: Numbers that a double may not hold as they are written.
+_LONG = r"^-?[0-9]{16,}$|^-?[0-9]*\.?[0-9]{18,}"
 _DTYPES = {"int64": polars.Int64, "double": polars.Float64, "bool": polars.Boolean, "string": polars.String, JSON: polars.String}
 
 
@@ -199,13 +266,14 @@ def _columns(
 ) -> list[polars.Series]:
     """Columns of some rows."""
     errors: list[str | None] = [None] * height if "_error" in columns else []
-    # a name that stands twice means the later column
-    where = {name: number for number, name in enumerate(header) if name in columns or "_more" in columns}
+    wanted, all_of_them = set(columns), "_more" in columns
+    where = {name: number for number, name in enumerate(header) if all_of_them or name in wanted}
     if isinstance(source, list):
         width = len(header)
         fields = source[numbers] if isinstance(numbers, slice) else [source[number] for number in numbers]
-        errors = [None if len(row) == width else f"{len(row)} fields where the header has {width}: {row!r:.200}" for row in fields]
-        whole: list[Any] = [row if len(row) == width else [None] * width for row in fields]
+        errors = [_error(row, width) for row in fields]
+        nothing = [None] * width
+        whole: list[Any] = [row if error is None else nothing for row, error in zip(fields, errors, strict=True)]
         given = {name: polars.Series(name, [row[number] for row in whole], dtype=polars.String) for name, number in where.items()}
     else:
         given = {name: source.column(number, numbers).alias(name) for name, number in where.items()} if source is not None else {}
@@ -221,8 +289,15 @@ def _columns(
     return [series[name] for name in columns]
 
 
+def _error(row: list[str], width: int) -> str | None:
+    if isinstance(row, Unclosed):
+        return f"a quote in this line is not closed, or a field is too long: {row[0]:.200}"
+    return None if len(row) == width else f"{len(row)} fields where the header has {width}: {row!r:.200}"
+
+
 def _fields(block: Block) -> list[list[str]]:
-    return [row for row in csv.reader(io.StringIO(_text(block.memory), "")) if row][block.skipped :]
+    text = io.StringIO(_text(block.memory), "")
+    return list(records(text.readline, block.dialect))[block.skipped :]
 
 
 def _cast(name: str, text: polars.Series, kind: str) -> polars.Series:
@@ -230,7 +305,16 @@ def _cast(name: str, text: polars.Series, kind: str) -> polars.Series:
         return text.map_elements(lambda value: json.dumps(value, ensure_ascii=False), return_dtype=polars.String)
     if kind == "bool":
         return text.str.to_lowercase().replace_strict({"true": True, "false": False}, default=None, return_dtype=polars.Boolean)
-    return text if kind == "string" else text.cast(_DTYPES[kind], strict=False)
+    if kind == "string":
+        return text
+    values = text.cast(_DTYPES[kind], strict=False)
+    # what a number would not show as it is written stays text, in `_more`
+    if kind == "double" and (text.str.len_bytes().max() or 0) >= 16:  # type: ignore[operator]
+        return values.set(text.str.contains(_LONG).fill_null(False), None)
+    if kind == "int64":
+        zeros = text.str.starts_with("0") & (text != "0")
+        return values.set(zeros.fill_null(False), None) if zeros.any() else values
+    return values
 
 
 def _more(given: dict[str, polars.Series], schema: dict[str, str], height: int) -> polars.Series:

@@ -17,8 +17,11 @@ import polars
 import pyarrow
 
 from rlm_ray.corpus.formats import streams
+from rlm_ray.corpus.formats.dialect import PLAIN, Dialect
 
-_QUOTE, _COMMA, _LF, _CR = (numpy.uint8(ord(char)) for char in '",\n\r')
+_LF, _CR = (numpy.uint8(ord(char)) for char in "\n\r")
+#: A byte of no text, where a dialect has no quotes.
+_NEVER = 0xFF
 _MOST = 64 << 20
 
 Array = numpy.ndarray[Any, Any]
@@ -42,6 +45,8 @@ class Block:
         So many of the records are left out at the beginning.
     regular : bool
         In a block that is not, `memory` is all that has been read, and the records go on in the stream.
+    dialect : Dialect
+        How its fields are separated and quoted.
     """
 
     memory: Array
@@ -54,6 +59,7 @@ class Block:
     has_returns: bool = False
     skipped: int = 0
     regular: bool = True
+    dialect: Dialect = PLAIN
 
     def __len__(self) -> int:
         """Number of records."""
@@ -66,7 +72,7 @@ class Block:
     def fields(self, width: int) -> Fields | None:
         """Cut the records; None where one has not `width` fields."""
         size = len(self.memory)
-        commas = self.commas & ~self.inside if self.inside is not None else _found(self.memory, _COMMA)[0]
+        commas = self.commas & ~self.inside if self.inside is not None else _found(self.memory, ord(self.dialect.separator))[0]
         ends = _places(commas | (self.breaks & ~self.blank), size)
         if len(ends) != self.count * width:
             return None
@@ -100,7 +106,7 @@ class Fields:
         if self.block.has_returns:
             ends = ends - ((ends > starts) & (memory[ends - 1] == _CR))
         if self.block.inside is not None:
-            quoted = memory[starts] == _QUOTE
+            quoted = memory[starts] == ord(self.block.dialect.quote)
             starts, ends = starts + quoted, ends - quoted
         # every other text is a field, those between are of no use: so all of them lie one behind the other
         offsets = numpy.empty(2 * len(starts), numpy.int64)
@@ -108,8 +114,9 @@ class Fields:
         buffers = [None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(memory)]
         texts = polars.Series(pyarrow.Array.from_buffers(pyarrow.large_string(), len(offsets) - 1, buffers)).gather_every(2)
         if self.block.has_doubled:
-            doubled = numpy.flatnonzero(quoted & texts.str.contains('""', literal=True).to_numpy())
-            texts = texts.scatter(doubled, texts.gather(doubled).str.replace_all('""', '"', literal=True))
+            quote = self.block.dialect.quote
+            doubled = numpy.flatnonzero(quoted & texts.str.contains(quote * 2, literal=True).to_numpy())
+            texts = texts.scatter(doubled, texts.gather(doubled).str.replace_all(quote * 2, quote, literal=True))
         return texts
 
 
@@ -117,7 +124,7 @@ def _firsts(breaks: Array) -> Array:
     return numpy.concatenate(([0], breaks[:-1] + 1))
 
 
-def blocks(stream: Any, early: bool) -> Iterator[Block]:
+def blocks(stream: Any, early: bool, dialect: Dialect) -> Iterator[Block]:
     """Yield the blocks of a stream of UTF-8; one that is not regular is the last, and the caller reads on.
 
     With `early`, little at first: who takes them may soon stop.
@@ -129,32 +136,36 @@ def blocks(stream: Any, early: bool) -> Iterator[Block]:
         memory, ended = streams.filled(stream, rest, max(next(sizes), len(streams.BOM), len(rest)))
         if not begun and memory[: len(streams.BOM)].tobytes() == streams.BOM:
             memory = memory[len(streams.BOM) :]
+        if not begun and dialect.skipped:
+            memory = memory[int(numpy.argmax(memory == _LF)) + 1 :]
         begun = True
         if not len(memory):
             return
         whole = memory
         if ended and memory[-1] != _LF:
             whole = numpy.append(memory, _LF)
-        block = _block(whole)
+        block = _block(whole, dialect)
         if block is None and not ended and len(memory) <= _MOST:
             rest = memory
             continue
         if block is None or not block.regular:
-            yield Block(memory, 0, _NONE, _NONE, regular=False)
+            yield Block(memory, 0, _NONE, _NONE, regular=False, dialect=dialect)
             return
         rest = memory[len(block.memory) :]
         if ended and len(rest):  # a quotation mark that is never closed
             if len(block):
                 yield block
-            yield Block(rest, 0, _NONE, _NONE, regular=False)
+            yield Block(rest, 0, _NONE, _NONE, regular=False, dialect=dialect)
             return
         if len(block):
             yield block
 
 
-def _block(memory: Array) -> Block | None:
+def _block(memory: Array, dialect: Dialect) -> Block | None:
     """The whole records at the beginning of some bytes; None where not one has ended."""
-    quotes, breaks, returns = _found(memory, _QUOTE, _LF, _CR)
+    if dialect.escape and bool((memory == ord(dialect.escape)).any()):
+        return Block(memory, 0, _NONE, _NONE, regular=False, dialect=dialect)
+    quotes, breaks, returns = _found(memory, ord(dialect.quote) if dialect.quote else _NEVER, _LF, _CR)
     inside = _parity(quotes) if quotes.any() else None
     has_returns = bool(returns.any())
     ends = breaks if inside is None else breaks & ~inside
@@ -168,7 +179,7 @@ def _block(memory: Array) -> Block | None:
     doubled = False
     if inside is not None:
         inside = inside[: len(quotes)]
-        (commas,) = _found(memory, _COMMA)
+        (commas,) = _found(memory, ord(dialect.separator))
         for part, new in _parts(len(quotes)):
             within, quote = inside[part], quotes[part]
             opening, closing = quote & within, quote & ~within
@@ -177,12 +188,12 @@ def _block(memory: Array) -> Block | None:
             wrong = opening & ~_next(between | closing, part.start == 0)
             wrong |= behind & ~(between | opening | returns[part])
             if wrong[new].any():
-                return Block(memory, 0, _NONE, _NONE, regular=False)
+                return Block(memory, 0, _NONE, _NONE, regular=False, dialect=dialect)
             doubled = doubled or bool((behind & opening).any())
     if has_returns:
         returns = _upto(returns, used) if inside is None else _upto(returns, used) & ~inside
         if (_next(returns) & ~ends).any():
-            return Block(memory, 0, _NONE, _NONE, regular=False)
+            return Block(memory, 0, _NONE, _NONE, regular=False, dialect=dialect)
     blank = numpy.empty_like(ends)
     count = 0
     for part, new in _parts(len(ends)):
@@ -194,7 +205,7 @@ def _block(memory: Array) -> Block | None:
         numpy.bitwise_and(here, behind, out=behind)
         empty[:] = behind[new]
         count += int(numpy.bitwise_count(here[new]).sum()) - int(numpy.bitwise_count(empty).sum())
-    return Block(memory, count, ends, blank, inside, commas, doubled, has_returns)
+    return Block(memory, count, ends, blank, inside, commas, doubled, has_returns, dialect=dialect)
 
 
 # -- sets of places, as bits

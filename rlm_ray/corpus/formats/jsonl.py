@@ -1,6 +1,7 @@
 """JSON lines: each line is a record with its object's members as columns.
 
-The columns are those of the lines that were sampled when the corpus was opened. What a later line has besides (a member
+The columns are those of the lines that were looked at when the corpus was opened: all, where they are few megabytes, else some
+of many places. What another line has besides (a member
 with a new name, or a value that does not fit its column) is kept as JSON text in the column `_more`. A line that is no
 JSON object is a record of nulls whose `_error` says why. Blank lines are no records.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy
@@ -66,9 +67,11 @@ def prefilter(step: Node, schema: dict[str, str]) -> str | None:
     """
     if isinstance(step, Grep):
         columns = [] if step.invert or _ENDS.search(step.pattern) else grep_columns(step, schema)
-        if columns and all(schema[name] == "string" and name not in EXTRA for name in columns):
+        # a value of JSON is written anew: its blanks and its numbers with exponents may stand otherwise in the line
+        anew = any(schema[name] != "string" for name in columns)
+        if columns and "_error" not in columns and (not anew or _SIMPLE.fullmatch(step.pattern)):
             pattern = searching.prefilter(step.pattern, step.ignore_case)
-            return None if pattern is None else f"(?:{pattern})|{_BACKSLASH}"
+            return None if pattern is None else f"(?:{pattern})|{_BACKSLASH}" + (f"|{_EXPONENT}" if anew else "")
     elif isinstance(step, Where):
         for column, compared, value in step.conditions:
             texts = [value] if compared == "==" else list(value) if compared == "in" else []
@@ -78,6 +81,9 @@ def prefilter(step: Node, schema: dict[str, str]) -> str | None:
 
 
 _BACKSLASH = r"\\"
+_EXPONENT = r"[0-9][eE][+-]?[0-9]"
+#: Patterns of words: no blank that JSON writes between values is part of what they find.
+_SIMPLE = re.compile(r"[\w\-|/@]+(?:[. ][\w\-|/@]+)*")
 _ENDS = re.compile(r"[$^]")
 
 
@@ -128,6 +134,9 @@ def _by_arrow(
         bare = lines.str.strip_chars(" \t\r")
         shaped = (bare.str.starts_with("{") & bare.str.ends_with("}")).to_numpy()
     doubtful = ~shaped
+    if "double" in wanted.values():
+        doubtful |= lines.str.contains(_LONG).to_numpy()
+        shaped = shaped & ~doubtful
     parts: list[pyarrow.Table] = []
     numbers: list[Any] = []
     # a name that is shown as another is looked for by that other
@@ -165,7 +174,10 @@ def _by_arrow(
 
 #: Lines that are read one by one where arrow refuses one of them; and how often all lines may be refused before that.
 _FEW, _TRIES = 64, 4
-_RENAMED = {shown_name(name) for name in RESERVED}
+_RENAMED = {shown_name(name) for name in (*RESERVED, "")}
+
+#: A whole number that a double may not hold, or what JSON has no number for and Arrow reads as one.
+_LONG = r"[:,\[\s]-?(?:[0-9]{16,}|NaN|Inf(?:inity)?)\s*[,\]}]"
 
 _ARROW = {"int64": pyarrow.int64(), "double": pyarrow.float64(), "bool": pyarrow.bool_(), "string": pyarrow.string()}
 
@@ -211,15 +223,51 @@ def _by_line(lines: list[str], schema: dict[str, str], columns: Sequence[str]) -
     return [polars.Series(name, column, _DTYPES[schema[name]]) for name, column in values.items()]
 
 
+def members(lines: polars.Series) -> dict[str, str]:
+    """Return the columns and types of JSON lines: as `infer`, by Arrow where it gives the same."""
+    texts = lines.filter(lines.str.strip_chars() != "")
+    bare = texts.str.strip_chars(" \t\r")
+    shaped = (bare.str.starts_with("{") & bare.str.ends_with("}")).all()
+    if not len(texts):
+        return {}
+    table = None if not shaped or bool(texts.str.contains(_LONG).any()) else _table(bare, {}, True)
+    if table is None or len(set(table.column_names)) < len(table.column_names):
+        return infer(texts.to_list())
+    return {shown_name(column.name): _inferred(column.type) for column in table.schema}
+
+
+def _inferred(kind: pyarrow.DataType) -> str:
+    types = pyarrow.types
+    if types.is_timestamp(kind) or types.is_date(kind) or types.is_time(kind) or types.is_null(kind):
+        return "null" if types.is_null(kind) else "string"
+    names = {pyarrow.int64(): "int64", pyarrow.float64(): "double", pyarrow.bool_(): "bool", pyarrow.string(): "string"}
+    return names.get(kind, JSON)
+
+
+def united(found: Iterable[dict[str, str]]) -> dict[str, str]:
+    """Return the columns of some lots of lines together."""
+    schema: dict[str, str] = {}
+    for columns in found:
+        for name, kind in columns.items():
+            schema[name] = unite(schema[name], kind) if name in schema else kind
+    return {name: "string" if kind == "null" else kind for name, kind in schema.items()}
+
+
 def infer(lines: list[str]) -> dict[str, str]:
     """Return the columns and types of some JSON lines."""
     schema: dict[str, str] = {}
+    long: set[str] = set()
     for line in lines:
         for name, value in _load(line)[0].items():
             kind = _kind(value)
             shown = shown_name(name)
+            if kind == "int64" and not -_EXACT <= value <= _EXACT:
+                long.add(shown)
             schema[shown] = unite(schema[shown], kind) if shown in schema else kind
-    return {name: "string" if kind == "null" else kind for name, kind in schema.items()}
+    # a double does not hold every long number
+    return {
+        name: {"null": "string"}.get(kind, JSON if kind == "double" and name in long else kind) for name, kind in schema.items()
+    }
 
 
 _DTYPES = {
@@ -233,12 +281,17 @@ _DTYPES = {
 
 def _load(line: str) -> tuple[dict[str, Any], str | None]:
     try:
-        item = json.loads(line)
+        item = json.loads(line, parse_constant=_constant)
         if _HALF.search(line) is not None:
             item = json.loads(_paired(json.dumps(item, ensure_ascii=False)))
     except (ValueError, RecursionError) as error:
         return {}, f"no JSON ({error}): {line[:200]}"
     return (item, None) if isinstance(item, dict) else ({}, f"no JSON object: {line[:200]}")
+
+
+def _constant(name: str) -> str:
+    """NaN and infinities, which JSON does not have: texts, so that a column of numbers keeps them in `_more`."""
+    return name
 
 
 #: Half of a character that JSON writes as two; alone it is no text.
@@ -259,7 +312,13 @@ def _kind(value: Any) -> str:
     return {float: "double", str: "string"}.get(type(value), JSON)
 
 
+#: Whole numbers up to this are exact as doubles.
+_EXACT = 1 << 53
+
+
 def _holds(value: Any, kind: str | None) -> bool:
+    if kind == "double" and type(value) is int and not -_EXACT <= value <= _EXACT:
+        return False
     return kind is not None and (value is None or kind == JSON or unite(_kind(value), kind) == kind)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import codecs
 import itertools
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import pyarrow
 from rlm_ray import storage
 from rlm_ray.corpus.damage import ERRORS, counted
 from rlm_ray.corpus.formats.packed import frames, open_framed, open_indexed
+from rlm_ray.corpus.formats.signatures import Unpacked
 from rlm_ray.corpus.shard import FRAMED, Shard
 from rlm_ray.errors import ObjectUnreadable, RlmRayError
 
@@ -58,9 +60,85 @@ def opened(shard: Shard, start: int = 0, stop: int | None = None, early: bool = 
         if shard.compression is None:
             yield Recoded(file, shard) if shard.is_wide else file
         else:
+            if shard.compression == "xz":
+                unpacked = Unpacked(file)
+                yield Recoded(unpacked, shard) if shard.is_wide else unpacked
+                return
             source = file if isinstance(file, pyarrow.NativeFile) else pyarrow.PythonFile(file, mode="r")
-            with pyarrow.CompressedInputStream(source, shard.compression) as stream:
+            with pyarrow.CompressedInputStream(source, shard.compression) as arrow:
+                stream = Members(arrow, shard) if shard.compression == "gzip" else arrow
                 yield Recoded(stream, shard) if shard.is_wide else stream
+
+
+class Members:
+    """A gzip stream as Arrow reads it; where bytes behind its last member are no gzip, as zlib does, which tells where they begin.
+
+    Zeros there are padding; other bytes are counted as such that are no text.
+    """
+
+    _BEHIND = ("incorrect header check", "unknown compression method", "unknown header flags")
+
+    def __init__(self, stream: Any, shard: Shard) -> None:
+        self._stream, self._shard = stream, shard
+        self._given = 0
+        self._texts: Iterator[bytes] | None = None
+        self._rest = memoryview(b"")
+
+    def read(self, count: int) -> bytes:
+        """Return the next bytes; fewer only at the end."""
+        data = bytearray(count)
+        return bytes(data[: self.readinto(data)])
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer; not all of it at the end only."""
+        if self._texts is None:
+            try:
+                got = int(self._stream.readinto(buffer))
+                self._given += got
+                return got
+            except (pyarrow.ArrowException, OSError) as error:
+                if isinstance(error, RlmRayError) or not any(text in str(error) for text in self._BEHIND):
+                    raise
+            self._texts = self._again()
+        at = 0
+        while at < len(buffer):
+            if not self._rest:
+                self._rest = memoryview(next(self._texts, b""))
+                if not self._rest:
+                    break
+            part = self._rest[: len(buffer) - at]
+            buffer[at : at + len(part)] = part
+            self._rest = self._rest[len(part) :]
+            at += len(part)
+        return at
+
+    def _again(self) -> Iterator[bytes]:
+        """The text behind what was given."""
+        shard, skip = self._shard, self._given
+        with storage.open_stream(shard.uri, version=shard.version, size=shard.size) as file:
+            inflate = zlib.decompressobj(31)
+            data = b""
+            while data := data or file.read(1 << 20):
+                try:
+                    text = inflate.decompress(data, 8 << 20)
+                except zlib.error as error:
+                    raise OSError(str(error)) from None
+                data = inflate.unconsumed_tail or inflate.unused_data
+                if len(text) > skip:
+                    yield text[skip:]
+                skip = max(0, skip - len(text))
+                if inflate.eof:
+                    while not (data := data.lstrip(b"\0")) and (more := file.read(1 << 20)):
+                        data = more
+                    data += file.read(1) if len(data) == 1 else b""
+                    if data and not data.startswith(b"\x1f\x8b"):
+                        size = len(data)
+                        while more := file.read(1 << 20):
+                            size += len(more)
+                        if shard.damage is not None:
+                            shard.damage.nbytes += size
+                        return
+                    inflate = zlib.decompressobj(31)
 
 
 class Recoded:

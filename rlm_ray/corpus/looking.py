@@ -1,0 +1,107 @@
+"""The first bytes of a corpus' text objects: what each is, before its name is believed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import polars
+
+from rlm_ray import storage
+from rlm_ray.corpus.formats.signatures import HEAD, LONG_HEAD, Signature, beginning, signature
+from rlm_ray.errors import StorageError
+from rlm_ray.words import counted
+
+THREADS = 16
+#: Above so many objects some are looked at; the others say what they are when they are read.
+MOST, SOME = 2_000, 256
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What first bytes say of a listing.
+
+    Attributes
+    ----------
+    listed : polars.DataFrame
+        The objects, with `compression` as their bytes have it, `format` (parquet where it is), and `encoding`.
+    failed : list of dict
+        Objects that are no text: `object`, `reason`.
+    said : list of str
+        What first bytes say otherwise than names do.
+    """
+
+    listed: polars.DataFrame
+    failed: list[dict[str, str]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+
+def looked_at(listed: polars.DataFrame, format: str | None) -> Found:
+    """Look at the first bytes of objects that are text by their names.
+
+    Parameters
+    ----------
+    listed : polars.DataFrame
+        uri, size, version, format and compression.
+    format : str or None
+        The format that the caller gave: then Parquet is none of it.
+    """
+    numbers = [number for number, kind in enumerate(listed["format"]) if kind not in ("parquet", "document")]
+    numbers = [number for number in numbers if listed["size"][number] > 0] if len(numbers) <= MOST else numbers
+    if len(numbers) > MOST:
+        numbers = sorted({numbers[round(index * (len(numbers) - 1) / (SOME - 1))] for index in range(SOME)})
+    if not numbers:
+        return Found(listed.with_columns(encoding=polars.lit(None, polars.String)))
+    chosen = listed[numbers]
+    with ThreadPoolExecutor(min(THREADS, len(numbers)), thread_name_prefix="first-bytes") as pool:
+        found = list(pool.map(_signature, chosen["uri"], chosen["size"], chosen["version"]))
+    chosen_formats = listed["format"].to_list()
+    formats, packs = listed["format"].to_list(), listed["compression"].to_list()
+    encodings: list[str | None] = [None] * len(listed)
+    failed: list[dict[str, str]] = []
+    left = set()
+    for number, seen in zip(numbers, found, strict=True):
+        if seen is None:
+            continue  # it cannot be read: said when it is
+        if seen.kind == "parquet" and format is None:
+            formats[number], packs[number] = "parquet", None
+        elif seen.kind is not None:
+            inside = f"{seen.compression} around " if seen.compression else ""
+            what = "a Parquet file" if seen.kind == "parquet" else seen.kind
+            left.add(number)
+            reason = f"it is {inside}{what} by its first bytes, which is not read under this name"
+            failed.append({"object": listed["uri"][number], "reason": f"{reason}. Name it so, convert it, or leave it out."})
+        else:
+            packs[number], encodings[number] = seen.compression, seen.encoding
+    columns = {"format": formats, "compression": packs, "encoding": encodings}
+    names = listed["compression"]
+    listed = listed.with_columns(polars.Series(name, values, polars.String) for name, values in columns.items())
+    said = described(listed.filter(polars.col("format") != "parquet"), names.filter(listed["format"] != "parquet"))
+    others = sum(kind == "parquet" and before != kind for kind, before in zip(formats, chosen_formats, strict=True))
+    if others:
+        said.append(f"{counted(others, 'object')} by first bytes: parquet")
+    kept = [number for number in range(len(listed)) if number not in left]
+    return Found(listed[kept] if left else listed, failed, said)
+
+
+def _signature(uri: str, size: int, version: str) -> Signature | None:
+    try:
+        head = storage.read_range(uri, 0, min(size, HEAD), version=version)
+        seen = signature(head)
+        if seen.compression in ("bz2", "xz") and size > HEAD and not beginning(head, seen.compression):
+            seen = signature(storage.read_range(uri, 0, min(size, LONG_HEAD), version=version))
+    except StorageError:
+        return None
+    return seen
+
+
+def described(listed: polars.DataFrame, names: polars.Series) -> list[str]:
+    """Return what first bytes say otherwise than names do, for `inspect`."""
+    lines = []
+    for column, by_name in (("compression", names), ("encoding", None)):
+        values = listed[column].to_list()
+        before = by_name.to_list() if by_name is not None else [None] * len(values)
+        counts = Counter(value or "no compression" for value, old in zip(values, before, strict=True) if value != old)
+        lines += [f"{counted(count, 'object')} by first bytes: {value}" for value, count in counts.items()]
+    return lines

@@ -1,0 +1,118 @@
+"""What an object is: by its first bytes, before its name."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+from types import SimpleNamespace
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from rlm_ray import storage
+from rlm_ray.corpus.formats.signatures import encoding_of_text
+from rlm_ray.corpus.opening import open_manifest
+from rlm_ray.corpus.plan import Grep
+from rlm_ray.errors import InputError
+
+TEXT = b"2024-01-01 ERROR disk\n2024-01-02 INFO fine\n" * 50
+
+
+def compressed(data: bytes, codec: str) -> bytes:
+    sink = pyarrow.BufferOutputStream()
+    with pyarrow.CompressedOutputStream(sink, codec) as stream:
+        stream.write(data)
+    return bytes(sink.getvalue())
+
+
+@pytest.mark.parametrize("ending", [".log", "", ".bz2", ".gz"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        gzip.compress(TEXT),
+        gzip.compress(TEXT[:430]) + gzip.compress(TEXT[430:]) + b"\0" * 512,
+        gzip.compress(TEXT) + b"not gzip",
+        bz2.compress(TEXT),
+        lzma.compress(TEXT),
+        lzma.compress(TEXT[:430]) + b"\0" * 4 + lzma.compress(TEXT[430:]),
+        compressed(TEXT, "zstd"),
+        compressed(TEXT, "lz4"),
+        TEXT,
+        TEXT.decode().encode("utf-16"),
+        TEXT.decode().encode("utf-16-be"),
+        TEXT.decode().encode("utf-32"),
+        gzip.compress(TEXT.decode().encode("utf-16-le")),
+    ],
+)
+def test_text_under_any_name(kit: SimpleNamespace, data: bytes, ending: str) -> None:
+    manifest = open_manifest(kit.object(data, ending))
+    assert kit.operate(manifest, "count") == 100
+    assert kit.operate(manifest, "count", Grep("ERROR")) == 50
+    assert [record["text"] for record in kit.records(manifest)] == TEXT.decode().splitlines()
+
+
+def test_objects_of_several_encodings_are_one_corpus(kit: SimpleNamespace) -> None:
+    base = kit.folder()
+    for number, encoding in enumerate(["utf-8", "utf-16", "utf-16-le", "utf-32-be"]):
+        storage.write_bytes(f"{base}/{number}.csv", "id;x\n1;ü\n2;b\n".encode(encoding))
+    manifest = open_manifest(base)
+    assert [record["x"] for record in kit.records(manifest)] == ["ü", "b"] * 4
+    assert "utf-16-le" in manifest.reading
+
+
+def test_binary_is_no_wide_text() -> None:
+    assert encoding_of_text(bytes(range(256)) * 4) is None
+    assert encoding_of_text(b"\0" * 64) is None
+    assert encoding_of_text(b"a\0") is None
+
+
+def test_parquet_under_another_name(kit: SimpleNamespace) -> None:
+    base = kit.folder()
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"level": ["ERROR"] * 3}), sink)
+    storage.write_bytes(f"{base}/000000_0", sink.getvalue())
+    manifest = open_manifest(base)
+    assert (manifest.format, manifest.records) == ("parquet", 3)
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"%PDF-1.7\n", "PDF"),
+        (b"PK\x03\x04", "zip"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Office"),
+        (b"Obj\x01", "Avro"),
+        (b"ORC\x00", "ORC"),
+        (b"PARE", "encrypted"),
+        (gzip.compress(b"%PDF-1.7\n" + bytes(100)), "PDF"),
+    ],
+)
+def test_what_is_no_text_fails_by_its_true_kind(kit: SimpleNamespace, head: bytes, kind: str) -> None:
+    base = kit.folder()
+    storage.write_bytes(f"{base}/b.log", head + bytes(range(256)))
+    with pytest.raises(InputError, match=kind):
+        open_manifest(base)
+    storage.write_bytes(f"{base}/a.log", TEXT)
+    manifest = open_manifest(base)
+    assert kind in manifest.failed[0]["reason"]
+    assert kit.operate(manifest, "count") == 100
+
+
+def test_the_files_of_a_delta_table_are_no_plain_parquet(kit: SimpleNamespace) -> None:
+    base = kit.folder()
+    sink = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({"id": [1]}), sink)
+    storage.write_bytes(f"{base}/day=1/a.parquet", sink.getvalue())
+    storage.write_bytes(f"{base}/_delta_log/00000000000000000000.json", b"{}\n")
+    for uri in (base, f"{base}/day=1"):
+        with pytest.raises(InputError, match=r"delta\+"):
+            open_manifest(uri)
+    assert open_manifest(base, format="parquet").records == 1
+
+
+def test_an_encrypted_footer_is_not_handed_on(kit: SimpleNamespace) -> None:
+    with pytest.raises(InputError, match="encrypted"):
+        open_manifest(kit.object(b"PARE" + bytes(40) + b"PARE", ".parquet"))
