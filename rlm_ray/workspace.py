@@ -61,8 +61,8 @@ class Session(Verbs):
         """Open a corpus in this session; as `rlm_ray.open`."""
         made = self.settings
         dialect = Given(made.csv_separator, made.csv_quote, made.csv_escape)
-        options = {"encoding": made.encoding, "shard_bytes": made.shard_bytes, "dialect": dialect} | options
-        manifest = open_manifest(*uris, name=name or f"corpus{len(self._corpora) + 1}", **options)
+        given: dict[str, Any] = {"encoding": made.encoding, "shard_bytes": made.shard_bytes, "dialect": dialect}
+        manifest = open_manifest(*uris, name=name or f"corpus{len(self._corpora) + 1}", **(given | options))
         self._corpora[manifest.name] = manifest
         return Corpus(Plan((Source(manifest.name),)), manifest.info(), self)
 

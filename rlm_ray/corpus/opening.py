@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import contextlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -275,7 +274,7 @@ def _open_text(
     shards = text_shards(
         objects, sizes, whole, shard_bytes, kind, encoding, growth=numpy.where(packs, _GROWTH, 1), dialect=dialect.to_text()
     )
-    schema, width = _sampled(kind, shards)
+    schema, width, reading = _sampled(kind, shards)
     manifest = Manifest(
         name,
         kind,
@@ -285,19 +284,9 @@ def _open_text(
         {column: type_ for column, type_ in schema.items() if column not in split_columns} | split_columns,
         partition_columns=list(split_columns),
         shard_bytes=shard_bytes,
-        reading=_reading(kind, shards),
+        reading=reading,
     )
     return _with_estimate(manifest, width)
-
-
-def _reading(kind: str, shards: Sequence[Shard]) -> str:
-    """How the first object is read, for `inspect`."""
-    if kind != "csv":
-        return ""
-    for shard in shards[:20]:
-        with contextlib.suppress(StorageError):
-            return f"CSV: {csv.dialect_of(shard)}"
-    return ""
 
 
 def _framed(kind: str, listed: polars.DataFrame, shard_bytes: int, encoding: str) -> dict[int, int]:
@@ -320,19 +309,20 @@ def _with_estimate(manifest: Manifest, width: float) -> Manifest:
     return replace(manifest, estimate=max(1, round(manifest.nbytes / max(1.0, width))), widths=widths)
 
 
-def _sampled(kind: str, shards: Sequence[Shard]) -> tuple[dict[str, str], float]:
-    """The columns and the average bytes of a record, from the first lines of the first object that has some."""
+def _sampled(kind: str, shards: Sequence[Shard]) -> tuple[dict[str, str], float, str]:
+    """The columns and the average bytes of a record, and how CSV is read, from the first lines of the first object that has some."""
     if kind == "document":
-        return {"path": "string", "text": "string"}, 1.0
+        return {"path": "string", "text": "string"}, 1.0, ""
     if kind == "jsonl":
-        return _sampled_members(shards)
+        return *_sampled_members(shards), ""
     reason: Any = None
     for shard in shards[:20]:
         try:
             if kind == "csv":
                 found = _sampled_csv(shard)
             else:
-                found = _sampled_lines(kind, shard)
+                lines = _sampled_lines(kind, shard)
+                found = None if lines is None else (*lines, "")
         except StorageError as error:
             reason = error
             continue
@@ -340,13 +330,13 @@ def _sampled(kind: str, shards: Sequence[Shard]) -> tuple[dict[str, str], float]
             return found
     if reason is not None:
         raise InputError(f"No object could be sampled for its columns; the last one: {reason}")
-    return ({"text": "string"} if kind == "lines" else {}), 1.0
+    return ({"text": "string"} if kind == "lines" else {}), 1.0, ""
 
 
-def _sampled_csv(shard: Shard) -> tuple[dict[str, str], float] | None:
-    for header, rows in csv.batches(shard, _SAMPLE_LINES):
+def _sampled_csv(shard: Shard) -> tuple[dict[str, str], float, str] | None:
+    for dialect, header, rows in csv.batches(shard, _SAMPLE_LINES):
         size = sum(len(value) + 1 for row in rows for value in row)
-        return csv.infer(header, rows) | csv.EXTRA, size / len(rows)
+        return csv.infer(header, rows) | csv.EXTRA, size / len(rows), f"CSV: {dialect}"
     return None
 
 

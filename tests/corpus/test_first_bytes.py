@@ -46,6 +46,7 @@ def compressed(data: bytes, codec: str) -> bytes:
         TEXT.decode().encode("utf-32"),
         gzip.compress(TEXT.decode().encode("utf-16-le")),
     ],
+    ids=lambda value: "",
 )
 def test_text_under_any_name(kit: SimpleNamespace, data: bytes, ending: str) -> None:
     manifest = open_manifest(kit.object(data, ending))
@@ -89,6 +90,7 @@ def test_parquet_under_another_name(kit: SimpleNamespace) -> None:
         (b"PARE", "encrypted"),
         (gzip.compress(b"%PDF-1.7\n" + bytes(100)), "PDF"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_text_fails_by_its_true_kind(kit: SimpleNamespace, head: bytes, kind: str) -> None:
     base = kit.folder()

@@ -61,12 +61,14 @@ def read(
             return
 
 
-def _rows(shard: Shard, early: bool) -> Iterator[tuple[list[str], Block | list[list[str]]]]:
+def _rows(shard: Shard, early: bool, dialects: list[Dialect] | None = None) -> Iterator[tuple[list[str], Block | list[list[str]]]]:
     """Yield the header and some rows: a regular block, or lists of fields."""
     encoding = encoding_of(shard)
     header: list[str] = []
     with opened(shard, early=early) as source, readable(shard):
         stream, dialect = sniffed_stream(source, shard)
+        if dialects is not None:
+            dialects.append(dialect)
         if codecs.lookup(encoding).name != "utf-8":
             lines = _lines(shard, _Reader(stream), encoding)
             for _ in range(dialect.skipped):
@@ -124,12 +126,6 @@ def sniffed_stream(source: Any, shard: Shard) -> tuple[Any, Dialect]:
     head = memory.tobytes()
     text = head.removeprefix(BOM).decode(encoding_of(shard), "replace")
     return _Replayed(head, source), sniffed(text, Given.from_text(shard.dialect), shard.uri, ended)
-
-
-def dialect_of(shard: Shard) -> Dialect:
-    """Return the dialect of an object; reads its beginning."""
-    with opened(shard, early=True) as source, readable(shard):
-        return sniffed_stream(source, shard)[1]
 
 
 class _Replayed:
@@ -195,12 +191,13 @@ def _signed(encoding: str) -> str:
     return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
-def batches(shard: Shard, high: int) -> Iterator[tuple[list[str], list[list[str]]]]:
-    """Yield the header and rows as lists of fields, up to about `high` of them: a sample."""
+def batches(shard: Shard, high: int) -> Iterator[tuple[Dialect, list[str], list[list[str]]]]:
+    """Yield the dialect, the header and rows as lists of fields, up to about `high` of them: a sample."""
     count = 0
-    for header, rows in _rows(shard, early=True):
+    dialects: list[Dialect] = []
+    for header, rows in _rows(shard, True, dialects):
         fields = _fields(rows) if isinstance(rows, Block) else rows
-        yield header, fields[: high - count]
+        yield dialects[0], header, fields[: high - count]
         count += len(fields)
         if count >= high:
             return

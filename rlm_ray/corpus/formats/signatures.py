@@ -134,7 +134,7 @@ def encoding_of_text(head: bytes) -> str | None:
             continue
         columns = [data[number::width] for number in range(width)]
         share = [column.count(0) / len(column) for column in columns]
-        texts = [number for number in range(width) if number not in zeros]
+        texts = [0 if 0 not in zeros else width - 1]
         if all(share[number] > _NARROW for number in zeros) and all(share[number] < 0.05 for number in texts):
             try:
                 text = data.decode(name, "ignore")
