@@ -310,7 +310,7 @@ def _with_estimate(manifest: Manifest, width: float) -> Manifest:
 
 
 def _sampled(kind: str, shards: Sequence[Shard]) -> tuple[dict[str, str], float, str]:
-    """The columns and the average bytes of a record, and how CSV is read, from the first lines of the first object that has some."""
+    """Columns, average bytes of a record, and how CSV is read, by the first lines of the first object that has some."""
     if kind == "document":
         return {"path": "string", "text": "string"}, 1.0, ""
     if kind == "jsonl":
