@@ -100,6 +100,12 @@ class Settings(BaseModel):
 
     # data, run, cluster
     on_shard_error: Literal["report", "stop"] = "report"
+    max_failed_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="A function or a batch of sub-calls that fails on more than this share is an error, unless on_error='keep'.",
+    )
     encoding: str = Field(default="utf-8", description="Encoding of text objects.")
     run_dir: str | None = Field(default=None, description="Folder or URL under which run directories are made.")
     run_id: str | None = None

@@ -73,6 +73,7 @@ class Queries:
         pieces: Literal["shards", "pooled", "whole"],
     ) -> Job:
         state: ResultState = self._results.new(name, {})
+        state.own_errors = True
         outcomes = yield from self._outcomes(
             [
                 QueryGroup(
