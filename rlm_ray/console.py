@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -143,7 +144,8 @@ def errors() -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         if not interrupt.args:
             fail("Interrupted before a run began.", INTERRUPTED)
-        fail(f"Interrupted. Nothing that was paid is lost: `rlm-ray resume {interrupt.args[0]}` goes on from here.", INTERRUPTED)
+        run = shlex.quote(interrupt.args[-1])
+        fail(f"Interrupted. Nothing that was paid is lost: `rlm-ray resume {run}` goes on from here.", INTERRUPTED)
     except (InputError, CredentialsError, MissingExtra, RunNotFound, SandboxUnavailable) as error:
         fail(str(error), WRONG_USE)
     except RlmRayError as error:
