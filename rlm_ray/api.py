@@ -28,6 +28,7 @@ from rlm_ray.report.progress import in_notebook
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.forms import check_json_schema
 from rlm_ray.subcalls.schema import AnswerSchema
+from rlm_ray.words import counted
 from rlm_ray.workspace import Opened, Session
 
 Observer = Callable[[Progress], None]
@@ -305,8 +306,8 @@ def _carry_on(
         before = run.spent()
         if before.cut_lines:
             _log.warning(
-                "%d half-written line(s) in the logs of %s are left out, as not done: a process was killed while it wrote.",
-                before.cut_lines,
+                "%s in the logs of %s left out, as not done: a process was killed, or the disk was full, while it was written.",
+                counted(before.cut_lines, "half-written line is", "half-written lines are"),
                 run.uri,
             )
         budget = Budget.of(settings.with_(max_seconds=max(1.0, settings.max_seconds - before.seconds))).charge(before.usage)

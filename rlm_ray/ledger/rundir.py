@@ -4,6 +4,7 @@
 
     RUN/
       run.json               question, settings without secrets, corpora, when and by which version it was made
+      job.json               the job's specification, where a job made the run
       context.txt            the context, where it is a str
       manifest/NAME/         the shards of each corpus
       lease/                 who works on it
@@ -166,6 +167,15 @@ class RunDirectory:
     def about(self) -> dict[str, Any]:
         """Return what `run.json` says."""
         return self._read("run.json") or {}
+
+    def save_job(self, job: dict[str, Any]) -> None:
+        """Write down which job the run belongs to, before the run begins."""
+        self._write("job.json", job)
+
+    def job(self) -> dict[str, Any] | None:
+        """Return the job of the run, or None where the run is a question alone."""
+        found: dict[str, Any] | None = self._read("job.json")
+        return found
 
     def log(self, call: str = "0") -> CallLog:
         """Return the log of a call."""
