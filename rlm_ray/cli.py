@@ -310,9 +310,7 @@ def submit(spec: Path, address: str, changes: tuple[str, ...], run_id: str | Non
 
 @main.command()
 @click.argument("spec", type=click.Path(dir_okay=False, path_type=Path), metavar="SPEC.yaml")
-@click.option(
-    "--kind", type=click.Choice(["rayjob", "raycronjob", "cronjob"]), help="What runs it; by the schedule where not given."
-)
+@click.option("--kind", type=click.Choice(["rayjob", "raycronjob", "cronjob"]), help="What runs it; else as it is scheduled.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replace what the file says.")
 def manifest(spec: Path, kind: Any, changes: tuple[str, ...]) -> None:
     """Print the Kubernetes form of a job: a ConfigMap with its files, and what runs it."""

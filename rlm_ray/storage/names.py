@@ -22,7 +22,8 @@ _AMAZON = re.compile(
     r"https?://(?:(?P<host>[a-z0-9.-]+)\.)?s3[.-](?:[a-z0-9-]+\.)*amazonaws\.com(?:\.cn)?/(?P<path>[^?#]*)", re.IGNORECASE
 )
 #: Keys before a host, as in scheme://KEY:SECRET@bucket. A secret may have slashes.
-_USER = re.compile(r"(?<=://)[^/@\s]*:[^@\s]*@|(?<=://)[^/@\s]+@")
+_USER = re.compile(r"(:/{1,2})(?:[^/@\s]*:[^@\s]*@|[^/@\s]+@)")
+_COLON = re.compile(r"(?i)(s3a?:/{1,2}(?!arn:)[^/:@\s]*):[^/@\s]*")
 _BUCKET = re.compile(r"[^:@\s]+")
 _SECRET = re.compile(
     r"(?i)([?&;](?:[a-z0-9_.-]*(?:signature|token|secret|credential|passw|accesskey|access_key|api_key|apikey)[a-z0-9_.-]*|sig|key)=)"
@@ -40,7 +41,7 @@ def shown(uri: str) -> str:
     >>> shown("s3://lake/mail/a@b.org:1")
     's3://lake/mail/a@b.org:1'
     """
-    return _SECRET.sub(r"\1***", _USER.sub("***@", uri))
+    return _SECRET.sub(r"\1***", _COLON.sub(r"\1:***", _USER.sub(r"\1***@", uri)))
 
 
 def _hint(uri: str) -> str:
