@@ -70,7 +70,7 @@ def _counted(file: Any, column: str, groups: list[int], low: int, high: int) -> 
 def _in_codes(group: Any, column: str) -> bool:
     for index in range(group.num_columns):
         chunk = group.column(index)
-        if chunk.path_in_schema == column:
+        if chunk.path_in_schema == column and "." not in column:
             narrow = chunk.total_uncompressed_size <= _MOST_BYTES * chunk.num_values
             return chunk.physical_type == "BYTE_ARRAY" and chunk.has_dictionary_page and narrow
     return False
