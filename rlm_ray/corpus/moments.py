@@ -10,7 +10,7 @@ UNITS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "D": 86_400_
 
 _DAY = UNITS["D"]
 _TIME = r"(\d\d):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?"
-_MOMENT = re.compile(rf"([+-]?\d{{4,6}})-(\d\d)-(\d\d)(?:[T ]{_TIME}\s*(Z|z|UTC|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)?)?")
+_MOMENT = re.compile(rf"([+-]?\d{{4,9}})-(\d\d)-(\d\d)(?:[T ]{_TIME}\s*(Z|z|UTC|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)?)?")
 _CLOCK = re.compile(_TIME)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import itertools
 import struct
 import uuid
 from typing import Any
@@ -51,9 +52,9 @@ def _names(data: bytes) -> list[str]:
     if first > len(data):
         raise ValueError("the metadata end too early")
     offsets = [_number(data, 1 + width * (index + 1), width) for index in range(count + 1)]
-    if first + offsets[-1] > len(data) or any(low > high for low, high in zip(offsets, offsets[1:], strict=False)):
+    if first + offsets[-1] > len(data) or any(low > high for low, high in itertools.pairwise(offsets)):
         raise ValueError("the metadata name bytes behind their end")
-    return [data[first + low : first + high].decode() for low, high in zip(offsets, offsets[1:], strict=False)]
+    return [data[first + low : first + high].decode() for low, high in itertools.pairwise(offsets)]
 
 
 def _joined(value: bytes | None, typed: Any, names: list[str], depth: int) -> Any:

@@ -67,7 +67,9 @@ class SegmentWriter:
         Type by column of those whose texts are decimals.
     """
 
-    def __init__(self, folder: str, name: str, columns: Mapping[str, str] | None = None, decimals: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: str, name: str, columns: Mapping[str, str] | None = None, decimals: Mapping[str, str] | None = None
+    ) -> None:
         self._decimals = dict(decimals or {})
         self._folder = folder
         self._name = name

@@ -41,7 +41,9 @@ class Queries:
         columns, given, decimals = yield from self._bound(query, schema)
         name = asked.name if combine is None else f"{asked.name}-parts"
         groups: Sequence[Sequence[Work]] = self._scans.groups(works, GROUP_BYTES) or [()]
-        state = yield from self._run(query, groups, schema, columns, name, given, "shards" if combine is None else "pooled", decimals)
+        state = yield from self._run(
+            query, groups, schema, columns, name, given, "shards" if combine is None else "pooled", decimals
+        )
         self._scans.noting.looked(works)
         if combine is None:
             return state.reply()
@@ -53,7 +55,7 @@ class Queries:
         return state.reply()
 
     def _bound(self, query: str, schema: dict[str, str]) -> Job:
-        """Return the columns that a query reads and those that it gives, with the types of decimals; a query that does not fit is an error."""
+        """Return the columns that a query reads, those that it gives, and the types of decimals among these."""
         (outcome,) = yield from self._outcomes([QueryGroup(query, (), schema, None, "whole", "", 0, self._settings, self._run_id)])
         read, given, decimals = outcome.values
         for name in given:

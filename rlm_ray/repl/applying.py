@@ -115,9 +115,7 @@ class Functions:
         ends = time.monotonic() + header["seconds"]
         batches = run_sql(header["query"], blob, header["memory"])
         while True:
-            outcome = self._queried(
-                lambda: next(batches, []), max(0.001, ends - time.monotonic()), header["seconds"]
-            )
+            outcome = self._queried(lambda: next(batches, []), max(0.001, ends - time.monotonic()), header["seconds"])
             if "error" in outcome:
                 results.add(outcome)
                 break

@@ -87,7 +87,7 @@ def run_sql(query: str, stream: bytes, memory: int) -> Iterator[list[dict[str, A
 
 def _rows(batch: Any, whole: set[str]) -> list[dict[str, Any]]:
     """The rows of a batch, as all verbs show values; `whole` are numbers that Arrow has as decimals."""
-    from rlm_ray.corpus.readable import readable
+    from rlm_ray.repl.engine import readable
 
     names = batch.schema.names
     columns = [readable(column) for column in batch.columns]

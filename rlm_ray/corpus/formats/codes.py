@@ -34,6 +34,8 @@ def counts(shard: Shard, schema: dict[str, str], column: str, low: int, high: in
         return None  # many small requests, which polars has under way at once; row groups that are kept for neighbours
     try:
         metadata = rowgroups.footer(shard)
+        if "." in column and any(column.startswith(f"{name}.") for name in metadata.schema.to_arrow_schema().names):
+            return None  # it may be the path of another column's member
         groups, first = rowgroups.between(metadata, low, high)
         if not all(_in_codes(metadata.row_group(group), column) for group in groups):
             return None
@@ -70,7 +72,7 @@ def _counted(file: Any, column: str, groups: list[int], low: int, high: int) -> 
 def _in_codes(group: Any, column: str) -> bool:
     for index in range(group.num_columns):
         chunk = group.column(index)
-        if chunk.path_in_schema == column and "." not in column:
+        if chunk.path_in_schema == column:
             narrow = chunk.total_uncompressed_size <= _MOST_BYTES * chunk.num_values
             return chunk.physical_type == "BYTE_ARRAY" and chunk.has_dictionary_page and narrow
     return False

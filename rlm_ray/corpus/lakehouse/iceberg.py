@@ -17,7 +17,6 @@ from rlm_ray.corpus.lakehouse.table import DataFile, Table
 from rlm_ray.corpus.readable import jsonable, readable
 from rlm_ray.errors import InputError, MissingExtra, RlmRayError
 
-
 #: How a file of metadata is called that is packed, and how any is.
 _PACKED = (".gz.metadata.json", ".metadata.json.gz")
 _METADATA = (".metadata.json", ".metadata.json.gz")
@@ -42,7 +41,8 @@ def load(name: TableName) -> Table:
     except ImportError:
         raise MissingExtra(f"Opening the Iceberg table {name.place}", "tables") from None
     held = contextlib.ExitStack()
-    refused = tuple(kind for kind in vars(pyiceberg.exceptions).values() if isinstance(kind, type) and issubclass(kind, Exception))
+    kinds = vars(pyiceberg.exceptions).values()
+    refused: tuple[type[Exception], ...] = tuple(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Exception))
     try:
         table = _from_catalogue(name, held) if name.catalogue else _from_metadata(name)
         snapshot = table.current_snapshot() if name.version is None else table.snapshot_by_id(name.version)
@@ -62,7 +62,7 @@ def load(name: TableName) -> Table:
         files = _files(name, table.specs(), columns, tasks, schema, _deletions(name, tasks))
     except RlmRayError:
         raise
-    except (ValueError, NotImplementedError, KeyError, TypeError, OSError, *refused) as error:
+    except (ValueError, NotImplementedError, KeyError, TypeError, OSError, *refused) as error:  # type: ignore[misc]
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise InputError(
             f"The Iceberg table {name.place} cannot be read: {reason:.300}. Check its name and what it uses."

@@ -145,13 +145,15 @@ def _is_numbered(footer: Footer, schema: pyarrow.Schema, mapping: Mapping) -> bo
 
 
 def _stored(footer: Footer, schema: pyarrow.Schema, mapping: Mapping) -> dict[str, tuple[str, str]]:
-    """Type and name in the file of the table's columns, found by their numbers where both have some, or by what the table says of their names."""
+    """Type and name in the file of the table's columns, found by numbers, or by the table's name mapping."""
     if not _is_numbered(footer, schema, mapping):
         return footer.columns
     by_name = {stored: (kind, stored) for kind, stored in footer.columns.values()}
     numbered = ((shown_name(column.name), field_id(column)) for column in schema)
     if not footer.ids:
-        found = ((name, next((item for item in mapping.get(number or 0, ()) if item in by_name), None)) for name, number in numbered)
+        found = (
+            (name, next((item for item in mapping.get(number or 0, ()) if item in by_name), None)) for name, number in numbered
+        )
         return {name: by_name[item] for name, item in found if item is not None}
     return {name: by_name[footer.ids[number]] for name, number in numbered if number in footer.ids}
 
