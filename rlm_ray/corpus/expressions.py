@@ -14,7 +14,7 @@ from polars.exceptions import PolarsError
 from rlm_ray.corpus import comparing
 from rlm_ray.corpus.comparing import dtype
 from rlm_ray.corpus.plan import Grep, Where
-from rlm_ray.corpus.types import is_text
+from rlm_ray.corpus.types import FOLDER, is_text
 from rlm_ray.errors import InputError
 
 __all__ = ["check_pattern", "column_type", "condition", "dtype", "grep", "grep_columns", "listed", "matches_empty", "where"]
@@ -66,7 +66,7 @@ def grep_columns(step: Grep, schema: Mapping[str, str]) -> list[str]:
     """
     if step.column is not None:
         kind = column_type(step.column, schema)
-        if not is_text(kind):
+        if not is_text(kind) and kind != FOLDER:
             raise InputError(f"Column {step.column!r} is {kind}, not text: use .where([({step.column!r}, '==', …)]).")
         return [step.column]
     names = [name for name, kind in schema.items() if is_text(kind) and not name.startswith("_")]

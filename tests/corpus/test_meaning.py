@@ -144,11 +144,8 @@ def test_conditions_mean_what_is_written(kit: SimpleNamespace, tmp_path_factory:
     assert _found(kit, manifest, ("x", "==", None)) == [number for number, item in enumerate(values) if item is None]
     shown = [record["x"] for record in kit.records(manifest)]
     counts = kit.operate(manifest, "count_by", column="x", limit=1_000)["counts"]
-    assert (
-        Counter({repr(key): number for key, number in counts})
-        == Counter(map(repr, (item + 0 if item == 0 else item for item in shown)))
-        or 0.0 in shown
-    )
+    if 0.0 not in shown:  # of two zeros one is counted
+        assert Counter({repr(key): number for key, number in counts}) == Counter(map(repr, shown))
     if pyarrow.types.is_temporal(kind):
         # what is shown is found by itself
         for number, text in enumerate(shown):
@@ -186,8 +183,9 @@ def test_duckdbs_types(kit: SimpleNamespace, tmp_path: Path) -> None:
     path = str(tmp_path / "a.parquet")
     duckdb.execute(
         "copy (select i, ('00000000-0000-0000-0000-00000000000' || i)::uuid u, interval '1 month 2 days 3.5 seconds' iv, "
-        "'a'::enum('a', 'b') e, case i % 3 when 0 then {'msg': 'disk full'}::variant when 1 then 'timeout'::variant else 5::variant end v, "
-        f"'infinity'::timestamp far, date '20206-01-01' day, '\\xff'::blob raw from range(3) t(i)) to '{path}'"
+        "'a'::enum('a', 'b') e, "
+        "case i % 3 when 0 then {'msg': 'disk full'}::variant when 1 then 'timeout'::variant else 5::variant end v, "
+        f"'infinity'::timestamp far, date '20206-01-01' as day, '\\xff'::blob raw from range(3) t(i)) to '{path}'"
     )
     manifest = open_manifest(path)
     first, second, third = kit.records(manifest)
