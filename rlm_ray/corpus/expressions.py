@@ -11,8 +11,8 @@ from typing import Any
 import polars
 from polars.exceptions import PolarsError
 
-from rlm_ray.corpus import comparing
-from rlm_ray.corpus.comparing import dtype
+from rlm_ray.corpus.meaning import comparing
+from rlm_ray.corpus.meaning.comparing import dtype
 from rlm_ray.corpus.plan import Grep, Where
 from rlm_ray.corpus.types import FOLDER, is_text
 from rlm_ray.errors import InputError

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy
 
 from rlm_ray.corpus import borders, deletions, pruning
-from rlm_ray.corpus.comparing import holds
 from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.meaning.comparing import holds
 from rlm_ray.corpus.plan import Between, Node, Select, Slice, Split, Where, Window
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.corpus.sizes import mean_size, share

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import polars
 import pyarrow
 
-from rlm_ray.corpus.readable import interval_text, readable
+from rlm_ray.corpus.meaning.readable import interval_text, readable
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.corpus.types import is_flat
 

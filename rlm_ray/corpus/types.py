@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import pyarrow
 
-from rlm_ray.corpus.readable import is_variant
+from rlm_ray.corpus.meaning.readable import is_variant
 
 #: Type name of a column that is JSON text because its values have no common type.
 JSON = "json"

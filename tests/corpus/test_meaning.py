@@ -24,7 +24,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rlm_ray.corpus.moments import moment_text, parse_moment
+from rlm_ray.corpus.meaning.moments import moment_text, parse_moment
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.plan import Grep, Where
 

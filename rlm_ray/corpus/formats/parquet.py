@@ -15,8 +15,8 @@ import pyarrow.parquet
 from polars.exceptions import PanicException, PolarsError
 
 from rlm_ray import storage
-from rlm_ray.corpus.constants import constant
 from rlm_ray.corpus.formats import parquet_arrow, rowgroups
+from rlm_ray.corpus.meaning.constants import constant
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.corpus.types import CONVERTED, JSON, is_flat
 from rlm_ray.errors import ObjectUnreadable

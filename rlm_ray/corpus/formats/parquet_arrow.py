@@ -11,8 +11,8 @@ import pyarrow
 from polars.exceptions import PanicException, PolarsError
 
 from rlm_ray import storage
-from rlm_ray.corpus.constants import constant
 from rlm_ray.corpus.formats import codes, rowgroups
+from rlm_ray.corpus.meaning.constants import constant
 from rlm_ray.corpus.records import json_column, text_column
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.corpus.types import CONVERTED, JSON, arrow_type, unpacked_types

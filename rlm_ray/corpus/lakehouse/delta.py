@@ -12,7 +12,7 @@ import pyarrow
 from rlm_ray import storage
 from rlm_ray.corpus.lakehouse.names import TableName
 from rlm_ray.corpus.lakehouse.table import DataFile, Table
-from rlm_ray.corpus.readable import readable
+from rlm_ray.corpus.meaning.readable import readable
 from rlm_ray.errors import InputError, MissingExtra
 
 #: Features of a table that a reader must know, and that are read here.

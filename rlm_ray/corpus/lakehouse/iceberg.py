@@ -14,7 +14,7 @@ import pyarrow.parquet
 from rlm_ray import storage
 from rlm_ray.corpus.lakehouse.names import TableName
 from rlm_ray.corpus.lakehouse.table import DataFile, Table
-from rlm_ray.corpus.readable import jsonable, readable
+from rlm_ray.corpus.meaning.readable import jsonable, readable
 from rlm_ray.errors import InputError, MissingExtra, RlmRayError
 
 #: How a file of metadata is called that is packed, and how any is.

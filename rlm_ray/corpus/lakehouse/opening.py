@@ -12,12 +12,12 @@ import pyarrow
 from rlm_ray import storage
 from rlm_ray.corpus import deletions
 from rlm_ray.corpus.building import Builder
-from rlm_ray.corpus.constants import constant
 from rlm_ray.corpus.footers import Footer, cut_groups, differences, groups_between, mean_widths, read_footers, shape
 from rlm_ray.corpus.lakehouse import delta, iceberg
 from rlm_ray.corpus.lakehouse.names import parse
 from rlm_ray.corpus.lakehouse.table import DataFile, Table, field_id
 from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.meaning.constants import constant
 from rlm_ray.corpus.pruning import Ranges, is_ranged
 from rlm_ray.corpus.types import in_utc, packed_types, shown_name, type_name
 from rlm_ray.errors import InputError

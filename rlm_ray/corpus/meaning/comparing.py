@@ -19,8 +19,8 @@ from typing import Any
 import polars
 import pyarrow
 
-from rlm_ray.corpus.moments import UNITS, parse_clock, parse_moment
-from rlm_ray.corpus.readable import bytes_of
+from rlm_ray.corpus.meaning.moments import UNITS, parse_clock, parse_moment
+from rlm_ray.corpus.meaning.readable import bytes_of
 from rlm_ray.corpus.types import FOLDER, arrow_type
 from rlm_ray.errors import InputError
 

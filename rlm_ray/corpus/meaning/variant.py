@@ -8,7 +8,7 @@ import struct
 import uuid
 from typing import Any
 
-from rlm_ray.corpus.moments import moment_text
+from rlm_ray.corpus.meaning.moments import moment_text
 
 #: Nesting beyond it is refused.
 _DEPTH = 200

@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow
 import pyarrow.compute
 
-from rlm_ray.corpus.moments import moment_text
-from rlm_ray.corpus.variant import decoded
+from rlm_ray.corpus.meaning.moments import moment_text
+from rlm_ray.corpus.meaning.variant import decoded
 
 #: How bytes are shown that are no plain text.
 BASE64 = "base64:"
