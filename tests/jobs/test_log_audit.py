@@ -108,7 +108,9 @@ def test_a_line_that_differs_in_the_word_that_counts_is_a_finding_of_its_own(
         name: [line.format(bad if number == 50 else good) for number in range(100)] for name, (line, good, bad) in pairs.items()
     }
     trouble = [lines[50] for lines in files.values()]
-    audited = _audit(model_server, tmp_path, files, lambda text: any(line in text for line in trouble))
+    audited = _audit(
+        model_server, tmp_path, files, lambda text: any(word in text for word in ('" 500 ', "failed", "rc=137", "frob"))
+    )
     assert audited.checked.rejected == []
     assert sorted((finding["quote"], finding["lines"]) for finding in audited.checked.standing) == sorted(
         (line, 1) for line in trouble
