@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
+
+Record = Mapping[str, Any]
 
 #: Columns of structured logs whose values decide as words of a line do.
 DECIDING_COLUMNS = frozenset(
@@ -263,10 +266,10 @@ _ANDROID = re.compile(r"^\S+ \S+ +\S+ +\S+ ([VDIWEF]) ")
 _MOST = 24
 
 
-def text_of(record: dict[str, Any], column: str) -> str | None:
+def text_of(record: Record, column: str) -> str | None:
     """Return what a record says: its message, an object or bytes as text; else all of its columns; None where it is empty."""
     value = record.get(column)
-    if value is None and isinstance(more := record.get("_more"), (dict, str)):  # a value of another type than the column's
+    if value is None and isinstance(more := record.get("_more"), dict | str):  # a value of another type than the column's
         value = _member(more, column)
     if isinstance(value, list) and value and all(isinstance(item, int) and 0 <= item < 256 for item in value):
         value = bytes(value).decode("utf-8", "replace")  # journald's export of a message that is no UTF-8
@@ -283,7 +286,7 @@ def text_of(record: dict[str, Any], column: str) -> str | None:
     return text if text.strip() else None
 
 
-def _member(more: dict[str, Any] | str, column: str) -> Any:
+def _member(more: Record | str, column: str) -> Any:
     try:
         members = json.loads(more) if isinstance(more, str) else more
     except ValueError:
@@ -291,7 +294,7 @@ def _member(more: dict[str, Any] | str, column: str) -> Any:
     return members.get(column) if isinstance(members, dict) else None
 
 
-def beside(record: dict[str, Any], column: str) -> dict[str, Any]:
+def beside(record: Record, column: str) -> Record:
     """Return the columns beside the message that decide: level, status, exit code."""
     return {
         name: value
