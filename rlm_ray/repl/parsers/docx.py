@@ -15,9 +15,41 @@ _GONE = frozenset({"del", "moveFrom"})
 _CAME = frozenset({"ins", "moveTo"})
 #: Elements that hold no text of their own: properties, and instructions of fields.
 _SILENT = frozenset(
-    "pPr rPr tblPr tblGrid trPr tcPr sdtPr sdtEndPr sectPr rubyPr fldData instrText delInstrText delText ffData footnoteRef "
-    "endnoteRef annotationRef separator continuationSeparator proofErr docPr cNvPr posOffset positionH positionV pctWidth pctHeight "
-    "binData lastModifiedBy tblPrEx smartTagPr customXmlPr".split()
+    [
+        "pPr",
+        "rPr",
+        "tblPr",
+        "tblGrid",
+        "trPr",
+        "tcPr",
+        "sdtPr",
+        "sdtEndPr",
+        "sectPr",
+        "rubyPr",
+        "fldData",
+        "instrText",
+        "delInstrText",
+        "delText",
+        "ffData",
+        "footnoteRef",
+        "endnoteRef",
+        "annotationRef",
+        "separator",
+        "continuationSeparator",
+        "proofErr",
+        "docPr",
+        "cNvPr",
+        "posOffset",
+        "positionH",
+        "positionV",
+        "pctWidth",
+        "pctHeight",
+        "binData",
+        "lastModifiedBy",
+        "tblPrEx",
+        "smartTagPr",
+        "customXmlPr",
+    ]
 )
 #: In text, until the paragraph is done.
 _PAGE = "\f"
@@ -54,6 +86,7 @@ class _Document:
 
     def pages(self) -> Iterator[str]:
         section: list[str] = []
+        whole: list[str] = []  # sections that are done, from the last that begins a page on
         found = root = None
         for found in self._package.elements(self._main, ("document", "body")):
             root = found
@@ -62,15 +95,18 @@ class _Document:
             for block, settings in self._body(found):
                 section.append(block)
                 if settings is not None:
-                    yield from _split(self._with_margins(section, settings))
+                    section = self._with_margins(section, settings)
+                    if value_of(child(settings, "type"), default="nextPage") != "continuous":
+                        yield from _split(whole)
+                        whole = section
+                    else:
+                        whole += section
                     section = []
         if root is None or local(root.tag) != "document":
             raise ValueError("its main part is no Word document")
         if self._pending:
             section.append(self._pending + "\n\n")
-        section.extend(self._rest_of_notes())
-        if section:
-            yield from _split(section)
+        yield from _split([*whole, *section, *self._rest_of_notes()])
 
     # -- blocks ----------------------------------------------------------------------------------------
 
@@ -311,7 +347,8 @@ class _Document:
 
     def _with_margins(self, section: list[str], settings: Element) -> list[str]:
         """Return a section with its headers before and its footers behind it; a part that stood before is not shown again."""
-        above, below = [], []
+        above: list[str] = []
+        below: list[str] = []
         for item in settings:
             name, kind = local(item.tag), value_of(item, "type", "default")
             if name not in ("headerReference", "footerReference"):
@@ -329,8 +366,7 @@ class _Document:
             what = name.removesuffix("Reference")
             parts = ([f"[{where}{what}: {text}]"] if text.strip() else []) + self._taken()
             (above if what == "header" else below).extend(f"{part}\n\n" for part in parts)
-        ends = [] if value_of(child(settings, "type"), default="nextPage") == "continuous" else [_PAGE]
-        return above + section + below + ends
+        return above + section + below
 
 
 _MARKS = {

@@ -9,15 +9,57 @@ from xml.etree.ElementTree import Element
 from rlm_ray.repl.parsers.packages import child, is_on, local, value_of
 from rlm_ray.repl.parsers.symbols import in_font
 
-_ORDINALS = (
-    "First Second Third Fourth Fifth Sixth Seventh Eighth Ninth Tenth Eleventh Twelfth Thirteenth Fourteenth Fifteenth Sixteenth "
-    "Seventeenth Eighteenth Nineteenth"
-).split()
-_CARDINALS = (
-    "Zero One Two Three Four Five Six Seven Eight Nine Ten Eleven Twelve Thirteen Fourteen Fifteen Sixteen Seventeen Eighteen Nineteen"
-).split()
-_TENS = "Twenty Thirty Forty Fifty Sixty Seventy Eighty Ninety".split()
-_ROMAN = list(zip((1000, 900, 500, 400, 100, 90, 50, 40, 10, 9, 5, 4, 1), "m cm d cd c xc l xl x ix v iv i".split(), strict=True))
+_ORDINALS = [
+    "First",
+    "Second",
+    "Third",
+    "Fourth",
+    "Fifth",
+    "Sixth",
+    "Seventh",
+    "Eighth",
+    "Ninth",
+    "Tenth",
+    "Eleventh",
+    "Twelfth",
+    "Thirteenth",
+    "Fourteenth",
+    "Fifteenth",
+    "Sixteenth",
+    "Seventeenth",
+    "Eighteenth",
+    "Nineteenth",
+]
+_CARDINALS = [
+    "Zero",
+    "One",
+    "Two",
+    "Three",
+    "Four",
+    "Five",
+    "Six",
+    "Seven",
+    "Eight",
+    "Nine",
+    "Ten",
+    "Eleven",
+    "Twelve",
+    "Thirteen",
+    "Fourteen",
+    "Fifteen",
+    "Sixteen",
+    "Seventeen",
+    "Eighteen",
+    "Nineteen",
+]
+_TENS = ["Twenty", "Thirty", "Forty", "Fifty", "Sixty", "Seventy", "Eighty", "Ninety"]
+_ROMAN = list(
+    zip(
+        (1000, 900, 500, 400, 100, 90, 50, 40, 10, 9, 5, 4, 1),
+        ["m", "cm", "d", "cd", "c", "xc", "l", "xl", "x", "ix", "v", "iv", "i"],
+        strict=True,
+    )
+)
 MAX_LEVELS = 9
 
 
@@ -118,11 +160,11 @@ class Numbering:
         if number is None or number == "0":
             return "", 0
         if by_style and number in self._definitions:
+            names = {value_of(part, "styleId") for part in self.chain(style)} - {""}
             # a level that names the style is the one it gives, whatever else is said
             for at, form in self._definitions[number].levels.items():
-                if form.style and form.style in {value_of(part, "styleId") for part in self.chain(style)}:
-                    if form.style == style or level is None:
-                        level = str(at)
+                if form.style == style or (level is None and form.style in names):
+                    level = str(at)
         at = int(level) if level is not None and level.isdigit() else 0
         return number, min(at, MAX_LEVELS - 1)
 
@@ -149,7 +191,7 @@ def _definitions(root: Element | None, styles: dict[str, Element]) -> dict[str, 
         link = child(abstract.get(name), "numStyleLink")
         if link is not None:  # the levels stand where the list style is defined
             name = by_style.get(value_of(link), name)
-        levels = {at: form for at, form in map(_level, _all(abstract.get(name), "lvl"))}
+        levels = dict(_level(item) for item in _all(abstract.get(name), "lvl"))
         starts = {}
         for override in _all(item, "lvlOverride"):
             at = _number(value_of(override, "ilvl"), 0)
@@ -175,11 +217,11 @@ def _level(element: Element) -> tuple[int, Level]:
     form = child(element, "numFmt")
     for item in element:  # Word 2010 writes custom formats beside a plain one
         if local(item.tag) == "AlternateContent":
-            form = child(item, "Choice", "numFmt") or child(item, "Fallback", "numFmt") or form
+            form = next((found for name in ("Choice", "Fallback") if (found := child(item, name, "numFmt")) is not None), form)
     fonts = child(element, "rPr", "rFonts")
     return _number(value_of(element, "ilvl"), 0), Level(
         _number(value_of(child(element, "start")), 0 if child(element, "start") is None else 1),
-        value_of(form, "format") or value_of(form, default="decimal") if value_of(form) == "custom" else value_of(form, default="decimal"),
+        (value_of(form, "format") if value_of(form) == "custom" else "") or value_of(form, default="decimal"),
         value_of(child(element, "lvlText")),
         None if restart is None else _number(value_of(restart), 0),
         is_on(child(element, "isLgl")),

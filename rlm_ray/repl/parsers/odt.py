@@ -7,7 +7,9 @@ from xml.etree.ElementTree import Element
 
 from rlm_ray.repl.parsers.packages import Package, child, local, value_of
 
-_SILENT = frozenset({"tracked-changes", "sequence-decls", "forms", "bookmark-ref-source", "note-citation", "title", "desc", "binary-data"})
+_SILENT = frozenset(
+    {"tracked-changes", "sequence-decls", "forms", "bookmark-ref-source", "note-citation", "title", "desc", "binary-data"}
+)
 _MARKS = {"tab": "\t", "line-break": "\n", "soft-page-break": "\f"}
 
 

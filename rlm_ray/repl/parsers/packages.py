@@ -6,7 +6,7 @@ import io
 import posixpath
 import zipfile
 from collections.abc import Iterator
-from typing import IO, cast
+from typing import IO
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
@@ -137,7 +137,7 @@ def _refuse_declarations(file: IO[bytes], name: str) -> None:
         pass
 
     def declared(*_: object) -> None:
-        raise ValueError(f"its part {name[:200]} declares a document type, whose entities are not read")
+        raise ValueError(f"its part {name[:200]} declares a document type, and an entity could be anything")
 
     def begun(*_: object) -> None:
         raise Begun
@@ -165,7 +165,7 @@ def value_of(element: ElementTree.Element | None, name: str = "val", default: st
         return default
     for key, value in element.items():
         if key.rpartition("}")[2] == name:
-            return cast(str, value)
+            return value
     return default
 
 

@@ -20,8 +20,8 @@ def read(data: bytes) -> Iterator[str]:
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it thinks of a file is nobody's news
     try:
         from pypdf import PdfReader
-    except ImportError:
-        raise ValueError("reading PDF needs the extra documents: pip install 'rlm-ray[documents]'") from None
+    except ImportError as error:
+        raise ValueError(f"{error}: " + "reading PDF needs the extra documents: pip install 'rlm-ray[documents]'") from None
 
     reader = PdfReader(io.BytesIO(data), strict=False)
     if reader.is_encrypted and not reader.decrypt(""):

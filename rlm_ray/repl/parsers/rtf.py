@@ -23,8 +23,8 @@ def read(data: bytes) -> Iterator[str]:
     """Yield one page: the file does not say where its pages begin."""
     try:
         from striprtf.striprtf import rtf_to_text
-    except ImportError:
-        raise ValueError("reading RTF needs the extra documents: pip install 'rlm-ray[documents]'") from None
+    except ImportError as error:
+        raise ValueError(f"{error}: " + "reading RTF needs the extra documents: pip install 'rlm-ray[documents]'") from None
     data = _without_groups(_without_binary(data), _HIDDEN)
     head = b"{\\rtf1" + b"".join(re.findall(rb"\\(?:ansi(?:cpg\d+)?|deff\d+|uc\d+)", data[:400]))
     fonts = next((_group(data, match.start()) for match in re.finditer(rb"\{\s*\\fonttbl", data)), b"")
