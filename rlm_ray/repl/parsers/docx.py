@@ -8,10 +8,22 @@ from xml.etree.ElementTree import Element
 from rlm_ray.repl.parsers.formulas import linear
 from rlm_ray.repl.parsers.numbering import Numbering
 from rlm_ray.repl.parsers.packages import Package, child, is_on, local, value_of
-from rlm_ray.repl.parsers.symbols import in_font, symbol
+from rlm_ray.repl.parsers.symbols import in_font
+from rlm_ray.repl.parsers.word import (
+    GONE,
+    PAGE,
+    by_style,
+    chosen,
+    count_of,
+    form_field,
+    is_emptied,
+    main_part,
+    or_empty,
+    plain_text,
+    split_pages,
+    symbol_of,
+)
 
-_MAIN = "wordprocessingml.document.main+xml", "wordprocessingml.template.main+xml", "ms-word.document.macroEnabled.main+xml"
-_GONE = frozenset({"del", "moveFrom"})
 _CAME = frozenset({"ins", "moveTo"})
 #: Elements that hold no text of their own: properties, and instructions of fields.
 _SILENT = frozenset(
@@ -51,8 +63,6 @@ _SILENT = frozenset(
         "customXmlPr",
     ]
 )
-#: In text, until the paragraph is done.
-_PAGE = "\f"
 _NOTES = {"footnoteReference": "footnote", "endnoteReference": "endnote", "commentReference": "comment"}
 
 
@@ -72,7 +82,7 @@ class _Document:
     def __init__(self, package: Package, tracked: bool) -> None:
         self._package = package
         self._tracked = tracked
-        self._main = _main_part(package)
+        self._main = main_part(package)
         self._relations = package.relations(self._main)
         self._numbering = Numbering(self._part("numbering"), self._part("styles"))
         self._even = is_on(child(self._part("settings"), "evenAndOddHeaders"))
@@ -97,7 +107,7 @@ class _Document:
                 if settings is not None:
                     section = self._with_margins(section, settings)
                     if value_of(child(settings, "type"), default="nextPage") != "continuous":
-                        yield from _split(whole)
+                        yield from split_pages(whole)
                         whole = section
                     else:
                         whole += section
@@ -106,7 +116,7 @@ class _Document:
             raise ValueError("its main part is no Word document")
         if self._pending:
             section.append(self._pending + "\n\n")
-        yield from _split([*whole, *section, *self._rest_of_notes()])
+        yield from split_pages([*whole, *section, *self._rest_of_notes()])
 
     # -- blocks ----------------------------------------------------------------------------------------
 
@@ -120,7 +130,7 @@ class _Document:
             if local(block.tag) == "p":
                 text = self._paragraph(block)
                 settings = child(block, "pPr", "sectPr")
-                yield "".join(f"{part}\n\n" for part in (text, *self._taken()) if part.strip() or _PAGE in part), None
+                yield "".join(f"{part}\n\n" for part in (text, *self._taken()) if part.strip() or PAGE in part), None
                 if settings is not None:
                     yield "", settings
             elif local(block.tag) == "tbl":
@@ -142,8 +152,8 @@ class _Document:
             if name in kinds or "oMath" in name:
                 yield element
             elif name == "AlternateContent":
-                yield from self._blocks(_chosen(element), kinds)
-            elif name not in _SILENT and (name not in _GONE or self._tracked):
+                yield from self._blocks(chosen(element), kinds)
+            elif name not in _SILENT and (name not in GONE or self._tracked):
                 yield from self._blocks(element, kinds)
 
     def _paragraph(self, element: Element) -> str:
@@ -151,19 +161,19 @@ class _Document:
         properties = child(element, "pPr")
         text = self._text(element)
         mark = child(properties, "rPr")
-        gone = mark is not None and any(local(item.tag) in _GONE for item in mark)
+        gone = mark is not None and any(local(item.tag) in GONE for item in mark)
         if gone and not self._tracked and child(properties, "sectPr") is None:
             self._pending += text
             return ""
         text, self._pending = self._pending + text, ""
         chain = self._numbering.properties(properties)
-        if any(is_on(child(item, "pageBreakBefore")) for item in chain[:1]) or _by_style(chain[1:], "pageBreakBefore"):
-            text = _PAGE + text
+        if any(is_on(child(item, "pageBreakBefore")) for item in chain[:1]) or by_style(chain[1:], "pageBreakBefore"):
+            text = PAGE + text
         # Word shows the number of an empty paragraph too, but a paragraph whose whole text was moved away has none
-        label = self._numbering.label(properties) if text.strip() or not _is_emptied(element) else ""
+        label = self._numbering.label(properties) if text.strip() or not is_emptied(element) else ""
         if label and not text.strip() and label.strip() in ("•", "▪", "-"):
             label = ""
-        start = len(text) - len(text.lstrip(_PAGE))
+        start = len(text) - len(text.lstrip(PAGE))
         return text[:start] + label + text[start:] if label else text
 
     def _table(self, table: Element, between: str = "\t", rows_end: str = "\n") -> str:
@@ -171,15 +181,15 @@ class _Document:
         for row in self._blocks(table, ("tr",)):
             if child(row, "trPr", "del") is not None and not self._tracked:
                 continue
-            cells = [""] * _count(child(row, "trPr", "gridBefore"))
+            cells = [""] * count_of(child(row, "trPr", "gridBefore"))
             for cell in self._blocks(row, ("tc",)):
                 if child(cell, "tcPr", "cellDel") is not None and not self._tracked:
                     continue
                 cells.append(" ".join(self._flat(cell).split()))
-                cells += [""] * (_count(child(cell, "tcPr", "gridSpan")) - 1)
+                cells += [""] * (count_of(child(cell, "tcPr", "gridSpan")) - 1)
             line = between.join(cells)
             breaks = any(local(item.tag) == "lastRenderedPageBreak" for item in row.iter()) and rows_end == "\n"
-            rows.append((_PAGE if breaks else "") + line)
+            rows.append((PAGE if breaks else "") + line)
         return rows_end.join(rows) + ("\n" if rows and rows_end == "\n" else "")
 
     def _flat(self, element: Element) -> str:
@@ -195,7 +205,7 @@ class _Document:
                 parts.append(linear(block))
         parts.append(self._pending)
         self._pending = outer
-        return " ".join(text for part in parts if (text := part.replace(_PAGE, " ").strip()))
+        return " ".join(text for part in parts if (text := part.replace(PAGE, " ").strip()))
 
     # -- text ------------------------------------------------------------------------------------------
 
@@ -213,7 +223,7 @@ class _Document:
             out.append(in_font(font, (element.text or "").replace("\xad", "")))
         elif name == "r":
             self._run(element, out)
-        elif name in _GONE:
+        elif name in GONE:
             if self._tracked:
                 self._change("deleted" if name == "del" else "moved from here", element, out, font)
         elif name in _CAME:
@@ -224,7 +234,7 @@ class _Document:
         elif name == "sdt":
             self._control(element, out, font)
         elif name == "AlternateContent":
-            for item in _chosen(element):
+            for item in chosen(element):
                 self._add(item, out, font)
         elif name == "txbxContent":
             self._box("text box", self._flat(element))
@@ -233,8 +243,8 @@ class _Document:
         elif name in ("oMath", "oMathPara"):
             out.append(linear(element))
         elif name == "ruby":
-            above = self._text(_or_empty(child(element, "rt")))
-            out.append(self._text(_or_empty(child(element, "rubyBase"))) + (f"({above})" if above else ""))
+            above = self._text(or_empty(child(element, "rt")))
+            out.append(self._text(or_empty(child(element, "rubyBase"))) + (f"({above})" if above else ""))
         elif name == "relIds":
             self._diagram(value_of(element, "dm"))
         elif name == "fldSimple":
@@ -244,11 +254,11 @@ class _Document:
         elif name in _MARKS:
             out.append(_MARKS[name])
         elif name == "br":
-            out.append(_PAGE if value_of(element, "type") == "page" else "\n")
+            out.append(PAGE if value_of(element, "type") == "page" else "\n")
         elif name == "sym":
-            out.append(_symbol(element))
+            out.append(symbol_of(element))
         elif name == "fldChar":
-            out.append(_form_field(child(element, "ffData")))
+            out.append(form_field(child(element, "ffData")))
         elif name not in _SILENT:
             self._all(element, out, font)
 
@@ -297,7 +307,7 @@ class _Document:
     def _diagram(self, relation: str) -> None:
         target = self._relations.get(relation, ("", ""))[1]
         if target in self._package:
-            texts = (_words(point) for point in self._package.tree(target).iter() if local(point.tag) == "pt")
+            texts = (plain_text(point) for point in self._package.tree(target).iter() if local(point.tag) == "pt")
             self._box("diagram", "; ".join(text for text in texts if text))
 
     # -- notes, headers and footers --------------------------------------------------------------------
@@ -375,74 +385,5 @@ _MARKS = {
     "cr": "\n",
     "noBreakHyphen": "-",
     "softHyphen": "",
-    "lastRenderedPageBreak": _PAGE,
+    "lastRenderedPageBreak": PAGE,
 }
-
-
-def _split(section: Iterable[str]) -> Iterator[str]:
-    for page in "".join(section).split(_PAGE):
-        if page.strip():
-            yield page
-
-
-def _by_style(chain: Iterable[Element], name: str) -> bool:
-    return next((is_on(found) for item in chain if (found := child(item, name)) is not None), False)
-
-
-def _is_emptied(paragraph: Element) -> bool:
-    return any(local(item.tag) in _GONE for item in paragraph)
-
-
-def _count(element: Element | None) -> int:
-    text = value_of(element)
-    return min(int(text), 1000) if text.isdigit() else 0
-
-
-def _chosen(alternate: Element) -> list[Element]:
-    """Return what one of the alternatives holds: what new readers show, or what old ones do where that has no text."""
-    options = [item for item in alternate if local(item.tag) in ("Choice", "Fallback")]
-    with_text = [item for item in options if any(local(part.tag) in ("t", "sym", "relIds", "textpath") for part in item.iter())]
-    return list((with_text or options or [Element("none")])[0])
-
-
-def _symbol(element: Element) -> str:
-    try:
-        return symbol(value_of(element, "font"), int(value_of(element, "char"), 16))
-    except ValueError:
-        return "�"
-
-
-def _form_field(data: Element | None) -> str:
-    """Return what an old form's field shows that has no text of its own: a box, or the chosen entry of a list."""
-    if (box := child(data, "checkBox")) is not None:
-        state = child(box, "checked")
-        return "☒" if is_on(state if state is not None else child(box, "default")) else "☐"
-    if (chosen := child(data, "ddList")) is not None:
-        entries = [value_of(item) for item in chosen if local(item.tag) == "listEntry"]
-        number = value_of(child(chosen, "result")) or value_of(child(chosen, "default")) or "0"
-        return entries[int(number)] if number.isdigit() and int(number) < len(entries) else ""
-    return ""
-
-
-def _or_empty(element: Element | None) -> Element:
-    return Element("none") if element is None else element
-
-
-def _words(element: Element) -> str:
-    return "".join(item.text or "" for item in element.iter() if local(item.tag) == "t")
-
-
-def _main_part(package: Package) -> str:
-    """Return the main part's name: by the package's relation, by its content type, or as Word names it."""
-    for kind, target in package.relations("").values():
-        if kind == "officeDocument":
-            if target not in package:
-                raise ValueError(f"it is damaged: its main part {target[:200]} is missing")
-            return target
-    if "[Content_Types].xml" in package:
-        for item in package.tree("[Content_Types].xml"):
-            if value_of(item, "ContentType").endswith(_MAIN):
-                return value_of(item, "PartName").lstrip("/")
-    if "word/document.xml" in package:
-        return "word/document.xml"
-    raise ValueError("it is a zip archive, but no Word document is in it")
