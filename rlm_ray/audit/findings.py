@@ -139,6 +139,8 @@ def identify(columns: Mapping[str, Any]) -> str:
 def write(folder: str, run: str, findings: list[dict[str, Any]], kinds: Mapping[str, str], form: str = "parquet") -> str:
     """Write a run's findings as a partition of the table; the same run writes the same partition again.
 
+    A list without members is null in the table: as text it would be `[]`, which a reader takes for a value.
+
     Parameters
     ----------
     kinds : mapping of str to str
@@ -150,7 +152,8 @@ def write(folder: str, run: str, findings: list[dict[str, Any]], kinds: Mapping[
     str
         URI of the file, or of the Delta table.
     """
-    rows = to_table(findings, {"id": "string"} | dict(kinds))
+    plain = [{name: None if value == [] else value for name, value in finding.items()} for finding in findings]
+    rows = to_table(plain, {"id": "string"} | dict(kinds))
     if form == "delta":
         return deltas.write(folder, run, rows)
     buffer = io.BytesIO()
