@@ -85,6 +85,24 @@ def normal(uri: str) -> str:
     return f"{kind}://{rest}"
 
 
+def literal(location: str) -> str:
+    """Return a location that a table's metadata name as a URI: its characters are those of the name, `%2F` too.
+
+    Some writers escape local ones as in a URL; where only that file is there, it is meant.
+
+    Examples
+    --------
+    >>> literal("file:///data/city=A%2FB/a.parquet"), literal("file:/data/a"), literal("s3://lake/a%20b")
+    ('/data/city=A%2FB/a.parquet', '/data/a', 's3://lake/a%20b')
+    """
+    match = re.match(r"file:(?://[^/]*)?(?=/)", location)
+    if match is None:
+        return normal(location)
+    path = os.path.abspath(location[match.end() :])
+    other = unquote(path)
+    return other if other != path and not os.path.exists(path) and os.path.exists(other) else path
+
+
 def join(uri: str, *parts: str) -> str:
     """Append path parts.
 
