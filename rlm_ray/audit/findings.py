@@ -20,7 +20,7 @@ from rlm_ray.corpus.lookup import part_of, record_at, shard_of
 from rlm_ray.corpus.manifest import Manifest
 from rlm_ray.corpus.work import Work
 from rlm_ray.errors import InputError, StorageError
-from rlm_ray.ledger.citations import is_in
+from rlm_ray.ledger.citations import own_words
 from rlm_ray.ledger.segments import to_table
 
 #: Records that are looked at, at the same time.
@@ -106,10 +106,12 @@ def _why_not(given: list[Any], numbers: list[int], validator: Any, manifests: Ma
             reasons[number] = source
         elif record is None:
             reasons[number] = f"there is no record at {address}"
-        elif quote is not None and not is_in(quote, record):
+        elif quote is not None and (own := own_words(quote, record)) is None:
             reasons[number] = f"the quote {quote[:200]!r} is not in the record at {address}"
         else:
             reasons[number] = None
+            if quote is not None and own != quote:  # a finding keeps the document's own characters
+                given[number] = dict(row) | {"quote": own}
     return reasons
 
 

@@ -21,6 +21,8 @@ EXTENSIONS = {".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl", ".ndjs
 FORMATS = ("parquet", "text", "jsonl", "csv")
 UNITS = ("line", "document", "row")
 _UNIT = {"parquet": "row", "jsonl": "row", "csv": "row", "lines": "line", "document": "document", "segment": "row"}
+#: Small files that Word keeps beside a document while it is open.
+_OWNER = r"(^|/)~\$[^/]*\.(?i:do[ct][xm]?|rtf|odt)$"
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -79,6 +81,9 @@ def classify(listed: polars.DataFrame, format: str | None, unit: str | None) -> 
         raise InputError(f"format={format!r} is not known. Use one of {', '.join(FORMATS)}, or leave it out.")
     if unit is not None and unit not in UNITS:
         raise InputError(f"unit={unit!r} is not known. Use one of {', '.join(UNITS)}, or leave it out.")
+    owners = listed["uri"].str.contains(_OWNER)
+    if owners.any() and not owners.all():
+        listed = listed.filter(~owners)
     listed = listed.with_columns(_by_ending(listed["uri"]))
     if format is not None:
         listed = _taken_as(listed, "lines" if format == "text" else format)
