@@ -175,9 +175,10 @@ def make(values: dict[str, Any], origins: Mapping[str, str] | None = None) -> Se
     rlm_ray.errors.SettingsError: max_turn: there is no such setting; did you mean max_turns? Correct it and run again.
     """
     try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        raise _refused(error, origins or {}) from None
+        return Settings(**values)
+    except SettingsError as refused:
+        error = refused.__context__  # which names each value, so that each can be said with where it comes from
+        raise (_refused(error, origins or {}) if isinstance(error, ValidationError) else refused) from None
 
 
 def _refused(error: ValidationError, origins: Mapping[str, str]) -> SettingsError:
