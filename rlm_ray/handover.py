@@ -52,7 +52,10 @@ def contexts_of(
     if isinstance(corpus, str):
         if names_data(corpus):
             uri = storage.shown(corpus)
-            raise InputError(f"{uri!r} names data. A str is the text itself: pass rlm_ray.open({uri!r}) to read what is there.")
+            call = f"pass rlm_ray.open({uri!r}) to read what is there."
+            if os.path.exists(os.path.expanduser(corpus.strip())):
+                raise InputError(f"{uri!r} is an existing path. A str is the text itself: {call}")
+            raise InputError(f"{uri!r} looks like a URI. A str is the text itself: {call}")
         return corpus, {}, None, {}
     if not isinstance(corpus, Corpus | Mapping):
         given = f"rlm_ray.open({os.fspath(corpus)!r})" if isinstance(corpus, os.PathLike) else "what rlm_ray.open() returns"

@@ -101,7 +101,7 @@ def test_the_beginning_of_an_id_names_a_run(run_dir: Path) -> None:
 @pytest.mark.parametrize("text", ["{folder}", "{log}", "{folder}/*.log", "s3:/lake/logs", "s3://lake", "arn:aws:s3:::lake/a"])
 def test_a_name_of_data_is_no_text(log: Path, run_dir: Path, model_server: Server, text: str) -> None:
     name = text.format(folder=log.parent, log=log)
-    with pytest.raises(InputError, match=r"names data. A str is the text itself: pass rlm_ray.open"):
+    with pytest.raises(InputError, match=r"(is an existing path|looks like a URI)\. A str is the text itself: pass rlm_ray.open"):
         rlm_ray.ask(name, "How many?", settings(model_server(), run_dir))
 
 
