@@ -28,6 +28,36 @@ _OUTSIDE = (
 )
 
 
+#: Folders of tests that start a Ray, a store, a browser, a process of their own or a sandbox that lives long.
+_SLOW = {"acceptance", "audit", "benchmarks", "cluster", "demo", "deploy", "endurance", "evals", "jobs", "notebooks", "repl"}
+_SLOW |= {"report", "sandbox", "security", "storage", "worker"}
+#: Fixtures of that kind, wherever they are used.
+_HEAVY = {"ray_local", "s3", "s3_environment", "model_server", "raw_server", "session", "world", "data"}
+#: Files of that kind by their own means, or that take seconds of a CPU.
+_SLOW_FILES = {
+    "test_architecture",
+    "test_api",
+    "test_cli",
+    "test_docs_site",
+    "test_extracting",
+    "test_imports",
+    "test_server",
+    "test_plans",
+}
+_SLOW_FILES |= {"test_bytes_asked", "test_golden", "test_trajectories", "test_on_s3"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `fast` what needs nothing but this process: neither its folder, its file nor a fixture is a slow one."""
+    tests = Path(__file__).resolve().parent
+    for item in items:
+        if not item.path.is_relative_to(tests) or not isinstance(item, pytest.Function):
+            continue
+        folder = item.path.relative_to(tests).parts[0]
+        if folder not in _SLOW and item.path.stem not in _SLOW_FILES and not _HEAVY & set(item.fixturenames):
+            item.add_marker(pytest.mark.fast)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _hermetic() -> Iterator[None]:
     """No test uses a person's keys, endpoints or cluster; loopback is never sent through a proxy."""

@@ -26,9 +26,9 @@ def query(group: QueryGroup) -> CodeOutcome:
     seconds = group.settings.cell_seconds
     if group.columns is None:
         bound = sandbox.bind(group.query, tables.stream([tables.empty(group.schema)], group.schema), seconds)
-        return CodeOutcome(values=(bound.columns, bound.result), events=since(before, sandbox.events))
+        return CodeOutcome(values=(bound.columns, bound.result, bound.decimals), events=since(before, sandbox.events))
     failures: list[ShardFailure] = []
-    writer = SegmentWriter(group.output, f"{group.number:06d}")
+    writer = SegmentWriter(group.output, f"{group.number:06d}", decimals=group.decimals)
     asked = False
     for piece in _pieces(group, failures):
         writer.extend(_row(row) for row in sandbox.sql(group.query, piece, seconds))

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
 import operator
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import polars
-import pyarrow
 from polars.exceptions import PolarsError
 
+from rlm_ray.corpus.meaning import comparing
+from rlm_ray.corpus.meaning.comparing import dtype
 from rlm_ray.corpus.plan import Grep, Where
-from rlm_ray.corpus.types import arrow_type, is_text
+from rlm_ray.corpus.types import FOLDER, is_text
 from rlm_ray.errors import InputError
+
+__all__ = ["check_pattern", "column_type", "condition", "dtype", "grep", "grep_columns", "listed", "matches_empty", "where"]
 
 
 def check_pattern(pattern: str, ignore_case: bool = False) -> None:
@@ -65,7 +66,7 @@ def grep_columns(step: Grep, schema: Mapping[str, str]) -> list[str]:
     """
     if step.column is not None:
         kind = column_type(step.column, schema)
-        if not is_text(kind):
+        if not is_text(kind) and kind != FOLDER:
             raise InputError(f"Column {step.column!r} is {kind}, not text: use .where([({step.column!r}, '==', …)]).")
         return [step.column]
     names = [name for name, kind in schema.items() if is_text(kind) and not name.startswith("_")]
@@ -100,36 +101,7 @@ def where(step: Where, schema: Mapping[str, str]) -> polars.Expr:
 
 def condition(column: str, compared: str, value: Any, schema: Mapping[str, str]) -> polars.Expr:
     """Return one condition as an expression."""
-    kind = column_type(column, schema)
-    left = polars.col(column)
-    if compared in ("in", "not in"):
-        given = [literal(column, kind, item) for item in value if item is not None]
-        found = _is_one_of(left, given, kind) if given else polars.lit(False)
-        if compared == "not in":
-            return left.is_not_null() & ~found
-        return found | left.is_null() if None in value else found
-    if value is None:
-        if compared not in ("==", "!="):
-            raise InputError(f"{column!r} {compared} None has no meaning. Compare with == or != None.")
-        return left.is_null() if compared == "==" else left.is_not_null()
-    right = _literal(literal(column, kind, value), kind)
-    tests = {"==": left == right, "!=": left != right, "<": left < right, "<=": left <= right, ">": left > right}
-    return tests.get(compared, left >= right)
-
-
-def _literal(value: Any, kind: str) -> polars.Expr:
-    return polars.lit(value) if _family(kind) in ("number", "decimal") else polars.lit(value, dtype(kind))
-
-
-def _is_one_of(left: polars.Expr, values: list[Any], kind: str) -> polars.Expr:
-    if _family(kind) == "decimal" or (_family(kind) == "number" and not kind.startswith(("int", "uint"))):
-        return left.cast(polars.Float64).is_in([float(value) for value in values])
-    if _family(kind) == "number":
-        whole = [int(value) for value in values if isinstance(value, int) or value.is_integer()]
-        least, most, type_ = (0, 1 << 64, polars.UInt64) if kind == "uint64" else (-(1 << 63), 1 << 63, polars.Int64)
-        series = polars.Series([value for value in whole if least <= value < most], dtype=type_)
-        return left.cast(type_).is_in(polars.lit(series).implode())
-    return left.is_in(polars.lit(polars.Series(values, dtype=dtype(kind))).implode())
+    return comparing.condition(polars.col(column), column, column_type(column, schema), compared, value)
 
 
 def column_type(column: str, schema: Mapping[str, str]) -> str:
@@ -149,102 +121,3 @@ def listed(schema: Mapping[str, str]) -> str:
     """Return the columns and types in one short line."""
     names = [f"{name} ({kind})" for name, kind in schema.items()]
     return ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
-
-
-def literal(column: str, kind: str, value: Any) -> Any:
-    """Return a condition's value as one that compares with a column of this type.
-
-    Raises
-    ------
-    InputError
-        It does not compare.
-    """
-    family = _family(kind)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if family == "number" and number:
-        return value
-    if family == "decimal" and number:
-        return float(value)
-    if family == "text" and isinstance(value, str):
-        return value
-    if family == "binary" and isinstance(value, str):
-        return value.encode()
-    if family == "bool" and isinstance(value, bool):
-        return value
-    if family in _PARSERS and isinstance(value, str):
-        parsed = _PARSERS[family](value, kind)
-        if parsed is not None:
-            return parsed
-        raise InputError(f"{value!r:.100} is no {family} to compare column {column!r} ({kind}) with. Write {_EXAMPLES[family]!r}.")
-    raise InputError(
-        f"Column {column!r} is {kind} and cannot be compared with {value!r:.100} ({type(value).__name__}). "
-        f"Give {_WANTED.get(family, 'None')}."
-    )
-
-
-_WANTED = {
-    "number": "a number",
-    "decimal": "a number",
-    "text": "a text",
-    "binary": "a text",
-    "bool": "True or False",
-    "timestamp": "a time such as '2026-01-31 12:00:00'",
-    "date": "a date such as '2026-01-31'",
-    "time": "a time such as '12:00:00'",
-}
-_EXAMPLES = {"timestamp": "2026-01-31 12:00:00", "date": "2026-01-31", "time": "12:00:00"}
-
-
-def _family(kind: str) -> str:
-    arrow = arrow_type(kind)
-    types = pyarrow.types
-    if arrow is None or types.is_string(arrow):
-        return "text"
-    if types.is_integer(arrow) or types.is_floating(arrow):
-        return "number"
-    for family, test in (
-        ("decimal", types.is_decimal),
-        ("bool", types.is_boolean),
-        ("binary", types.is_binary),
-        ("timestamp", types.is_timestamp),
-        ("date", types.is_date),
-        ("time", types.is_time),
-    ):
-        if test(arrow):
-            return family
-    return kind
-
-
-def _timestamp(value: str, kind: str) -> datetime.datetime | None:
-    try:
-        parsed = datetime.datetime.fromisoformat(value.strip())
-    except ValueError:
-        return None
-    if "tz=" in kind:
-        # a time without a zone is UTC, as the column's values are stored
-        return parsed.astimezone(datetime.UTC) if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)
-    return parsed.astimezone(datetime.UTC).replace(tzinfo=None) if parsed.tzinfo else parsed
-
-
-def _date(value: str, kind: str) -> datetime.date | None:
-    try:
-        return datetime.date.fromisoformat(value.strip()[:10])
-    except ValueError:
-        return None
-
-
-def _time(value: str, kind: str) -> datetime.time | None:
-    try:
-        return datetime.time.fromisoformat(value.strip())
-    except ValueError:
-        return None
-
-
-_PARSERS: dict[str, Any] = {"timestamp": _timestamp, "date": _date, "time": _time}
-
-
-@lru_cache(maxsize=1000)
-def dtype(kind: str) -> Any:
-    """Return the polars type of a column of this type name."""
-    arrow = arrow_type(kind) or pyarrow.string()
-    return polars.Series(values=pyarrow.array([], arrow)).dtype

@@ -26,6 +26,9 @@ MAX_RANGES = 400_000
 
 _FIELD_ID = b"PARQUET:field_id"
 
+#: The type in a file of times that are read as `timestamp[us]`.
+INT96 = "int96"
+
 #: The last row of a file whose footer was not read.
 END = 1 << 62
 
@@ -94,6 +97,7 @@ def read_footer(info: ObjectInfo, most: int = 0) -> Footer:
         with storage.open_input(info.uri, version=info.version, size=info.size) as source:
             file = pyarrow.parquet.ParquetFile(source)
             schema, metadata = file.schema_arrow, file.metadata
+            leaves = {name: file.schema.column(number) for number, name in top_level(schema).items()}
     except CredentialsError:
         raise
     except (pyarrow.ArrowException, StorageError, OSError, ValueError) as error:
@@ -102,32 +106,74 @@ def read_footer(info: ObjectInfo, most: int = 0) -> Footer:
     for column in schema:
         if schema.names.count(column.name) > 1:
             return Footer(error=f"it names the column {column.name!r} twice")
-        columns[shown_name(column.name)] = (type_name(column.type), column.name)
+        columns[shown_name(column.name)] = (_stored_type(column, leaves.get(column.name)), column.name)
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     sizes = [(group.num_rows, group.total_byte_size) for group in groups]
     ids = {int(number): column.name for column in schema if (number := (column.metadata or {}).get(_FIELD_ID)) is not None}
     shapes = {column.name: shape(column.type) for column in schema if pyarrow.types.is_nested(column.type)}
-    return Footer(columns, sizes, _widths(groups), _ranges(groups, columns, most), ids, shapes)
+    return Footer(columns, sizes, _widths(groups), _ranges(groups, columns, top_level(schema), most), ids, shapes)
 
 
-def _ranges(groups: Sequence[Any], columns: dict[str, tuple[str, str]], most: int) -> list[Ranges]:
+def _ranges(groups: Sequence[Any], columns: dict[str, tuple[str, str]], flat: dict[int, str], most: int) -> list[Ranges]:
     """The ranges of each row group's columns; of many columns, of the first."""
     shown = {stored: (name, kind) for name, (kind, stored) in columns.items() if is_ranged(kind)}
     if not groups:
         return []
-    # a nested column's path is longer than its name, and has dots
-    numbers = [index for index in range(groups[0].num_columns) if groups[0].column(index).path_in_schema in shown]
+    numbers = [index for index, stored in flat.items() if stored in shown and index < groups[0].num_columns]
     found: list[Ranges] = []
     for group in groups:
         here: Ranges = {}
         for index in numbers[: most // len(groups)]:
             column = group.column(index)
-            if column.path_in_schema not in shown:
+            if column.path_in_schema != flat[index]:
                 continue  # a damaged footer, whose row groups name their columns differently
-            name, kind = shown[column.path_in_schema]
+            name, kind = shown[flat[index]]
             here[name] = range_of(column.statistics if column.is_stats_set else None, kind)
         found.append(here)
     return found
+
+
+def top_level(schema: pyarrow.Schema) -> dict[int, str]:
+    """Return the columns that are not nested, by the number that their values have in a row group.
+
+    A column is known by that number: `a.b` may be its name, or the path of a member of `a`.
+
+    Examples
+    --------
+    >>> top_level(pyarrow.schema([("a", pyarrow.struct([("b", pyarrow.int8())])), ("a.b", pyarrow.int8())]))
+    {1: 'a.b'}
+    """
+    found: dict[int, str] = {}
+    at = 0
+    for column in schema:
+        if not _is_nested(column.type):
+            found[at] = column.name
+        at += _leaves(column.type)
+    return found
+
+
+def _is_nested(kind: pyarrow.DataType) -> bool:
+    return bool(pyarrow.types.is_nested(kind.storage_type if isinstance(kind, pyarrow.BaseExtensionType) else kind))
+
+
+def _leaves(kind: pyarrow.DataType) -> int:
+    types = pyarrow.types
+    if isinstance(kind, pyarrow.BaseExtensionType):
+        return _leaves(kind.storage_type)
+    if types.is_struct(kind):
+        return sum(_leaves(member.type) for member in kind)
+    if types.is_map(kind):
+        return _leaves(kind.key_type) + _leaves(kind.item_type)
+    return _leaves(kind.value_type) if types.is_nested(kind) else 1
+
+
+def _stored_type(column: pyarrow.Field, leaf: Any) -> str:
+    """A column's type; one that files have and Arrow does not is known by the values' own."""
+    if leaf is not None and leaf.physical_type == "INT96":
+        return INT96
+    if leaf is not None and str(leaf.logical_type) == "Interval":
+        return "interval"
+    return type_name(column.type)
 
 
 def shape(kind: pyarrow.DataType) -> str:
@@ -218,7 +264,8 @@ def unite_columns(columns: Iterator[dict[str, tuple[str, str]]]) -> tuple[dict[s
     schema: dict[str, str] = {}
     conflicts: list[str] = []
     for footer in columns:
-        for name, (kind, _) in footer.items():
+        for name, (stored, _) in footer.items():
+            kind = "timestamp[us]" if stored == INT96 else stored
             if name not in schema:
                 schema[name] = kind
                 continue

@@ -18,6 +18,7 @@ import pyarrow.parquet
 
 from rlm_ray import storage
 from rlm_ray.corpus.shard import Shard
+from rlm_ray.corpus.types import FOLDER
 from rlm_ray.storage import ObjectInfo
 from rlm_ray.words import counted
 
@@ -124,6 +125,14 @@ def _rows(table: pyarrow.Table, schema: pyarrow.Schema, start: int, stop: int) -
     return [table.column(name).slice(start, stop - start).to_pylist() for name in schema.names]
 
 
+def _order(value: Any) -> tuple[bool, float, str]:
+    """Numbers by their size, before texts; names of folders that are numbers too."""
+    try:
+        return False, float(value), str(value)
+    except ValueError:
+        return True, 0.0, str(value)
+
+
 def packed(items: Any) -> str | None:
     """Return names and values as a manifest's tables have them."""
     return json.dumps(items, ensure_ascii=False) if items else None
@@ -219,7 +228,7 @@ class Manifest:
         info = {
             "kind": self.format,
             "unit": self.unit,
-            "schema": dict(self.schema),
+            "schema": {name: "string" if kind == FOLDER else kind for name, kind in self.schema.items()},
             "shards": len(self.shards),
             "objects": self.shards.objects.num_rows,
             "nbytes": self.nbytes,
@@ -247,7 +256,7 @@ class Manifest:
                         counts[name][value] += row["counts"]
         summary = {}
         for name, values in counts.items():
-            known = sorted(value for value in values if value is not None)
+            known = sorted((value for value in values if value is not None), key=_order)
             summary[name] = {"values": known[:20], "distinct": len(values)}
             if known:
                 summary[name] |= {"min": known[0], "max": known[-1]}

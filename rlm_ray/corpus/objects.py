@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from itertools import compress
 from typing import Any
@@ -11,6 +10,7 @@ from urllib.parse import unquote
 import polars
 
 from rlm_ray.corpus.formats.extracting import KINDS
+from rlm_ray.corpus.types import FOLDER
 from rlm_ray.errors import InputError
 from rlm_ray.storage import ObjectInfo
 
@@ -21,7 +21,8 @@ EXTENSIONS = {".parquet": "parquet", ".pq": "parquet", ".jsonl": "jsonl", ".ndjs
 FORMATS = ("parquet", "text", "jsonl", "csv")
 UNITS = ("line", "document", "row")
 _UNIT = {"parquet": "row", "jsonl": "row", "csv": "row", "lines": "line", "document": "document", "segment": "row"}
-_INTEGER = re.compile(r"-?\d{1,18}")
+#: Small files that Word keeps beside a document while it is open.
+_OWNER = r"(^|/)~\$[^/]*\.(?i:do[ct][xm]?|rtf|odt)$"
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -80,6 +81,9 @@ def classify(listed: polars.DataFrame, format: str | None, unit: str | None) -> 
         raise InputError(f"format={format!r} is not known. Use one of {', '.join(FORMATS)}, or leave it out.")
     if unit is not None and unit not in UNITS:
         raise InputError(f"unit={unit!r} is not known. Use one of {', '.join(UNITS)}, or leave it out.")
+    owners = listed["uri"].str.contains(_OWNER)
+    if owners.any() and not owners.all():
+        listed = listed.filter(~owners)
     listed = listed.with_columns(_by_ending(listed["uri"]))
     if format is not None:
         listed = _taken_as(listed, "lines" if format == "text" else format)
@@ -123,25 +127,16 @@ def _taken_as(listed: polars.DataFrame, format: str) -> polars.DataFrame:
 def partitions(folders: Iterable[str]) -> tuple[dict[str, str], dict[str, tuple[tuple[str, Any], ...]]]:
     """Return the partition columns with their types, and each folder's values, from `key=value` directories.
 
+    A value is what stands there: a folder more does not change what another's means.
+
     Examples
     --------
-    >>> partitions(["/lake/day=1", "/lake/day=2"])
-    ({'day': 'int64'}, {'/lake/day=1': (('day', 1),), '/lake/day=2': (('day', 2),)})
+    >>> partitions(["/lake/day=01", "/lake/day=2"])
+    ({'day': 'folder'}, {'/lake/day=01': (('day', '01'),), '/lake/day=2': (('day', '2'),)})
     """
     raw = {folder: _pairs(folder) for folder in folders}
-    names: dict[str, bool] = {}
-    for pairs in raw.values():
-        for name, value in pairs.items():
-            names[name] = names.get(name, True) and (value is None or _INTEGER.fullmatch(value) is not None)
-    # a column with no value at all is text
-    numbers = {name for name, fine in names.items() if fine and any(pairs.get(name) is not None for pairs in raw.values())}
-    values = {
-        folder: tuple(
-            (name, int(text) if name in numbers and (text := pairs.get(name)) is not None else pairs.get(name)) for name in names
-        )
-        for folder, pairs in raw.items()
-    }
-    return {name: "int64" if name in numbers else "string" for name in names}, values
+    names = list(dict.fromkeys(name for pairs in raw.values() for name in pairs))
+    return dict.fromkeys(names, FOLDER), {folder: tuple((name, pairs.get(name)) for name in names) for folder, pairs in raw.items()}
 
 
 def _pairs(folder: str) -> dict[str, str | None]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import operator as op
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,6 +12,7 @@ import numpy
 
 from rlm_ray.corpus import borders, deletions, pruning
 from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.meaning.comparing import holds
 from rlm_ray.corpus.plan import Between, Node, Select, Slice, Split, Where, Window
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.corpus.sizes import mean_size, share
@@ -135,7 +135,7 @@ def _partition_holds(shard: Shard, steps: Sequence[Node]) -> bool:
             constants.pop(step.column, None)
         elif isinstance(step, Where):
             known = [condition for condition in step.conditions if condition[0] in constants]
-            if not all(_holds(constants[column], operator, value) for column, operator, value in known):
+            if not all(holds(constants[column], operator, value) for column, operator, value in known):
                 return False
     return True
 
@@ -151,25 +151,6 @@ def _place_holds(shard: Shard, steps: Sequence[Node]) -> bool:
             return False
     low, high = row_range(steps, shard) or position_range(steps, shard)
     return low < high
-
-
-def _holds(value: Any, operator: str, wanted: Any) -> bool:
-    """Whether a condition, which `check` has passed, holds for a partition's value."""
-    if operator == "in":
-        return value in wanted
-    if operator == "not in":
-        return value is not None and value not in wanted
-    if wanted is None:
-        return (value is None) == (operator == "==")
-    tests: dict[str, Callable[[Any, Any], Any]] = {
-        "==": op.eq,
-        "!=": op.ne,
-        "<": op.lt,
-        "<=": op.le,
-        ">": op.gt,
-        ">=": op.ge,
-    }
-    return value is not None and bool(tests[operator](value, wanted))
 
 
 # -- what is known without a scan
@@ -208,7 +189,7 @@ def row_range(steps: Sequence[Node], shard: Shard) -> tuple[int, int] | None:
             if shard.index < step.first or (step.last is not None and shard.index > step.last):
                 high = low
         elif isinstance(step, Where) and all(column in constants for column, _, _ in step.conditions):
-            if not all(_holds(constants[column], operator, value) for column, operator, value in step.conditions):
+            if not all(holds(constants[column], operator, value) for column, operator, value in step.conditions):
                 high = low
         elif not isinstance(step, Select):
             return None

@@ -47,11 +47,19 @@ def range_of(statistics: Any, kind: str) -> tuple[Any, Any]:
         return None, None
     if kind == "string":
         return _text(statistics.min_raw, cut=True), _text(statistics.max_raw, cut=False)
-    if kind.startswith("timestamp[ns"):
-        # Python's own times end at microseconds
-        exact = "nano" in str(statistics.logical_type)
+    if kind.startswith("timestamp["):
+        # Python's own times end at microseconds, and at the year 9999
+        exact = _STORED.get(kind[10:12].rstrip("],"), "?") in str(statistics.logical_type)
         return (statistics.min_raw, statistics.max_raw) if exact else (None, None)
-    return statistics.min, statistics.max
+    if kind == "date32[day]":
+        return statistics.min_raw, statistics.max_raw
+    low, high = statistics.min, statistics.max
+    # a writer that takes NaN for an end says nothing of the others
+    return (None, None) if low != low or high != high else (low, high)
+
+
+#: The units in which files count times, by Arrow's; of seconds they have milliseconds.
+_STORED = {"s": "milli", "ms": "milli", "us": "micro", "ns": "nano"}
 
 
 def _text(raw: Any, *, cut: bool) -> str | None:
@@ -83,9 +91,15 @@ def table(groups: Sequence[RowGroup], schema: Mapping[str, str]) -> pyarrow.Tabl
         for number, end in enumerate(("low", "high")):
             values = [group.ranges.get(name, (None, None))[number] for group in groups]
             kind = arrow_type(schema[name])
-            whole = schema[name].startswith("timestamp[ns")
-            columns[f"{end}:{name}"] = pyarrow.array(values, pyarrow.int64()).cast(kind) if whole else pyarrow.array(values, kind)
+            columns[f"{end}:{name}"] = _ends(values, kind)
     return pyarrow.table(columns)
+
+
+def _ends(values: list[Any], kind: Any) -> pyarrow.Array:
+    types = pyarrow.types
+    if types.is_date(kind) or types.is_timestamp(kind):  # whole numbers: of Python's years there are too few
+        return pyarrow.array(values, pyarrow.int32() if types.is_date(kind) else pyarrow.int64()).cast(kind)
+    return pyarrow.array(values, kind)
 
 
 @dataclass(frozen=True, slots=True)

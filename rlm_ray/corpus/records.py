@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import datetime
-import decimal
 import io
 import json
-import math
-import uuid
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 import polars
 import pyarrow
-import pyarrow.compute
 
+from rlm_ray.corpus.meaning.readable import interval_text, readable
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.corpus.types import is_flat
 
@@ -28,8 +23,8 @@ def to_records(
 ) -> list[dict[str, Any]]:
     """Return a scan's batch as dicts, each with its `_address`.
 
-    Times are ISO texts (with a zone: in UTC), decimals texts (exact), NaN and infinities None, bytes text where they
-    are UTF-8 and else `base64:…`; nested columns are lists and dicts. `_more` and `_error` are left out where they are
+    Times are ISO texts (with a zone: in UTC), decimals texts (exact), bytes text where they are UTF-8 and else `base64:…`;
+    nested columns are lists and dicts. `_more` and `_error` are left out where they are
     null, except in the results of sub-calls.
 
     Parameters
@@ -92,8 +87,10 @@ def _flat_column(name: str, array: pyarrow.Array, kind: str) -> polars.Series | 
         return None
     if types.is_string(array.type) or types.is_integer(array.type) or types.is_boolean(array.type):
         return polars.Series(name, array)
-    if types.is_floating(array.type):  # NaN and infinities are written as null
-        return polars.Series(name, array.cast(pyarrow.float64()))
+    if types.is_floating(array.type):
+        numbers = polars.Series(name, array.cast(pyarrow.float64()))
+        # polars writes NaN and infinities as null
+        return numbers if numbers.drop_nulls().is_finite().all() else None
     values = column_values(array, kind)
     texts = all(value is None or isinstance(value, str) for value in values)
     return polars.Series(name, values, dtype=polars.String) if texts else None
@@ -118,116 +115,34 @@ def batch_addresses(batch: pyarrow.RecordBatch, shard: Shard, span: str | None =
 
 def column_values(array: pyarrow.Array, kind: str) -> list[Any]:
     """Return a column's values as JSON-able ones."""
-    types = pyarrow.types
-    if not is_flat(kind) and types.is_string(array.type):
+    if not is_flat(kind) and pyarrow.types.is_string(array.type):
         return [None if text is None else parsed(text) for text in array.to_pylist()]
-    if types.is_timestamp(array.type) or types.is_time(array.type) or types.is_duration(array.type):
-        return _times(array)
-    if types.is_string(array.type):
-        return _texts(array)
-    if types.is_integer(array.type) or types.is_boolean(array.type):
-        values: list[Any] = array.to_pylist()
-        return values
-    return [jsonable(value) for value in array.to_pylist()]
-
-
-def _texts(array: pyarrow.Array) -> list[str | None]:
-    try:
-        values: list[str | None] = array.to_pylist()
-    except UnicodeDecodeError:  # nobody checks what a Parquet file calls texts
-        values = [None if data is None else data.decode(errors="replace") for data in array.cast(pyarrow.binary()).to_pylist()]
-    return values
-
-
-def _times(array: pyarrow.Array) -> list[Any]:
-    if pyarrow.types.is_duration(array.type):
-        seconds = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[array.type.unit]
-        return [None if value is None else value / seconds for value in array.cast(pyarrow.int64()).to_pylist()]
-    if pyarrow.types.is_timestamp(array.type) and array.type.tz:
-        array = array.cast(pyarrow.timestamp(array.type.unit, "UTC"))
-    texts = pyarrow.compute.cast(array, pyarrow.string()).to_pylist()
-    return [None if text is None else _time(text) for text in texts]
-
-
-def _time(text: str) -> str:
-    text = text.replace(" ", "T", 1)
-    head, dot, tail = text.partition(".")
-    digits = tail.rstrip("Z")
-    short = digits.rstrip("0")
-    return head + (dot + short if short else "") + tail[len(digits) :] if dot else text
+    return readable(array)
 
 
 def parsed(text: str) -> Any:
     """Return the value of a JSON text; the text itself where it is none."""
     try:
-        return jsonable(json.loads(text))
+        return json.loads(text)
     except (ValueError, RecursionError):
         return text
 
 
-def jsonable(value: Any) -> Any:
-    """Return a Python value as JSON values.
-
-    Examples
-    --------
-    >>> jsonable({"when": datetime.date(2026, 1, 31), "price": decimal.Decimal("1.50"), "x": float("nan"), "raw": b"ab"})
-    {'when': '2026-01-31', 'price': '1.50', 'x': None, 'raw': 'ab'}
-    """
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        # pyarrow gives a map as a list of pairs
-        if isinstance(value, list) and value and all(isinstance(item, tuple) and len(item) == 2 for item in value):
-            return {str(jsonable(key)): jsonable(item) for key, item in value}
-        return [jsonable(item) for item in value]
-    if isinstance(value, bytes):
-        return _bytes(value)
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, datetime.timedelta):
-        return value.total_seconds()
-    if isinstance(value, decimal.Decimal | uuid.UUID):
-        return str(value)
-    return str(value)
-
-
-def _bytes(value: bytes) -> str:
-    try:
-        text = value.decode()
-    except UnicodeDecodeError:
-        return "base64:" + base64.b64encode(value).decode()
-    return text if text.isprintable() else "base64:" + base64.b64encode(value).decode()
-
-
 def json_column(array: pyarrow.Array) -> pyarrow.Array:
     """Return a column of any type as JSON text."""
-    values = _plain(array).to_pylist()
-    texts = [None if value is None else json.dumps(jsonable(value), ensure_ascii=False) for value in values]
+    texts = [None if value is None else json.dumps(value, ensure_ascii=False) for value in readable(array)]
     return pyarrow.array(texts, pyarrow.string())
 
 
-def _plain(array: pyarrow.Array) -> pyarrow.Array:
-    """The array with times as texts: Python's own hold neither nanoseconds nor the year 10000."""
-    kind = _plain_type(array.type)
-    return array if kind == array.type else array.cast(kind, safe=False)
-
-
-def _plain_type(kind: pyarrow.DataType) -> pyarrow.DataType:
-    types = pyarrow.types
-    if types.is_timestamp(kind) or types.is_date(kind) or types.is_time(kind):
-        return pyarrow.string()
-    if types.is_duration(kind):
-        return pyarrow.int64()
-    if types.is_struct(kind):
-        return pyarrow.struct([field.with_type(_plain_type(field.type)) for field in kind])
-    if types.is_map(kind):
-        return pyarrow.map_(_plain_type(kind.key_type), kind.item_field.with_type(_plain_type(kind.item_type)))
-    if types.is_list(kind):
-        return pyarrow.list_(kind.value_field.with_type(_plain_type(kind.value_type)))
-    if types.is_large_list(kind):
-        return pyarrow.large_list(kind.value_field.with_type(_plain_type(kind.value_type)))
-    return kind
+def text_column(array: pyarrow.Array, kind: str) -> pyarrow.Array:
+    """Return a column of a type that is kept as text: UUIDs and intervals."""
+    stored = array.storage if isinstance(array, pyarrow.ExtensionArray) else array
+    if not pyarrow.types.is_fixed_size_binary(stored.type):
+        return stored.cast(pyarrow.string())
+    if kind == "interval":
+        return pyarrow.array([None if value is None else interval_text(value) for value in stored.to_pylist()], pyarrow.string())
+    texts = polars.Series(stored.cast(pyarrow.binary())).bin.encode("hex")
+    cuts = [texts.str.slice(start, length) for start, length in ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))]
+    parts = polars.DataFrame([cut.alias(str(number)) for number, cut in enumerate(cuts)])
+    made = parts.select(polars.concat_str(polars.all(), separator="-")).to_series()
+    return made.to_arrow(compat_level=polars.CompatLevel.oldest()).cast(pyarrow.string())

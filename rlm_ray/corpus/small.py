@@ -16,7 +16,7 @@ import polars
 from rlm_ray import storage
 from rlm_ray.corpus import counting, expressions
 from rlm_ray.corpus.formats import lines, searching
-from rlm_ray.corpus.formats.extracting import kind_of
+from rlm_ray.corpus.formats.extracting import kind_in, kind_of
 from rlm_ray.corpus.formats.streams import BOM, Run, encoding_of
 from rlm_ray.corpus.plan import Between, Grep, Node, Select, Where
 from rlm_ray.corpus.planner import row_range
@@ -147,7 +147,9 @@ def _count_lines(works: Sequence[Work], objects: Sequence[bytes], column: str | 
 
 
 def _count_documents(works: Sequence[Work], objects: Sequence[bytes], column: str | None) -> list[Any] | None:
-    """Count objects; None where not all is UTF-8."""
+    """Count objects; None where not all is UTF-8, or one has to be parsed."""
+    if any(kind_in(data) is not None for data in objects):
+        return None
     try:
         texts = [data.decode() for data in objects]
     except UnicodeDecodeError:

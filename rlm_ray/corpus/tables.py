@@ -39,8 +39,7 @@ def pieces(work: Work, columns: Sequence[str], max_bytes: int) -> Iterator[pyarr
     """
     schema = check(work.steps, work.schema)
     wanted = [name for name in columns if name in schema or name == ADDRESS]
-    # of a time of 96 bits that is no nanosecond of 64 bits, Arrow makes another than the engine of the other verbs
-    stored = _is_stored(work) and all(name != ADDRESS and not schema[name].startswith("timestamp[ns") for name in wanted)
+    stored = _is_stored(work) and ADDRESS not in wanted
     held: list[pyarrow.RecordBatch] = []
     have = 0
     for batch in _cut(_stored(work, wanted, max_bytes) if stored else _scanned(work, wanted, schema), max_bytes):

@@ -13,8 +13,15 @@ from functools import lru_cache
 
 import pyarrow
 
+from rlm_ray.corpus.meaning.readable import is_variant
+
 #: Type name of a column that is JSON text because its values have no common type.
 JSON = "json"
+
+#: Types whose values scans have as text: what a file's folder says of it, and what the scan engine has no type for.
+FOLDER = "folder"
+CONVERTED = frozenset({"uuid", "interval"})
+TEXTS = CONVERTED | {FOLDER}
 
 #: Columns that scans add; a data column of one of these names is shown with the underscore behind.
 RESERVED = frozenset({"_pos", "_end", "_char", "_char_end", "_address", "_error", "_more"})
@@ -39,6 +46,8 @@ def type_name(kind: pyarrow.DataType) -> str:
     types = pyarrow.types
     if types.is_dictionary(kind):
         return type_name(kind.value_type)
+    if isinstance(kind, pyarrow.BaseExtensionType) and kind.extension_name == "arrow.uuid":
+        return "uuid"
     if isinstance(kind, pyarrow.BaseExtensionType):
         return type_name(kind.storage_type)
     if types.is_large_string(kind) or types.is_string_view(kind):
@@ -49,6 +58,8 @@ def type_name(kind: pyarrow.DataType) -> str:
         return "date32[day]"
     if types.is_time32(kind):
         return "time64[us]"
+    if is_variant(kind):
+        return "variant"
     return str(kind)
 
 
@@ -65,6 +76,8 @@ def arrow_type(name: str) -> pyarrow.DataType | None:
         return pyarrow.float32()
     if name in _PLAIN:
         return pyarrow.type_for_alias({"date32[day]": "date32"}.get(name, name))
+    if name in TEXTS:
+        return pyarrow.string()
     if name in ("time64[us]", "time64[ns]"):
         return pyarrow.time64(name[7:9])
     kind, _, rest = name.partition("[")
@@ -121,7 +134,7 @@ def is_flat(name: str) -> bool:
 
 def is_text(name: str) -> bool:
     """Whether a search without a column looks here: text, and what is shown as JSON text."""
-    return name == "string" or not is_flat(name)
+    return name in ("string", "uuid") or not is_flat(name)
 
 
 def unite(left: str, right: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from rlm_ray.corpus.address import Address
 from rlm_ray.corpus.work import Work
 from rlm_ray.errors import InputError
-from rlm_ray.ledger.citations import is_in
+from rlm_ray.ledger.citations import own_words
 from rlm_ray.recursion.ports import ShardFailure
 from rlm_ray.recursion.scans import Scans
 from rlm_ray.recursion.scheduler import Job
@@ -55,25 +55,29 @@ class Citing:
             raise InputError(
                 f"This run has {MAX_CITATIONS:,} citations, the most it can have. Put addresses into the answer instead."
             )
-        reason = yield from self._why_not(address, quote)
+        reason, own = yield from self._looked_up(address, quote)
         if reason is not None:
             if len(self.refused) < MAX_SHOWN and citation | {"reason": reason} not in self.refused:
                 self.refused.append(citation | {"reason": reason})
             raise InputError(f"The citation is refused: {reason}")
-        self._cited.add((citation["address"], quote))
-        self.citations.append(citation)
+        citation["quote"] = own
+        if (citation["address"], own) not in self._cited:
+            self._cited.add((citation["address"], own))
+            self.citations.append(citation)
         return citation
 
-    def _why_not(self, address: Address, quote: str | None) -> Job:
+    def _looked_up(self, address: Address, quote: str | None) -> Job:
+        """Return why the citation is refused, or None and the quote in the record's own characters."""
         found = self._scans.at(address)
         if found is None:
-            return f"{str(address)[:300]} is no record of this run's corpora or results. Take the '_address' of a record."
+            return f"{str(address)[:300]} is no record of this run's corpora or results. Take the '_address' of a record.", None
         manifest, shard = found
         (record,) = yield from self._scans.partials("record", [Work(shard, (), manifest.schema)], {"address": str(address)})
         if isinstance(record, ShardFailure):
-            return f"{address.object} cannot be read: {record.reason}"
+            return f"{address.object} cannot be read: {record.reason}", None
         if record is None:
-            return f"there is no record at {str(address)[:300]}. Take the '_address' of a record as it is."
-        if quote is not None and not is_in(quote, record):
-            return f"the quote {quote[:200]!r} is not in the record at {str(address)[:300]}. Quote it to the letter."
-        return None
+            return f"there is no record at {str(address)[:300]}. Take the '_address' of a record as it is.", None
+        own = None if quote is None else own_words(quote, record)
+        if quote is not None and own is None:
+            return f"the quote {quote[:200]!r} is not in the record at {str(address)[:300]}. Quote it to the letter.", None
+        return None, own

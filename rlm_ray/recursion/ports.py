@@ -109,6 +109,8 @@ class QueryGroup:
         Those that the query reads; None: only check the query, read nothing.
     pieces : {"shards", "pooled", "whole"}
         What the query sees at once: of one shard each time; of neighbouring ones, as much as is allowed; all of them.
+    decimals : dict of str to str
+        The types of the result's columns that are decimals.
     """
 
     query: str
@@ -121,6 +123,7 @@ class QueryGroup:
     settings: Settings
     run_id: str
     tables: dict[str, Any] = field(default_factory=dict)
+    decimals: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,29 +38,31 @@ class Queries:
         works = yield from self._scans.works(plan)
         manifest = yield from self._scans.manifest(plan)
         schema = check(plan.steps, manifest.schema)
-        columns, given = yield from self._bound(query, schema)
+        columns, given, decimals = yield from self._bound(query, schema)
         name = asked.name if combine is None else f"{asked.name}-parts"
         groups: Sequence[Sequence[Work]] = self._scans.groups(works, GROUP_BYTES) or [()]
-        state = yield from self._run(query, groups, schema, columns, name, given, "shards" if combine is None else "pooled")
+        state = yield from self._run(
+            query, groups, schema, columns, name, given, "shards" if combine is None else "pooled", decimals
+        )
         self._scans.noting.looked(works)
         if combine is None:
             return state.reply()
         parts = self._results.manifest(state)
         kinds = {column: parts.schema.get(column, "string") for column in (*given, *_OURS)}
-        columns, given = yield from self._bound(combine, kinds)
+        columns, given, decimals = yield from self._bound(combine, kinds)
         whole = [Work(shard, (), kinds, None) for shard in parts.shards]
-        state = yield from self._run(combine, [whole], kinds, columns, asked.name, given, "whole")
+        state = yield from self._run(combine, [whole], kinds, columns, asked.name, given, "whole", decimals)
         return state.reply()
 
     def _bound(self, query: str, schema: dict[str, str]) -> Job:
-        """Return the columns that a query reads and those that it gives; a query that does not fit is an error."""
+        """Return the columns that a query reads, those that it gives, and the types of decimals among these."""
         (outcome,) = yield from self._outcomes([QueryGroup(query, (), schema, None, "whole", "", 0, self._settings, self._run_id)])
-        read, given = outcome.values
+        read, given, decimals = outcome.values
         for name in given:
             if name.startswith("_") and name not in (*schema, *_OURS):
                 raise InputError(f"The column name {name!r} begins with _; such names are ours. Give it another (… as other).")
         flat = [name for name in schema if name != "_address"][:1]
-        return ((*schema, "_address") if read is None else read or tuple(flat)), given
+        return ((*schema, "_address") if read is None else read or tuple(flat)), given, decimals
 
     def _run(
         self,
@@ -71,6 +73,7 @@ class Queries:
         name: str,
         given: tuple[str, ...],
         pieces: Literal["shards", "pooled", "whole"],
+        decimals: dict[str, str],
     ) -> Job:
         state: ResultState = self._results.new(name, {})
         state.own_errors = True
@@ -87,6 +90,7 @@ class Queries:
                     self._settings,
                     self._run_id,
                     self._results.mirrors({work.shard.uri for work in group}),
+                    decimals,
                 )
                 for number, group in enumerate(groups)
             ]

@@ -64,7 +64,7 @@ class Functions:
         records = json.loads(blob)
         results = _Results(self._link, first, at_once=header["at_once"])
         if kind == "aggregate":
-            results.add(self._outcome(lambda: plain(function(records), _RESULT), seconds))
+            results.add(self._outcome(lambda: plain(function(records), _RESULT, finite=False), seconds))
         else:
             one = functools.partial(_truth if kind == "filter" else _value, function)
             burst = 0.0 if header["at_once"] else BURST_SECONDS
@@ -98,7 +98,7 @@ class Functions:
         function = self._functions[header["key"]]
         values = json.loads(blob)
         results = _Results(self._link, 0, at_once=True)
-        results.add(self._outcome(lambda: plain(functools.reduce(function, values), _RESULT), header["seconds"]))
+        results.add(self._outcome(lambda: plain(functools.reduce(function, values), _RESULT, finite=False), header["seconds"]))
         self._link.send({"t": "applied", "denied": denials.take()})
 
     def _bind(self, header: Header, blob: bytes) -> None:
@@ -115,9 +115,7 @@ class Functions:
         ends = time.monotonic() + header["seconds"]
         batches = run_sql(header["query"], blob, header["memory"])
         while True:
-            outcome = self._queried(
-                lambda: [plain(row, "the row") for row in next(batches, ())], max(0.001, ends - time.monotonic()), header["seconds"]
-            )
+            outcome = self._queried(lambda: next(batches, []), max(0.001, ends - time.monotonic()), header["seconds"])
             if "error" in outcome:
                 results.add(outcome)
                 break
@@ -205,7 +203,7 @@ class _Results:
 
 
 def _value(function: Callable[..., Any], record: Any) -> Any:
-    return plain(function(record), _RESULT)
+    return plain(function(record), _RESULT, finite=False)
 
 
 def _truth(function: Callable[..., Any], record: Any) -> bool:

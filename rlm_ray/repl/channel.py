@@ -76,8 +76,13 @@ def dumps(value: Any) -> bytes:
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))  # json.dumps would make one each time
 
 
-def parse_json(data: bytes | bytearray, *, depth: int = MAX_DEPTH) -> Any:
+def parse_json(data: bytes | bytearray, *, depth: int = MAX_DEPTH, constants: bool = False) -> Any:
     """Parse JSON that root code may have written. Strict: UTF-8, no NaN, bounded depth; lone surrogates are replaced.
+
+    Parameters
+    ----------
+    constants : bool
+        Take NaN and infinities, as Python writes them: values of a corpus have them.
 
     Raises
     ------
@@ -91,8 +96,8 @@ def parse_json(data: bytes | bytearray, *, depth: int = MAX_DEPTH) -> Any:
     """
     try:
         text = data.decode("utf-8")
-        finite = _finite if _pattern(_LARGE_EXPONENT).search(data) else None
-        value = json.loads(text, parse_constant=_no_constant, parse_float=finite)
+        finite = _finite if not constants and _pattern(_LARGE_EXPONENT).search(data) else None
+        value = json.loads(text, parse_constant=None if constants else _no_constant, parse_float=finite)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"not JSON: {type(error).__name__}: {str(error)[:200]}") from None
     _check_depth(value, depth)

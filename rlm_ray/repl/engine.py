@@ -13,4 +13,6 @@ import duckdb  # noqa: E402
 import pyarrow  # noqa: E402
 import pyarrow.ipc  # noqa: E402
 
-__all__ = ["duckdb", "pyarrow"]
+from rlm_ray.corpus.meaning.readable import readable  # noqa: E402
+
+__all__ = ["duckdb", "pyarrow", "readable"]

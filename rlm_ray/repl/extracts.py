@@ -1,13 +1,12 @@
-"""Inside the sandbox: the pages of a PDF or DOCX. Imported by children that parse one; the parsers are loaded behind the walls."""
+"""Inside the sandbox: the pages of a document. Imported by children that parse one; the parsers are loaded behind the walls."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 
 #: Of all pages together.
 MAX_CHARS = 64 << 20
-_WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_OLD_OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
 def pages(kind: str, data: bytes) -> Iterator[str]:
@@ -15,7 +14,8 @@ def pages(kind: str, data: bytes) -> Iterator[str]:
 
     Parameters
     ----------
-    kind : {"pdf", "docx"}
+    kind : {"pdf", "docx", "docx+changes", "odt", "rtf", "doc"}
+        By the name; the first bytes decide where they say another. With `+changes` tracked changes are shown.
     data : bytes
 
     Raises
@@ -24,47 +24,53 @@ def pages(kind: str, data: bytes) -> Iterator[str]:
         Whatever the parser says of it.
     """
     size = 0
-    for page in _pdf(data) if kind == "pdf" else _docx(data):
+    empty = True
+    for page in _parsed(kind, data):
         size += len(page)
         if size > MAX_CHARS:
             raise ValueError(f"it has more than {MAX_CHARS:,} characters")
-        yield page
+        empty = empty and not page.strip()
+        # halves of a character outside of Unicode's first plane belong together; others are no text
+        yield page.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if not page.isascii() else page
+    if empty:
+        raise ValueError("it has no text: it is blank, or its pages are pictures (scanned)")
 
 
-def _pdf(data: bytes) -> Iterator[str]:
-    import logging
+def _parsed(kind: str, data: bytes) -> Iterator[str]:
+    kind, _, changes = kind.partition("+")
+    if not data:
+        raise ValueError("it is empty (0 bytes)")
+    if data.startswith(_OLD_OFFICE):
+        raise ValueError(_why_old(data))
+    if data.startswith(b"PK\x03\x04") and kind not in ("docx", "odt"):
+        kind = "odt" if b"mimetypeapplication/vnd.oasis.opendocument.text" in data[:200] else "docx"
+    elif b"%PDF-" in data[:1024]:
+        kind = "pdf"
+    elif data.lstrip()[:5] == b"{\\rtf":
+        kind = "rtf"
+    if kind == "pdf":
+        from rlm_ray.repl.parsers import pdf
 
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it thinks of a file is nobody's news
-    from pypdf import PdfReader
+        return pdf.read(data)
+    if kind == "rtf":
+        from rlm_ray.repl.parsers import rtf
 
-    reader = PdfReader(io.BytesIO(data), strict=False)
-    if reader.is_encrypted:
-        raise ValueError("it is encrypted")
-    for page in reader.pages:
-        yield page.extract_text()
+        return rtf.read(data)
+    if kind == "odt":
+        from rlm_ray.repl.parsers import odt
+
+        return odt.read(data)
+    if kind == "docx":
+        from rlm_ray.repl.parsers import docx
+
+        return docx.read(data, tracked=changes == "changes")
+    raise ValueError("it is no document of a kind that is read: convert it to .docx or .pdf")
 
 
-def _docx(data: bytes) -> Iterator[str]:
-    import zipfile
-    from xml.etree import ElementTree
-
-    with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open("word/document.xml") as content:
-        page: list[str] = []
-        # piece by piece: what has been read is let go
-        for _, element in ElementTree.iterparse(content, ("end",)):
-            if element.tag != f"{_WORD}p":
-                continue
-            for part in element.iter():
-                if part.tag == f"{_WORD}t":
-                    page.append(part.text or "")
-                elif part.tag == f"{_WORD}tab":
-                    page.append("\t")
-                elif part.tag == f"{_WORD}lastRenderedPageBreak" or part.get(f"{_WORD}type") == "page":
-                    if "".join(page).strip():
-                        yield "".join(page)
-                    page = []
-                elif part.tag in (f"{_WORD}br", f"{_WORD}cr"):
-                    page.append("\n")
-            page.append("\n\n")
-            element.clear()
-        yield "".join(page)
+def _why_old(data: bytes) -> str:
+    names = {name: name.encode("utf-16-le") in data for name in ("EncryptedPackage", "DRMEncryptedDataSpace", "WordDocument")}
+    if names["EncryptedPackage"] or names["DRMEncryptedDataSpace"]:
+        return "it is protected by a password or by rights; save it without"
+    if names["WordDocument"]:
+        return "it is a Word document in the old binary format (.doc), which is not read; save it as .docx"
+    return "it is a file in Office's old binary format, which is not read; save it as .docx"

@@ -101,8 +101,8 @@ def _records(value: Any) -> Any:
     return None
 
 
-def plain(value: Any, where: str, depth: int = 0) -> Any:
-    """Return `value` as JSON types: tuples and sets as lists, dates as text, durations in seconds, NaN as None.
+def plain(value: Any, where: str, depth: int = 0, *, finite: bool = True) -> Any:
+    """Return `value` as JSON types: tuples and sets as lists, dates as text, durations in seconds; if `finite`, NaN as None.
 
     Raises
     ------
@@ -116,18 +116,20 @@ def plain(value: Any, where: str, depth: int = 0) -> Any:
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
+        return float(value) if not finite or math.isfinite(value) else None
     if depth > MAX_DEPTH:
         raise NoAnswer(f"{where[:80]}… is nested deeper than {MAX_DEPTH} levels, or holds itself. Assign a flatter value to Final.")
+    deeper = depth + 1
     if isinstance(value, dict):
         return {
-            _key(key, where): plain(item, f"{where}[{key!r}]" if depth < 3 else where, depth + 1) for key, item in value.items()
+            _key(key, where): plain(item, f"{where}[{key!r}]" if depth < 3 else where, deeper, finite=finite)
+            for key, item in value.items()
         }
     if isinstance(value, (set, frozenset)):
         value = _sorted(value)
     if isinstance(value, (list, tuple, range)) or type(value).__name__ in ("dict_keys", "dict_values", "dict_items", "deque"):
-        return [plain(item, f"{where}[{index}]" if depth < 3 else where, depth + 1) for index, item in enumerate(value)]
-    return _foreign(value, where, depth)
+        return [plain(item, f"{where}[{index}]" if depth < 3 else where, deeper, finite=finite) for index, item in enumerate(value)]
+    return _foreign(value, where, depth, finite)
 
 
 def _sorted(items: Any) -> list[Any]:
@@ -145,11 +147,12 @@ def _key(key: Any, where: str) -> str:
         return str(key)
     if isinstance(key, tuple):
         return ", ".join(_key(part, where) for part in key)
-    return str(_foreign(key, f"a key of {where}", 0))
+    return str(_foreign(key, f"a key of {where}", 0, True))
 
 
-def _foreign(value: Any, where: str, depth: int) -> Any:
+def _foreign(value: Any, where: str, depth: int, finite: bool) -> Any:
     """Values of other libraries that have one plain meaning: dates, decimals, enums, dataclasses, numpy."""
+    deeper = depth + 1
     library = type(value).__module__.partition(".")[0]
     if _is_corpus(value):
         raise NoAnswer(
@@ -171,12 +174,12 @@ def _foreign(value: Any, where: str, depth: int) -> Any:
     if library in ("numpy", "pandas", "polars", "pyarrow"):
         for name in ("tolist", "to_list", "to_pylist", "item", "as_py"):
             if hasattr(value, name):
-                return plain(getattr(value, name)(), where, depth + 1)
+                return plain(getattr(value, name)(), where, deeper, finite=finite)
     if "enum" in sys.modules and isinstance(value, sys.modules["enum"].Enum):
-        return plain(value.value, where, depth + 1)
+        return plain(value.value, where, deeper, finite=finite)
     if hasattr(type(value), "__dataclass_fields__"):
         names = list(type(value).__dataclass_fields__)
-        return {name: plain(getattr(value, name), f"{where}.{name}", depth + 1) for name in names}
+        return {name: plain(getattr(value, name), f"{where}.{name}", deeper, finite=finite) for name in names}
     raise NoAnswer(
         f"{where} is a {type(value).__name__}, which is not plain data. "
         "Give text, a number, a list, a dict, a list of dicts, a DataFrame or a Corpus."

@@ -288,7 +288,7 @@ def entries_of(header: Header, blob: bytes, have: int, expected: int, *, boolean
     """
     if header.get("t") != "results" or header.get("first") != have:
         raise ProtocolError("results out of turn")
-    entries = parse_json(blob)
+    entries = parse_json(blob, constants=True)
     if not isinstance(entries, list) or have + len(entries) > expected:
         raise ProtocolError("more results than records")
     for entry in entries:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rlm_ray.errors import InputError, ProtocolError
@@ -17,6 +17,7 @@ from rlm_ray.settings import Isolation
 MAX_ROWS = 1_000_000
 MAX_COLUMNS = 2_000
 _SHOWN = 200
+_DECIMAL = re.compile(r"DECIMAL\((\d{1,2}),(\d{1,2})\)")
 _ENGINE = re.compile(r"^_?duckdb\.\w+: ")
 
 
@@ -30,10 +31,13 @@ class Bound:
         The columns that it reads; None: any.
     result : tuple of str
         The columns that it gives.
+    decimals : dict of str to str
+        The types of those that are decimals.
     """
 
     columns: tuple[str, ...] | None
     result: tuple[str, ...]
+    decimals: dict[str, str] = field(default_factory=dict)
 
 
 class QuerySandbox(FunctionSandbox):
@@ -71,7 +75,7 @@ class QuerySandbox(FunctionSandbox):
                 raise InputError(f"The query {_shown(query)} could not be understood. Write it more plainly.")
         if not result or len(result) > MAX_COLUMNS:
             raise InputError(f"The query {_shown(query)} gives {len(result or ()):,} columns; it must give 1 to {MAX_COLUMNS:,}.")
-        return Bound(None if read is None else tuple(read), tuple(result))
+        return Bound(None if read is None else tuple(read), tuple(result), _decimals(row.get("decimals")))
 
     def sql(self, query: str, table: Blob, seconds: float) -> list[dict[str, Any]]:
         """Run SQL over one table, named `context`. Blocks.
@@ -121,6 +125,16 @@ class QuerySandbox(FunctionSandbox):
             if not isinstance(row["value"], dict):
                 raise ProtocolError("a row that is none")
         return [row["value"] for row in rows]
+
+
+def _decimals(found: Any) -> dict[str, str]:
+    """Types of decimals, as Arrow names them, from what the engine calls them."""
+    types: dict[str, str] = {}
+    for name, kind in found.items() if isinstance(found, dict) else ():
+        match = _DECIMAL.fullmatch(kind) if isinstance(kind, str) else None
+        if match is not None and 0 <= int(match[2]) <= int(match[1]) <= 38:
+            types[str(name)] = f"decimal128({int(match[1])}, {int(match[2])})"
+    return types
 
 
 def _shown(query: str) -> str:

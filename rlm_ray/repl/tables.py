@@ -31,7 +31,8 @@ def bind_query(query: str, stream: bytes, memory: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        `columns`: those that the query reads, or None where that cannot be told; `result`: the names that it gives.
+        `columns`: those that the query reads, or None where that cannot be told; `result`: the names that it gives;
+        `decimals`: the types of those that are decimals.
 
     Raises
     ------
@@ -50,8 +51,13 @@ def bind_query(query: str, stream: bytes, memory: int) -> dict[str, Any]:
         twice = sorted({name for name in result if result.count(name) > 1})
         if twice:
             raise ValueError(f"two columns of the result have the name {twice[0]!r}; give one another name (… as other)")
+        decimals = {str(name): str(kind) for name, kind, *_ in base.description or () if str(kind).startswith("DECIMAL(")}
         plan = base.execute(f"explain (format json) {query}").fetchall()[-1][1]
-        return {"columns": _read(json.loads(plan), _table(stream)[0].schema.names), "result": result}
+        names = _stream_names(stream)
+        seen = dict(zip(distinct_names(names), names, strict=True))
+        read = _read(json.loads(plan), list(seen))
+        read = None if read is None else [seen[name] for name in read]
+        return {"columns": read, "result": result, "decimals": decimals}
 
 
 def run_sql(query: str, stream: bytes, memory: int) -> Iterator[list[dict[str, Any]]]:
@@ -74,24 +80,21 @@ def run_sql(query: str, stream: bytes, memory: int) -> Iterator[list[dict[str, A
     """
     with _engine(stream, memory) as base:
         result: Any = base.execute(query)
+        whole = {str(name) for name, kind, *_ in base.description or () if str(kind) in ("HUGEINT", "UHUGEINT")}
         for batch in result.to_arrow_reader(BATCH_ROWS):
-            yield _rows(batch)
+            yield _rows(batch, whole)
 
 
-def _rows(batch: Any) -> list[dict[str, Any]]:
-    """The rows of a batch; of what Python has no values for, intervals are seconds, and times to the nanosecond texts."""
-    kinds = {field.name: str(field.type) for field in batch.schema}
-    fine = [name for name, kind in kinds.items() if kind in ("timestamp[ns]", "time64[ns]")]
-    for name in fine:
-        index = batch.schema.names.index(name)
-        batch = batch.set_column(index, name, batch.column(index).cast("string"))
-    rows: list[dict[str, Any]] = batch.to_pylist()
-    for name, kind in kinds.items():
-        if kind == "month_day_nano_interval" or name in fine:
-            change = _text if name in fine else _seconds
-            for row in rows:
-                row[name] = change(row[name])
-    return rows
+def _rows(batch: Any, whole: set[str]) -> list[dict[str, Any]]:
+    """The rows of a batch, as all verbs show values; `whole` are numbers that Arrow has as decimals."""
+    from rlm_ray.repl.engine import readable
+
+    names = batch.schema.names
+    columns = [readable(column) for column in batch.columns]
+    for number, name in enumerate(names):
+        if name in whole:
+            columns[number] = [None if value is None else int(value) for value in columns[number]]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 #: Engines that wait for the next piece, by the memory that they may use: to make one takes as long as a query.
@@ -150,13 +153,44 @@ class _Engine:
         self._seen = seen
 
 
+def _stream_names(stream: Any) -> list[str]:
+    from rlm_ray.repl.engine import pyarrow
+
+    return list(pyarrow.ipc.open_stream(pyarrow.py_buffer(stream)).schema.names)
+
+
 def _table(stream: Any) -> tuple[Any, Any]:
     """The table in a stream, and the schema of the table that it is a part of."""
     from rlm_ray.repl.engine import pyarrow
 
     table = pyarrow.ipc.open_stream(pyarrow.py_buffer(stream)).read_all()
     told = (table.schema.metadata or {}).get(COLUMNS)
-    return table, table.schema if told is None else pyarrow.ipc.read_schema(pyarrow.py_buffer(told))
+    columns = table.schema if told is None else pyarrow.ipc.read_schema(pyarrow.py_buffer(told))
+    names = dict(zip(columns.names, distinct_names(columns.names), strict=True))
+    columns = pyarrow.schema([field.with_name(names[field.name]) for field in columns])
+    return table.rename_columns([names[name] for name in table.schema.names]), columns
+
+
+def distinct_names(names: list[str]) -> list[str]:
+    """Return columns' names as SQL tells them apart, which knows no case: the second of two gets a number, no name is `column`.
+
+    Examples
+    --------
+    >>> distinct_names(["id", "ID", "", "id_2"])
+    ['id', 'ID_3', 'column', 'id_2']
+    """
+    taken = {name.lower() for name in names}
+    seen: set[str] = set()
+    found = []
+    for name in names:
+        other, number = name or "column", 2
+        if name.lower() in seen or (not name and "column" in taken):
+            while f"{other}_{number}".lower() in taken | seen:
+                number += 1
+            other = f"{other}_{number}"
+        seen.add(other.lower())
+        found.append(other)
+    return found
 
 
 def _type(kind: Any) -> str:
@@ -166,18 +200,6 @@ def _type(kind: Any) -> str:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _text(time: str | None) -> str | None:
-    """A time to the nanosecond as the others are written."""
-    return None if time is None else time.replace(" ", "T", 1).rstrip("0").rstrip(".")
-
-
-def _seconds(interval: Any) -> float | None:
-    """An interval in seconds; a month counts as DuckDB's epoch counts it, as 30 days."""
-    if interval is None:
-        return None
-    return float((interval.months * 30 + interval.days) * 86_400 + interval.nanoseconds / 1e9)
 
 
 def _read(plan: Any, names: list[str]) -> list[str] | None:

@@ -23,9 +23,9 @@ from rlm_ray.corpus.lakehouse.opening import manifest_of
 from rlm_ray.corpus.lakehouse.table import DataFile, Table
 from rlm_ray.corpus.lookup import record_at, shard_of
 from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.meaning.readable import jsonable
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.plan import Between, Grep, Select, Slice, Where
-from rlm_ray.corpus.records import jsonable
 from rlm_ray.corpus.work import Work
 from rlm_ray.errors import InputError, MissingExtra, ObjectChanged
 

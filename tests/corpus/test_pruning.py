@@ -49,9 +49,10 @@ def test_no_record_is_lost(kit: SimpleNamespace, data: Any, column: str, compare
     manifest = open_manifest(uri, shard_bytes=1)
     assert manifest.shards.ranges is not None
     step = Where(((column, compared, wanted),))
-    assert kit.records(manifest, step) == kit.records(without_ranges(manifest), step)
+    # as texts: NaN equals nothing
+    assert repr(kit.records(manifest, step)) == repr(kit.records(without_ranges(manifest), step))
     cut = [step, Slice(1, 4)]
-    assert kit.records(manifest, *kit.local(manifest, cut)) == kit.records(manifest, step)[1:4]
+    assert repr(kit.records(manifest, *kit.local(manifest, cut))) == repr(kit.records(manifest, step)[1:4])
 
 
 @pytest.fixture

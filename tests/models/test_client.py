@@ -109,7 +109,7 @@ def test_attempts_are_counted_and_charged(raw_server: Any) -> None:
     ("faults", "reason"),
     [
         (Faults(error=1), "HTTP 500"),
-        (Faults(cut=1), "Not enough data"),
+        (Faults(cut=1), "the connection broke"),
         (Faults(garbled=1), "no JSON"),
         (Faults(hang=1), "no reply within 0.05 s"),
     ],

@@ -34,6 +34,8 @@ def counts(shard: Shard, schema: dict[str, str], column: str, low: int, high: in
         return None  # many small requests, which polars has under way at once; row groups that are kept for neighbours
     try:
         metadata = rowgroups.footer(shard)
+        if "." in column and any(column.startswith(f"{name}.") for name in metadata.schema.to_arrow_schema().names):
+            return None  # it may be the path of another column's member
         groups, first = rowgroups.between(metadata, low, high)
         if not all(_in_codes(metadata.row_group(group), column) for group in groups):
             return None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import polars
 
 from rlm_ray.corpus.damage import ERRORS, counted
-from rlm_ray.corpus.formats.extracting import kind_of, text_of
+from rlm_ray.corpus.formats.extracting import kind_in, kind_of, text_of
 from rlm_ray.corpus.formats.streams import BOM, MAX_RECORD, PIECE, encoding_of, opened, readable
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.errors import ObjectUnreadable
@@ -33,7 +33,7 @@ def read(shard: Shard) -> Iterator[polars.DataFrame]:
                     "Open it with unit='line'."
                 )
     data = b"".join(parts)
-    if kind_of(shard.uri) is not None:
+    if kind_of(shard.uri) is not None or kind_in(data) is not None:
         text = text_of(shard, data)
     else:
         with counted(shard):

@@ -11,7 +11,11 @@ from collections.abc import Callable, Iterable
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.errors import MissingExtra, ObjectUnreadable
 
-KINDS = {".pdf": "pdf", ".docx": "docx"}
+#: What has to be parsed, by ending. Of `.doc` the parser says only what it is: nothing well-kept reads it.
+KINDS = {".pdf": "pdf", ".odt": "odt", ".ott": "odt", ".rtf": "rtf", ".doc": "doc", ".dot": "doc"} | dict.fromkeys(
+    (".docx", ".docm", ".dotx", ".dotm"), "docx"
+)
+_COMPRESSED = (".gz", ".gzip", ".zst", ".zstd")
 #: Between two pages of a document's text: `split("text", by="\\f")` gives the pages.
 PAGE = "\f"
 #: Characters of the texts that a process keeps: a citation often looks at what was just read.
@@ -36,10 +40,25 @@ def kind_of(uri: str) -> str | None:
 
     Examples
     --------
-    >>> kind_of("s3://contracts/A.PDF"), kind_of("a.txt")
+    >>> kind_of("s3://contracts/A.PDF"), kind_of("a.docx.gz"), kind_of("a.txt")
+    ('pdf', 'docx', None)
+    """
+    name, ending = posixpath.splitext(uri.lower())
+    return KINDS.get(posixpath.splitext(name)[1] if ending in _COMPRESSED else ending)
+
+
+def kind_in(data: bytes) -> str | None:
+    """Return what has to be parsed, by the first bytes, whatever the name says; None is text.
+
+    Examples
+    --------
+    >>> kind_in(b"%PDF-1.7"), kind_in(b"plain words")
     ('pdf', None)
     """
-    return KINDS.get(posixpath.splitext(uri.lower())[1])
+    return next((kind for magic, kind in _MAGIC.items() if data.startswith(magic)), None)
+
+
+_MAGIC = {b"%PDF-": "pdf", b"PK\x03\x04": "zip", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "doc", b"{\\rtf": "rtf"}
 
 
 def require(uris: Iterable[str]) -> None:
@@ -73,7 +92,7 @@ def text_of(shard: Shard, data: bytes) -> str:
             f"{shard.uri} has to be parsed, and this process has no sandbox for it. Use rlm_ray.open or rlm-ray."
         )
     try:
-        pages = _extractor(kind_of(shard.uri) or "", data)
+        pages = _extractor(kind_of(shard.uri) or kind_in(data) or "", data)
     except ValueError as error:
         raise ObjectUnreadable(f"{shard.uri} cannot be parsed: {error}") from None
     text = PAGE.join(page.replace(PAGE, "\n") for page in pages)

@@ -22,7 +22,7 @@ from rlm_ray.corpus.formats import searching
 from rlm_ray.corpus.formats.lines import found_pieces, frame, next_lines
 from rlm_ray.corpus.plan import Grep, Node, Where
 from rlm_ray.corpus.shard import Shard
-from rlm_ray.corpus.types import JSON, RESERVED, shown_name, unite
+from rlm_ray.corpus.types import FOLDER, JSON, RESERVED, shown_name, unite
 
 #: Columns that this format adds to those of the sample.
 EXTRA = {"_more": JSON, "_error": "string"}
@@ -167,7 +167,13 @@ def _by_arrow(
 _FEW, _TRIES = 64, 4
 _RENAMED = {shown_name(name) for name in RESERVED}
 
-_ARROW = {"int64": pyarrow.int64(), "double": pyarrow.float64(), "bool": pyarrow.bool_(), "string": pyarrow.string()}
+_ARROW = {
+    "int64": pyarrow.int64(),
+    "double": pyarrow.float64(),
+    "bool": pyarrow.bool_(),
+    "string": pyarrow.string(),
+    FOLDER: pyarrow.string(),
+}
 
 
 def _table(lines: polars.Series, wanted: dict[str, str], surplus: bool) -> pyarrow.Table | None:
@@ -227,6 +233,7 @@ _DTYPES = {
     "double": polars.Float64,
     "bool": polars.Boolean,
     "string": polars.String,
+    FOLDER: polars.String,
     JSON: polars.String,
 }
 

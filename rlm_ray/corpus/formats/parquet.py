@@ -16,8 +16,9 @@ from polars.exceptions import PanicException, PolarsError
 
 from rlm_ray import storage
 from rlm_ray.corpus.formats import parquet_arrow, rowgroups
+from rlm_ray.corpus.meaning.constants import constant
 from rlm_ray.corpus.shard import Shard
-from rlm_ray.corpus.types import JSON, arrow_type, is_flat
+from rlm_ray.corpus.types import CONVERTED, JSON, is_flat
 from rlm_ray.errors import ObjectUnreadable
 
 #: Uncompressed bytes of a shard up to which polars reads it, which decodes a row group at once; pyarrow goes page by page.
@@ -186,13 +187,12 @@ def _as_it_is(shard: Shard, schema: dict[str, str], columns: Sequence[str]) -> b
 
 def _plain(kind: str, shard: Shard) -> bool:
     # a result's JSON column is text in its file
-    return is_flat(kind) or (kind == JSON and shard.format == "segment")
+    return (is_flat(kind) and kind not in CONVERTED) or (kind == JSON and shard.format == "segment")
 
 
 def _constant(name: str, value: Any, kind: str) -> polars.Expr:
-    """A column that is the same in the whole file; what is no number, text or truth is given as text."""
-    typed = polars.Series(values=pyarrow.array([value]).cast(arrow_type(kind) or pyarrow.string()))
-    return polars.lit(typed[0], dtype=typed.dtype).alias(name)
+    """A column that is the same in the whole file."""
+    return polars.lit(polars.Series(name, constant(value, kind))).first().alias(name)
 
 
 def _source(shard: Shard, table: pyarrow.Table | None) -> polars.LazyFrame:

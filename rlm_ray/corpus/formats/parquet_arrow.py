@@ -8,14 +8,14 @@ from typing import Any
 
 import polars
 import pyarrow
-import pyarrow.parquet
 from polars.exceptions import PanicException, PolarsError
 
 from rlm_ray import storage
 from rlm_ray.corpus.formats import codes, rowgroups
-from rlm_ray.corpus.records import json_column
+from rlm_ray.corpus.meaning.constants import constant
+from rlm_ray.corpus.records import json_column, text_column
 from rlm_ray.corpus.shard import Shard
-from rlm_ray.corpus.types import JSON, arrow_type, unpacked_types
+from rlm_ray.corpus.types import CONVERTED, JSON, arrow_type, unpacked_types
 from rlm_ray.errors import CredentialsError, ObjectUnreadable, StorageError
 
 
@@ -80,7 +80,7 @@ def records(
 
 def _repeated(value: Any, kind: str, length: int) -> Any:
     """A column that is the same in the whole file, as `_constant` has it."""
-    array = pyarrow.array([value]).cast(arrow_type(kind) or pyarrow.string())
+    array = constant(value, kind)
     number = pyarrow.repeat(pyarrow.scalar(0, pyarrow.int32()), length)
     return pyarrow.DictionaryArray.from_arrays(number, array) if array.type == pyarrow.string() else array.take(number)
 
@@ -113,11 +113,11 @@ def _batches(
             yield from rowgroups.rows(shard, columns, low, high)
             return
         with storage.open_input(shard.uri, version=shard.version, size=shard.size or None) as source:
-            file = pyarrow.parquet.ParquetFile(source, pre_buffer=True)
+            file = rowgroups.opened(source, pre_buffer=True)
             groups, first = rowgroups.between(file.metadata, low, high)
             few = codes.few(file.metadata, groups, texts)
             if few:
-                file = pyarrow.parquet.ParquetFile(source, metadata=file.metadata, read_dictionary=few, pre_buffer=True)
+                file = rowgroups.opened(source, metadata=file.metadata, read_dictionary=few, pre_buffer=True)
             for batch in file.iter_batches(batch_size=rows_per_batch, row_groups=groups, columns=list(columns), use_threads=False):
                 skip, stop = max(0, low - first), min(batch.num_rows, high - first)
                 if stop > skip:
@@ -160,6 +160,8 @@ def _column(array: Any, kind: str, stored: str, length: int) -> Any:
     if target is None:
         # a result's JSON column is text already
         return array if stored == JSON and pyarrow.types.is_string(array.type) else json_column(array)
+    if kind in CONVERTED:
+        return text_column(array, kind)
     if isinstance(array, pyarrow.ExtensionArray):
         array = array.storage
     if pyarrow.types.is_dictionary(array.type):

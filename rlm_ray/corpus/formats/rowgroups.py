@@ -70,6 +70,11 @@ def rows(shard: Shard, columns: Sequence[str], low: int, high: int) -> Iterator[
         first += count
 
 
+def opened(source: Any, **options: Any) -> Any:
+    """Open a file for its rows: times of 96 bits are microseconds, which hold all of their years."""
+    return pyarrow.parquet.ParquetFile(source, coerce_int96_timestamp_unit="us", **options)
+
+
 def footer(shard: Shard) -> Any:
     """Return what pyarrow has of a file's footer. Reads it, if it is not kept."""
     name = (shard.uri, shard.version)
@@ -101,7 +106,7 @@ def _group(shard: Shard, metadata: Any, index: int, columns: tuple[str, ...]) ->
     table = _groups.get(key)
     if table is None:
         with storage.open_input(shard.uri, version=shard.version, size=shard.size or None) as source:
-            file = pyarrow.parquet.ParquetFile(source, metadata=metadata, pre_buffer=True)
+            file = opened(source, metadata=metadata, pre_buffer=True)
             table = file.read_row_group(index, columns=list(columns), use_threads=False)
         _groups.put(key, table, table.nbytes)
     return table

@@ -12,6 +12,7 @@ import pyarrow
 from rlm_ray import storage
 from rlm_ray.corpus.lakehouse.names import TableName
 from rlm_ray.corpus.lakehouse.table import DataFile, Table
+from rlm_ray.corpus.meaning.readable import readable
 from rlm_ray.errors import InputError, MissingExtra
 
 #: Features of a table that a reader must know, and that are read here.
@@ -55,9 +56,10 @@ def load(name: TableName) -> Table:
         ) from None
     columns = [column for column in actions.column_names if column.startswith("partition.")]
     files = []
-    for action in actions.select(["path", *columns]).to_pylist():
-        uri = _absolute(name.place, action["path"])
-        values = {column.removeprefix("partition."): action[column] for column in columns}
+    known = [(column.removeprefix("partition."), _values(actions.column(column))) for column in columns]
+    for number, path in enumerate(actions.column("path").to_pylist()):
+        uri = _absolute(name.place, path)
+        values = {column: items[number] for column, items in known}
         files.append(DataFile(uri, values, deleted.pop(_real(uri), None)))
     if deleted:
         raise InputError(
@@ -65,6 +67,10 @@ def load(name: TableName) -> Table:
             "Check the table."
         )
     return Table("Delta", version, f"version {version}", schema, files, name.place)
+
+
+def _values(column: pyarrow.ChunkedArray) -> list[Any]:
+    return [value for chunk in column.chunks for value in readable(chunk)]
 
 
 def _check_features(name: TableName, table: Any) -> None:

@@ -14,16 +14,16 @@ class StorageInput(InputFile):
     """One file of a table's metadata."""
 
     def __len__(self) -> int:
-        info = storage.stat(self.location)
+        info = storage.stat(storage.literal(self.location))
         return 0 if info is None else info.size
 
     def exists(self) -> bool:
         """Whether it is there."""
-        return storage.exists(self.location)
+        return storage.exists(storage.literal(self.location))
 
     def open(self, seekable: bool = True) -> InputStream:
         """Open it: metadata is small and read whole."""
-        data = storage.find_bytes(self.location)
+        data = storage.find_bytes(storage.literal(self.location))
         if data is None:
             raise FileNotFoundError(f"{self.location} does not exist")
         stream: InputStream = io.BytesIO(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+import zlib
 from typing import Any
 
 import numpy
@@ -13,7 +14,13 @@ import pyarrow.parquet
 from rlm_ray import storage
 from rlm_ray.corpus.lakehouse.names import TableName
 from rlm_ray.corpus.lakehouse.table import DataFile, Table
+from rlm_ray.corpus.meaning.readable import jsonable, readable
 from rlm_ray.errors import InputError, MissingExtra, RlmRayError
+
+#: How a file of metadata is called that is packed, and how any is.
+_PACKED = (".gz.metadata.json", ".metadata.json.gz")
+_METADATA = (".metadata.json", ".metadata.json.gz")
+_MOST_METADATA = 512 << 20
 
 
 def load(name: TableName) -> Table:
@@ -34,7 +41,8 @@ def load(name: TableName) -> Table:
     except ImportError:
         raise MissingExtra(f"Opening the Iceberg table {name.place}", "tables") from None
     held = contextlib.ExitStack()
-    refused = (pyiceberg.exceptions.RESTError, pyiceberg.exceptions.NoSuchTableError, pyiceberg.exceptions.NoSuchNamespaceError)
+    kinds = vars(pyiceberg.exceptions).values()
+    refused: tuple[type[Exception], ...] = tuple(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Exception))
     try:
         table = _from_catalogue(name, held) if name.catalogue else _from_metadata(name)
         snapshot = table.current_snapshot() if name.version is None else table.snapshot_by_id(name.version)
@@ -50,19 +58,25 @@ def load(name: TableName) -> Table:
             columns = scan.projection()
             schema = schema_to_pyarrow(columns)
         _check_columns(name, columns)
+        mapping = _mapping(table)
         files = _files(name, table.specs(), columns, tasks, schema, _deletions(name, tasks))
     except RlmRayError:
         raise
-    except (ValueError, NotImplementedError, KeyError, TypeError, OSError, *refused) as error:
+    except (ValueError, NotImplementedError, KeyError, TypeError, OSError, *refused) as error:  # type: ignore[misc]
         reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         raise InputError(
             f"The Iceberg table {name.place} cannot be read: {reason:.300}. Check its name and what it uses."
         ) from None
     finally:
         held.close()
-    return Table(
-        "Iceberg", snapshot.snapshot_id, f"snapshot {snapshot.snapshot_id}", schema, files, storage.normal(table.location())
-    )
+    shown, root = f"snapshot {snapshot.snapshot_id}", storage.literal(table.location())
+    return Table("Iceberg", snapshot.snapshot_id, shown, schema, files, root, mapping)
+
+
+def _mapping(table: Any) -> dict[int, tuple[str, ...]]:
+    """The names that columns have in files without field ids, by those ids, where the table says it."""
+    named = table.name_mapping()
+    return {} if named is None else {field.field_id: tuple(field.names) for field in named.root if field.field_id is not None}
 
 
 def _from_catalogue(name: TableName, held: contextlib.ExitStack) -> Any:
@@ -86,18 +100,32 @@ def _from_catalogue(name: TableName, held: contextlib.ExitStack) -> Any:
 
 def _from_metadata(name: TableName) -> Any:
     from pyiceberg.catalog.noop import NoopCatalog
-    from pyiceberg.serializers import FromInputFile
     from pyiceberg.table import StaticTable
+    from pyiceberg.table.metadata import TableMetadataUtil
 
     from rlm_ray.corpus.lakehouse.fileio import StorageIO
 
-    place = name.place if name.place.endswith(".metadata.json") else _hinted(name.place)
+    place = name.place if name.place.endswith(_METADATA) else _hinted(name.place)
     files = StorageIO()
     # not StaticTable.from_metadata: what a table's own properties name would be imported
-    metadata = FromInputFile.table_metadata(files.new_input(place))
+    metadata = TableMetadataUtil.parse_raw(_text(place))
     return StaticTable(
         identifier=("static", place), metadata_location=place, metadata=metadata, io=files, catalog=NoopCatalog("static")
     )
+
+
+def _text(place: str) -> str:
+    """A metadata file, unpacked where its first bytes say that it is packed."""
+    data = storage.find_bytes(place)
+    if data is None:
+        raise FileNotFoundError(f"{place} does not exist")
+    if not data.startswith(b"\x1f\x8b"):
+        return data.decode()
+    unpacker = zlib.decompressobj(wbits=31)
+    text = unpacker.decompress(data, _MOST_METADATA)
+    if not unpacker.eof:
+        raise ValueError(f"{place} is cut short, or larger than {_MOST_METADATA >> 20} MB")
+    return text.decode()
 
 
 def _hinted(place: str) -> str:
@@ -110,8 +138,11 @@ def _hinted(place: str) -> str:
             "iceberg:catalogue/namespace.table."
         )
     text = hint.decode("utf-8", "replace").strip()
-    file = text if text.endswith(".metadata.json") else f"v{text}.metadata.json" if text.isdecimal() else f"{text}.metadata.json"
-    return storage.join(place, "metadata", file)
+    folder = storage.join(place, "metadata")
+    stem = f"v{text}" if text.isdecimal() else text
+    names = [text] if text.endswith(_METADATA) else [f"{stem}{ending}" for ending in (".metadata.json", *_PACKED)]
+    found = (file for file in names if storage.exists(storage.join(folder, file)))
+    return storage.join(folder, next(found, names[0]))
 
 
 def _check_columns(name: TableName, columns: Any) -> None:
@@ -143,16 +174,16 @@ def _files(
             column = names.get(part.source_id, "")
             if isinstance(part.transform, IdentityTransform) and column in schema.names:
                 values[column] = _value(file.partition[number], schema.field(column).type)
-        uri = storage.normal(file.file_path)
+        uri = storage.literal(file.file_path)
         files.append(DataFile(uri, values, deleted.get(uri)))
     return files
 
 
 def _value(value: Any, kind: pyarrow.DataType) -> Any:
-    """A partition's value, which counts days and microseconds where the type is a time."""
+    """A partition's value as all verbs show it; of times the metadata count days and microseconds."""
     if isinstance(value, int) and pyarrow.types.is_temporal(kind):
-        return pyarrow.scalar(value, pyarrow.int32() if kind.bit_width == 32 else pyarrow.int64()).cast(kind).as_py()
-    return value
+        return readable(pyarrow.array([value], pyarrow.int32() if kind.bit_width == 32 else pyarrow.int64()).cast(kind))[0]
+    return jsonable(value)
 
 
 def _deletions(name: TableName, tasks: list[Any]) -> dict[str, Any]:
@@ -173,7 +204,7 @@ def _deletions(name: TableName, tasks: list[Any]) -> dict[str, Any]:
                 read[file.file_path] = _positions(name, file)
             parts += read[file.file_path].get(task.file.file_path, [])
         if parts:
-            found[storage.normal(task.file.file_path)] = numpy.unique(numpy.concatenate(parts))
+            found[storage.literal(task.file.file_path)] = numpy.unique(numpy.concatenate(parts))
     return found
 
 
@@ -184,14 +215,14 @@ def _positions(name: TableName, file: Any) -> dict[str, list[Any]]:
         from pyiceberg.table.deletion_vector import deletion_vectors_from_puffin_file
         from pyiceberg.table.puffin import PuffinFile
 
-        vectors = deletion_vectors_from_puffin_file(PuffinFile(storage.read_bytes(file.file_path)))
+        vectors = deletion_vectors_from_puffin_file(PuffinFile(storage.read_bytes(storage.literal(file.file_path))))
         return {vector.referenced_data_file: [vector.to_vector().to_numpy()] for vector in vectors}
     if kind != "PARQUET":
         raise InputError(
             f"The Iceberg table {name.place} has {kind} delete files, as {file.file_path}. Only Parquet and Puffin are read."
         )
     found: dict[str, list[Any]] = {}
-    with storage.open_input(file.file_path) as source:
+    with storage.open_input(storage.literal(file.file_path)) as source:
         for batch in pyarrow.parquet.ParquetFile(source).iter_batches(columns=["file_path", "pos"]):
             groups = pyarrow.table(batch).group_by("file_path").aggregate([("pos", "list")])
             for path, positions in zip(groups.column("file_path").to_pylist(), groups.column("pos_list"), strict=True):

@@ -17,6 +17,7 @@ from rlm_ray.corpus.lakehouse import delta, iceberg
 from rlm_ray.corpus.lakehouse.names import parse
 from rlm_ray.corpus.lakehouse.table import DataFile, Table, field_id
 from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.meaning.constants import constant
 from rlm_ray.corpus.pruning import Ranges, is_ranged
 from rlm_ray.corpus.types import in_utc, packed_types, shown_name, type_name
 from rlm_ray.errors import InputError
@@ -25,6 +26,9 @@ from rlm_ray.storage import ObjectInfo
 #: Up to so many files each is asked for its version; of more the prefix is listed.
 _FEW = 64
 _THREADS = 16
+
+#: Names of columns in files, by field ids.
+Mapping = dict[int, tuple[str, ...]]
 
 
 def open_table(uri: str, name: str = "context", shard_bytes: int = 64 << 20) -> Manifest:
@@ -64,12 +68,12 @@ def manifest_of(table: Table, pinned: str, name: str = "context", shard_bytes: i
     builder = Builder()
     read = []
     for (file, info), footer in zip(found, footers, strict=True):
-        reason = footer.error or _refusal(footer, table.schema)
+        reason = footer.error or _refusal(footer, table.schema, table.mapping)
         if reason is not None:
             failed.append({"object": info.uri, "reason": reason})
         else:
             read.append(footer)
-            _add(builder, file, info, footer, table.schema, schema, shard_bytes)
+            _add(builder, file, info, footer, table.schema, schema, shard_bytes, table.mapping)
     if not read:
         raise InputError(f"None of the {len(failed)} files of {pinned} can be read. {failed[0]['object']}: {failed[0]['reason']}.")
     shards = builder.shards("parquet", "utf-8", schema)
@@ -115,9 +119,9 @@ def _found(table: Table, failed: list[dict[str, str]]) -> Iterator[tuple[DataFil
             failed.append({"object": file.uri, "reason": reason})
 
 
-def _unlike(footer: Footer, schema: pyarrow.Schema) -> dict[str, pyarrow.DataType]:
+def _unlike(footer: Footer, schema: pyarrow.Schema, mapping: Mapping) -> dict[str, pyarrow.DataType]:
     """The table's types of those nested columns that have other members in a file."""
-    stored = _stored(footer, schema)
+    stored = _stored(footer, schema, mapping)
     found = {}
     for column in schema:
         kind, name = stored.get(shown_name(column.name), ("", ""))
@@ -126,26 +130,31 @@ def _unlike(footer: Footer, schema: pyarrow.Schema) -> dict[str, pyarrow.DataTyp
     return found
 
 
-def _refusal(footer: Footer, schema: pyarrow.Schema) -> str | None:
+def _refusal(footer: Footer, schema: pyarrow.Schema, mapping: Mapping) -> str | None:
     """Why a file does not fit its table: members that are known by numbers cannot be told from renamed ones by their names."""
-    if not _is_numbered(footer, schema):
+    if not _is_numbered(footer, schema, mapping):
         return None
-    for name, kind in _unlike(footer, schema).items():
-        here = footer.shapes[_stored(footer, schema)[name][1]]
+    for name, kind in _unlike(footer, schema, mapping).items():
+        here = footer.shapes[_stored(footer, schema, mapping)[name][1]]
         return f"its column {name!r} has the members {here}, the table's has {shape(kind)}, which is not read here"
     return None
 
 
-def _is_numbered(footer: Footer, schema: pyarrow.Schema) -> bool:
-    return bool(footer.ids) and all(field_id(column) is not None for column in schema)
+def _is_numbered(footer: Footer, schema: pyarrow.Schema, mapping: Mapping) -> bool:
+    return bool(footer.ids or mapping) and all(field_id(column) is not None for column in schema)
 
 
-def _stored(footer: Footer, schema: pyarrow.Schema) -> dict[str, tuple[str, str]]:
-    """Type and name in the file of the table's columns, found by their numbers where both have some."""
-    if not _is_numbered(footer, schema):
+def _stored(footer: Footer, schema: pyarrow.Schema, mapping: Mapping) -> dict[str, tuple[str, str]]:
+    """Type and name in the file of the table's columns, found by numbers, or by the table's name mapping."""
+    if not _is_numbered(footer, schema, mapping):
         return footer.columns
     by_name = {stored: (kind, stored) for kind, stored in footer.columns.values()}
     numbered = ((shown_name(column.name), field_id(column)) for column in schema)
+    if not footer.ids:
+        found = (
+            (name, next((item for item in mapping.get(number or 0, ()) if item in by_name), None)) for name, number in numbered
+        )
+        return {name: by_name[item] for name, item in found if item is not None}
     return {name: by_name[footer.ids[number]] for name, number in numbered if number in footer.ids}
 
 
@@ -157,18 +166,18 @@ def _add(
     columns: pyarrow.Schema,
     schema: dict[str, str],
     shard_bytes: int,
+    mapping: Mapping,
 ) -> None:
     values = {shown_name(name): value for name, value in file.values.items()}
-    types = {shown_name(column.name): column.type for column in columns}
     simple = [(name, value) for name, value in values.items() if is_simple(schema[name])]
-    texts = [(name, _text(value, types[name])) for name, value in values.items() if not is_simple(schema[name])]
+    texts = [(name, None if value is None else str(value)) for name, value in values.items() if not is_simple(schema[name])]
     in_file = {name: kind for name, kind in schema.items() if name not in values}
-    stored = _stored(footer, columns)
+    stored = _stored(footer, columns, mapping)
     differs = differences(stored, in_file)
-    nested = packed_types({name: kind for name, kind in _unlike(footer, columns).items() if name not in values})
+    nested = packed_types({name: kind for name, kind in _unlike(footer, columns, mapping).items() if name not in values})
     builder.add_object(info, None, simple, differs, texts, nested)
     skipped = {name for name, _, _ in differs} | set(values)
-    constants: Ranges = {name: (value, value) for name, value in values.items() if is_ranged(schema[name]) and value is not None}
+    constants: Ranges = {name: (end, end) for name, value in values.items() if (end := _end(value, schema[name])) is not None}
     gone = file.deleted if file.deleted is not None else numpy.empty(0, numpy.int64)
     for start, stop, nbytes in cut_groups(footer.groups, shard_bytes):
         here = gone[(gone >= start) & (gone < stop)]
@@ -178,6 +187,10 @@ def _add(
         builder.add_shard(start, stop, stop - start - len(here), nbytes, groups, deletions.pack(here))
 
 
-def _text(value: Any, kind: pyarrow.DataType) -> str | None:
-    text: str | None = pyarrow.array([value], kind).cast(pyarrow.string())[0].as_py()
-    return text
+def _end(value: Any, kind: str) -> Any:
+    """A partition's value as the ranges have it: times as whole numbers."""
+    if value is None or not is_ranged(kind) or value != value:
+        return None
+    if kind.startswith("date32"):
+        return constant(value, kind).cast(pyarrow.int32())[0].as_py()
+    return constant(value, kind).cast(pyarrow.int64())[0].as_py() if kind.startswith("timestamp[") else value

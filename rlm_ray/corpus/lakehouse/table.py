@@ -16,7 +16,7 @@ class DataFile:
     ----------
     uri : str
     values : dict of str to value
-        What the log says of columns that are the same in the whole file, as Python or Arrow have it.
+        What the log says of columns that are the same in the whole file, as all verbs show values.
     deleted : array or None
         Numbers of rows that are deleted, in order and each once.
     """
@@ -42,6 +42,8 @@ class Table:
     files : list of DataFile
     root : str or None
         A prefix below which most of the files are.
+    mapping : dict of int to tuple of str
+        The names that columns have in files without field ids, by those ids; empty where the table does not say it.
     """
 
     kind: str
@@ -50,6 +52,7 @@ class Table:
     schema: pyarrow.Schema
     files: list[DataFile]
     root: str | None = None
+    mapping: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
 
 def field_id(column: pyarrow.Field) -> int | None:

@@ -1,0 +1,1 @@
+"""Parsers of foreign document formats. They run inside the sandbox only, behind its walls."""
