@@ -28,6 +28,7 @@ from rlm_ray.report.progress import in_notebook
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.forms import check_json_schema
 from rlm_ray.subcalls.schema import AnswerSchema
+from rlm_ray.words import counted
 from rlm_ray.workspace import Opened, Session
 
 Observer = Callable[[Progress], None]
@@ -138,7 +139,7 @@ def ask(
     SandboxUnavailable
         Root code cannot be shut in on this machine.
     KeyboardInterrupt
-        After everything under way was ended; the run directory stays, and the argument is the run's id.
+        After everything under way was ended; the run directory stays, and the arguments are the run's id and its directory.
     """
     settings = _ready(settings if settings is not None else settings_module.load(), question, program)
     if settings.run_id is not None and (begun := RunDirectory.existing(settings.run_dir, settings.run_id)) is not None:
@@ -166,10 +167,10 @@ def ask(
         "program": list(program),
         "is_text": text is not None,
     }
-    run = RunDirectory.create(settings.run_dir, settings.run_id, about, text=text, store_prompts=settings.store_prompts)
+    run = RunDirectory.create(
+        settings.run_dir, settings.run_id, about, text=text, store_prompts=settings.store_prompts, manifests=corpora
+    )
     connect.check_reach([*(uri for manifest in corpora.values() for uri in manifest.uris), run.uri])
-    for name, manifest in corpora.items():
-        manifest.save(run.path("manifest", name))
     return _carry_on(run, about | {"text": text}, settings, corpora, observe)
 
 
@@ -200,6 +201,11 @@ def resume(run: str, settings: Settings | None = None, *, observe: Observer | No
     settings = _ready(
         known if settings is None else settings.with_(run_id=directory.id), about["question"], about.get("program", ())
     )
+    if not directory.is_whole():
+        raise RunError(
+            f"The run {directory.id} was killed before it had written down what it reads. Ask again with the run id "
+            f"{directory.id!r}: nothing was paid yet."
+        )
     from rlm_ray.cluster import calls, connect
 
     connect.prepare(settings)
@@ -284,7 +290,7 @@ def _carry_on(
     run: RunDirectory, about: dict[str, Any], settings: Settings, corpora: dict[str, Manifest], observe: Observer | None
 ) -> Answer:
     """Run a run from where its directory says it is, to its end. In a notebook that is given no observer, its place is shown."""
-    from rlm_ray.cluster import calls, connect, ports
+    from rlm_ray.cluster import calls, connect, ports, threads
 
     observe = observe if observe is not None else in_notebook()
     to_begin = [settings] if sum(manifest.nbytes for manifest in corpora.values()) > ports.INLINE_BYTES else []
@@ -300,15 +306,17 @@ def _carry_on(
         before = run.spent()
         if before.cut_lines:
             _log.warning(
-                "%d half-written line(s) in the logs of %s are left out, as not done: a process was killed while it wrote.",
-                before.cut_lines,
+                "%s in the logs of %s left out, as not done: a process was killed, or the disk was full, while it was written.",
+                counted(before.cut_lines, "half-written line is", "half-written lines are"),
                 run.uri,
             )
         budget = Budget.of(settings.with_(max_seconds=max(1.0, settings.max_seconds - before.seconds))).charge(before.usage)
         try:
             outcome = calls.run_call(_call(run, about, settings, budget), watch, corpora)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(run.id) from None  # so that whoever is told can be told which run it was
+            raise KeyboardInterrupt(run.id, run.uri) from None  # so that the caller can say how to go on
+        finally:
+            threads.close_finished(run.uri)
         lease.check()
         answer = answer_of(outcome, run, settings, corpora, run.spent().seconds)
         run.save_answer(answer.to_json())

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import glob
+import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
+from rlm_ray import storage
 from rlm_ray.corpus import damage
 from rlm_ray.corpus.handle import Corpus
 from rlm_ray.corpus.lakehouse.names import is_table
@@ -19,17 +23,45 @@ from rlm_ray.repl import counts
 from rlm_ray.settings import Settings
 from rlm_ray.workspace import Opened, Session
 
+_URI = re.compile(r"\s*((s3a?|gs|az|file|memory):/|arn:[a-z-]+:s3:)", re.IGNORECASE)
+
+
+def names_data(text: str) -> bool:
+    """Whether a text that was given as a context is the name of data: a URI, a table, or an existing path.
+
+    Examples
+    --------
+    >>> names_data("s3://lake/logs"), names_data("/"), names_data("Who wrote this? A. N. Other."), names_data("a/b.log is gone")
+    (True, True, False, False)
+    """
+    if not text.strip() or "\n" in text or len(text) >= 2_000:
+        return False
+    if "://" in text[:20] or is_table(text) or _URI.match(text):
+        return True
+    path = os.path.expanduser(text.strip())
+    try:
+        return os.path.exists(path) or bool(glob.has_magic(path) and "/" in path and next(glob.iglob(path), None))
+    except (OSError, ValueError):
+        return False
+
 
 def contexts_of(
     corpus: Corpus | Mapping[str, Corpus] | str,
 ) -> tuple[str | None, dict[str, Any], str | None, dict[str, Manifest]]:
     """Return the text, or the contexts by name, which of them is `context`, and their manifests."""
     if isinstance(corpus, str):
-        if ("://" in corpus[:20] or is_table(corpus)) and "\n" not in corpus and len(corpus) < 2_000:
-            raise InputError(
-                f"{corpus!r} looks like a URI. A str is the text itself: pass rlm_ray.open({corpus!r}) to read what is there."
-            )
+        if names_data(corpus):
+            uri = storage.shown(corpus)
+            call = f"pass rlm_ray.open({uri!r}) to read what is there."
+            if os.path.exists(os.path.expanduser(corpus.strip())):
+                raise InputError(f"{uri!r} is an existing path. A str is the text itself: {call}")
+            raise InputError(f"{uri!r} looks like a URI. A str is the text itself: {call}")
         return corpus, {}, None, {}
+    if not isinstance(corpus, Corpus | Mapping):
+        given = f"rlm_ray.open({os.fspath(corpus)!r})" if isinstance(corpus, os.PathLike) else "what rlm_ray.open() returns"
+        raise InputError(
+            f"The corpus is a {type(corpus).__name__}, which is no handle. Pass {given}, a dict of handles, or a text."
+        )
     named = {"context": corpus} if isinstance(corpus, Corpus) else dict(corpus)
     if not named:
         raise InputError("No corpus was given. Pass rlm_ray.open(uri), or a dict of them.")

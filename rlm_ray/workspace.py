@@ -102,6 +102,10 @@ class Session(Verbs):
         if self._ports is not None:
             self._ports.close()
             self._ports = None
+        if self._run is not None:
+            from rlm_ray.cluster import threads
+
+            threads.close_finished(self._run.uri)
         if self._scratch is not None:
             self._scratch()
             self._scratch = self._run = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -106,14 +107,17 @@ def run(
     if program is not None:
         program.check_corpora({name: corpus._info for name, corpus in corpora.items()})
     cells = _cells(program, spec)
+    settings = settings if settings.run_id is not None else settings.with_(run_id=new_id())
+    run_dir = storage.join(storage.normal(settings.run_dir or default_base()), settings.run_id or "")
+    if settings.store_prompts:  # a resumed run has to end as the job ends
+        job = {"spec": spec.model_dump(mode="json"), "beside": str(beside.resolve()), "folder": os.getcwd()}
+        RunDirectory(run_dir).save_job(job)
     if not spec.incremental:
         answer = _asked(spec, settings, corpora, cells, ask, observe)
         return _audited(spec, program, answer, list(corpora), report)
-    settings = settings if settings.run_id is not None else settings.with_(run_id=new_id())
     name, corpus = next(iter(corpora.items()))
     backend: Any = corpus._backend
     check = check_of(spec.question, spec.finding, cells, spec.corpora[name].model_dump(), settings.leaf_model, settings.root_model)
-    run_dir = storage.join(storage.normal(settings.run_dir or default_base()), settings.run_id or "")
     folder = spec.output.state or f"{spec.output.findings.rstrip('/')}-state"
     with Night(folder, settings.run_id or "", check, backend.manifest, run_dir) as night:
         fresh = night.changes.fresh

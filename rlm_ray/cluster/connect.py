@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -16,6 +17,9 @@ from rlm_ray import storage
 from rlm_ray.corpus.lakehouse import names
 from rlm_ray.errors import ClusterError, InputError
 from rlm_ray.settings import Settings
+
+# tqdm, which Ray imports, fills a red box in a notebook without ipywidgets; nothing here needs them
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 #: Seconds that a worker of the embedded Ray stays when it has nothing to do: a new one costs a second or two of a core.
 IDLE_SECONDS = 30

@@ -12,11 +12,13 @@ import concurrent.futures
 import contextlib
 import functools
 import threading
+from collections import OrderedDict
 from collections.abc import Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from rlm_ray.cluster.limiter import limiter
+from rlm_ray.errors import StorageError
 from rlm_ray.ledger.finished import Finished
 from rlm_ray.models.client import ChatClient
 from rlm_ray.models.contract import Endpoint
@@ -24,6 +26,8 @@ from rlm_ray.models.rates import Rates
 
 SCAN_THREADS = 4
 CLOSE_SECONDS = 2.0
+#: Runs whose logs a process has open at once.
+FINISHED_RUNS = 4
 
 
 @functools.cache
@@ -64,7 +68,29 @@ def code_thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="rlm-ray-code")
 
 
-@functools.lru_cache(maxsize=4)
+_finished: OrderedDict[tuple[str, tuple[str, ...]], Finished] = OrderedDict()
+_finished_lock = threading.Lock()
+
+
 def finished(run_dir: str, others: tuple[str, ...]) -> Finished:
     """Return this process's view of a run's finished sub-calls, and its log of new ones."""
-    return Finished(run_dir, others)
+    with _finished_lock:
+        view = _finished.setdefault((run_dir, others), Finished(run_dir, others))
+        _finished.move_to_end((run_dir, others))
+        evicted = _finished.popitem(last=False)[1] if len(_finished) > FINISHED_RUNS else None
+    if evicted is not None:
+        _close_finished(evicted)
+    return view
+
+
+def close_finished(run_dir: str) -> None:
+    """Close this process's logs of a run that has ended here."""
+    with _finished_lock:
+        ended = [_finished.pop(key) for key in list(_finished) if key[0] == run_dir]
+    for view in ended:
+        _close_finished(view)
+
+
+def _close_finished(view: Finished) -> None:
+    with contextlib.suppress(StorageError):  # whoever paid for a row has flushed it, and was told
+        view.close()

@@ -184,6 +184,11 @@ class Corpus:
             Operators: == != < <= > >= in, not in. Null fulfils only `== None`. A text is compared with a timestamp
             as that timestamp.
         """
+        if not isinstance(conditions, list | tuple):
+            raise InputError(
+                f"{conditions!r:.100} is no condition. Give (column, operator, value), as in .where(('level', '==', 'ERROR')), "
+                "or SQL to .sql()."
+            )
         given = (
             [conditions]
             if isinstance(conditions, tuple) and len(conditions) == 3 and isinstance(conditions[0], str)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SHOWN = 4_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Answer:
     """The answer to a question, what it rests on and what it cost.
 
@@ -80,6 +80,16 @@ class Answer:
     def answered(self) -> bool:
         """Whether there is an answer at all."""
         return self.value is not None or self.table is not None
+
+    def __repr__(self) -> str:
+        """Show in a REPL the answer, whether it is complete, and what it cost."""
+        usage, text = self.usage, self.text
+        state = "complete" if self.complete else f"in part: {self.stop_reason}" if self.answered else f"none: {self.stop_reason}"
+        dollars = "" if usage["usd"] is None else f", ${usage['usd']:.4f}"
+        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]} … [{counted(len(text) - SHOWN, 'more character')} in .value]"
+        return (
+            f"{shown if self.answered else '(no answer)'}\n[{state}; {counted(usage['calls'], 'call')}{dollars}; run: {self.run}]"
+        )
 
     def _repr_html_(self) -> str:
         """Show in a notebook the answer, whether it is complete, and what it cost."""

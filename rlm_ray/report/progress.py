@@ -47,8 +47,7 @@ class ProgressLine:
 
     def __enter__(self) -> ProgressLine:
         if self._console.is_terminal:
-            self._status = self._console.status("starting", spinner="dots", refresh_per_second=8)
-            self._status.start()
+            self._status = self._console.status("", spinner="dots", refresh_per_second=8)  # shown once a run tells of itself
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -61,6 +60,7 @@ class ProgressLine:
         if self._status is not None:
             if now - self._shown >= SECONDS:
                 self._shown = now
+                self._status.start()
                 self._status.update(line(progress, self._console.width - 4))
             return
         step = (progress.turn, progress.doing)

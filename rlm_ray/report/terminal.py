@@ -46,10 +46,7 @@ def summary(answer: Answer, console: Console) -> None:
     """Print what an answer cost and what is to be known about it, to stderr."""
     usage = answer.usage
     dollars = "price unknown" if usage["usd"] is None else f"${usage['usd']:.4f}"
-    lines = [
-        f"{'answered' if answer.complete else 'answered in part' if answer.answered else 'not answered'} ({answer.stop_reason}): "
-        f"{counted(answer.turns, 'turn')}, {_spent(usage)}, {dollars}, {usage['seconds']:.1f} s"
-    ]
+    lines = [f"{_state(answer)}: {counted(answer.turns, 'turn')}, {_spent(usage)}, {dollars}, {usage['seconds']:.1f} s"]
     lines += coverage_lines(answer.coverage)
     if answer.said:
         lines.append(answer.said)
@@ -71,6 +68,11 @@ def summary(answer: Answer, console: Console) -> None:
     lines += [f"run: {answer.run}"] if answer.run else []
     for text in lines:
         console.print(Text(safe(text)), soft_wrap=True)
+
+
+def _state(answer: Answer) -> str:
+    state = "answered" if answer.complete else "answered in part" if answer.answered else "not answered"
+    return state if answer.stop_reason == "answered" else f"{state} ({answer.stop_reason})"
 
 
 def coverage_lines(coverage: dict[str, Any]) -> list[str]:
@@ -132,12 +134,35 @@ def runs_table(rows: list[dict[str, Any]]) -> Table:
     """Return the table of `rlm-ray runs`."""
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
     for name in ("run", "state", "calls", "dollars"):
-        table.add_column(name, no_wrap=True, justify="right" if name in ("calls", "dollars") else "left")
-    table.add_column("question", no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_column(
+            name, no_wrap=name != "state", justify="right" if name in ("calls", "dollars") else "left", overflow="fold"
+        )
+    table.add_column("question", overflow="fold", ratio=1)
     for row in rows:
         dollars = "unknown" if row["dollars"] is None else f"{row['dollars']:.4f}"
         question = " ".join((row["question"] or "(not stored)").split())
         table.add_row(*(Text(safe(text)) for text in (row["run"], row["state"], f"{row['calls']:,}", dollars, question)))
+    return table
+
+
+def runs_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the same as whole lines, a tab between columns: what a pipe gets."""
+    lines = ["run\tstate\tcalls\tdollars\tquestion"]
+    for row in rows:
+        dollars = "unknown" if row["dollars"] is None else f"{row['dollars']:.4f}"
+        question = " ".join((row["question"] or "(not stored)").split())
+        lines.append(safe("\t".join((row["run"], row["state"], str(row["calls"]), dollars, question))))
+    return lines
+
+
+def findings_table(findings: list[dict[str, Any]]) -> Table:
+    """Return a job's findings as a table for a terminal."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = [name for name in findings[0] if name != "id"]
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for finding in findings:
+        table.add_row(*(Text(safe("" if finding.get(name) is None else value_text(finding[name]))) for name in columns))
     return table
 
 
@@ -218,7 +243,7 @@ def audited_lines(fail_on: str | None, audited: Any) -> list[str]:
     if fail_on is not None:
         new = "new " if audited.statuses else ""
         lines.append(f"{counted(len(audited.failing), f'{new}finding')} with {fail_on}")
-    if audited.broken:
+    if audited.broken and audited.broken != audited.answer.said:  # a program's failure is said with the answer
         lines.append(audited.broken)
     lines += [f"{name}: {uri}" for name, uri in audited.written.items()]
     return [safe(line) for line in lines]

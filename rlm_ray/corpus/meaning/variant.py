@@ -6,6 +6,7 @@ import decimal
 import itertools
 import struct
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from rlm_ray.corpus.meaning.moments import moment_text
@@ -17,7 +18,7 @@ _DECIMALS = {8: 4, 9: 8, 10: 16}
 _MOMENTS = {12: ("us", "Z"), 13: ("us", ""), 18: ("ns", "Z"), 19: ("ns", "")}
 
 
-def decoded(row: dict[str, Any]) -> Any:
+def decoded(row: Mapping[str, Any]) -> Any:
     """Return the value of one row: its `metadata`, `value` and, where it is shredded, `typed_value`, as Python has them.
 
     Decimals, bytes and UUIDs stay so; dates and times are texts.
