@@ -85,6 +85,12 @@ _FRACTION = "<m:oMath><m:f><m:num><m:r><m:t>a+b</m:t></m:r></m:num><m:den><m:r><
             + "</w:tc><w:tc>" + par(run("1")) + "</w:tc></w:tr><w:tr><w:trPr><w:del/></w:trPr><w:tc>" + par(run("gone")) + "</w:tc></w:tr></w:tbl>",
             "2026\t\t[table: x | y]\nall\t\t1",
         ),
+        (
+            par("".join(f'<w:r><w:fldChar w:fldCharType="{part}"/></w:r>{inner}' for part, inner in [
+                ("begin", "<w:r><w:instrText> IF </w:instrText></w:r>"), ("begin", ""), ("separate", run("secret")), ("end", ""),
+                ("separate", run("Section 4.2")), ("end", "")])),
+            "Section 4.2",
+        ),
         ("<w:sdt><w:sdtContent>" + par(run("Inside.")) + "</w:sdtContent></w:sdt>", "Inside."),
     ],
 )  # fmt: skip

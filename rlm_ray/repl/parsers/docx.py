@@ -11,6 +11,7 @@ from rlm_ray.repl.parsers.packages import Package, child, is_on, local, value_of
 from rlm_ray.repl.parsers.symbols import in_font
 from rlm_ray.repl.parsers.word import (
     GONE,
+    MARKS,
     PAGE,
     by_style,
     chosen,
@@ -93,6 +94,8 @@ class _Document:
         #: Notes, comments and boxes that stand behind the paragraph or table that is being read.
         self._behind: list[str] = []
         self._pending = ""
+        #: Fields that are open; whether their instruction is being read, which no reader sees.
+        self._fields: list[bool] = []
 
     def pages(self) -> Iterator[str]:
         section: list[str] = []
@@ -220,7 +223,8 @@ class _Document:
         if name in _NOTES:
             self._note(name, value_of(element, "id"), out)
         elif name == "t":
-            out.append(in_font(font, (element.text or "").replace("\xad", "")))
+            if not any(self._fields[:-1]):  # no part of the instruction of a field around this one
+                out.append(in_font(font, (element.text or "").replace("\xad", "")))
         elif name == "r":
             self._run(element, out)
         elif name in GONE:
@@ -251,14 +255,17 @@ class _Document:
             self._all(element, out, font)
         elif name == "delText" and self._tracked:
             out.append(element.text or "")
-        elif name in _MARKS:
-            out.append(_MARKS[name])
+        elif name in MARKS:
+            out.append(MARKS[name])
         elif name == "br":
             out.append(PAGE if value_of(element, "type") == "page" else "\n")
         elif name == "sym":
             out.append(symbol_of(element))
         elif name == "fldChar":
-            out.append(form_field(child(element, "ffData")))
+            form = child(element, "ffData")
+            if form is None:
+                self._field(value_of(element, "fldCharType"))
+            out.append(form_field(form))
         elif name not in _SILENT:
             self._all(element, out, font)
 
@@ -277,6 +284,14 @@ class _Document:
             out.append(f"[hidden: {text}]" if text.strip() else text)
         else:
             self._all(element, out, font)
+
+    def _field(self, part: str) -> None:
+        if part == "begin":
+            self._fields.append(True)
+        elif self._fields and part == "separate":
+            self._fields[-1] = False
+        elif self._fields:
+            self._fields.pop()
 
     def _change(self, what: str, element: Element, out: list[str], font: str) -> None:
         inner: list[str] = []
@@ -377,13 +392,3 @@ class _Document:
             parts = ([f"[{where}{what}: {text}]"] if text.strip() else []) + self._taken()
             (above if what == "header" else below).extend(f"{part}\n\n" for part in parts)
         return above + section + below
-
-
-_MARKS = {
-    "tab": "\t",
-    "ptab": "\t",
-    "cr": "\n",
-    "noBreakHyphen": "-",
-    "softHyphen": "",
-    "lastRenderedPageBreak": PAGE,
-}

@@ -97,6 +97,7 @@ class Numbering:
 
     def __init__(self, numbering: Element | None, styles: Element | None) -> None:
         self._styles: dict[str, Element] = {}
+        self._chains: dict[str, list[Element]] = {}
         self._default = ""
         for style in styles if styles is not None else ():
             if local(style.tag) == "style":
@@ -109,10 +110,14 @@ class Numbering:
 
     def chain(self, style: str) -> list[Element]:
         """Return a style and those that it is based on."""
+        if style in self._chains:
+            return self._chains[style]
+        name = style
         found: list[Element] = []
         while style in self._styles and len(found) < 50:
             found.append(self._styles[style])
             style = value_of(child(self._styles[style], "basedOn"))
+        self._chains[name] = found
         return found
 
     def properties(self, paragraph: Element | None) -> list[Element]:

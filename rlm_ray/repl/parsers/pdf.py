@@ -48,6 +48,9 @@ def _annotations(page: Any, shown: set[int]) -> Iterator[str]:
         kind = item.get("/Subtype")
         if kind == "/Widget":
             yield _field(item, shown)
+        elif kind == "/FileAttachment":
+            holder = _dict(item.get("/FS"))
+            yield f"[attached file: {_string(holder.get('/UF')) or _string(holder.get('/F'))}, not read]"
         elif kind not in ("/Popup", "/Link") and not _hidden(item):
             text = _string(item.get("/Contents"))
             if text:

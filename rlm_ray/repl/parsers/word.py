@@ -13,6 +13,15 @@ GONE = frozenset({"del", "moveFrom"})
 _MAIN = "wordprocessingml.document.main+xml", "wordprocessingml.template.main+xml", "ms-word.document.macroEnabled.main+xml"
 #: In text, until the paragraph is done.
 PAGE = "\f"
+#: What elements of a run show.
+MARKS = {
+    "tab": "\t",
+    "ptab": "\t",
+    "cr": "\n",
+    "noBreakHyphen": "-",
+    "softHyphen": "",
+    "lastRenderedPageBreak": PAGE,
+}
 
 
 def split_pages(section: Iterable[str]) -> Iterator[str]:
