@@ -107,6 +107,9 @@ class Settings(BaseModel):
     # data, run, cluster
     on_shard_error: Literal["report", "stop"] = "report"
     encoding: str = Field(default="utf-8", description="Encoding of text objects.")
+    tracked_changes: Literal["accepted", "shown"] = Field(
+        default="accepted", description="Documents as if all changes were accepted, or with each change marked."
+    )
     run_dir: str | None = Field(default=None, description="Folder or URL under which run directories are made.")
     run_id: str | None = None
     reuse: str | None = None

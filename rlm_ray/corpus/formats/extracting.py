@@ -24,7 +24,7 @@ KEPT_CHARS = 32 << 20
 #: `extractor(kind, data)` returns a document's pages; raises ValueError with the reason where there are none.
 Extractor = Callable[[str, bytes], list[str]]
 _extractor: Extractor | None = None
-_kept: OrderedDict[tuple[str, str], str] = OrderedDict()
+_kept: OrderedDict[tuple[str, str, str], str] = OrderedDict()
 _kept_chars = 0
 _lock = threading.Lock()
 
@@ -82,7 +82,7 @@ def text_of(shard: Shard, data: bytes) -> str:
     ObjectUnreadable
         It cannot be parsed within the sandbox's bounds; names the object and the reason.
     """
-    key = (shard.uri, shard.version)
+    key = (shard.uri, shard.version, shard.tracked_changes)
     with _lock:
         if key in _kept:
             _kept.move_to_end(key)
@@ -92,7 +92,8 @@ def text_of(shard: Shard, data: bytes) -> str:
             f"{shard.uri} has to be parsed, and this process has no sandbox for it. Use rlm_ray.open or rlm-ray."
         )
     try:
-        pages = _extractor(kind_of(shard.uri) or kind_in(data) or "", data)
+        changes = "+changes" if shard.tracked_changes == "shown" else ""
+        pages = _extractor((kind_of(shard.uri) or kind_in(data) or "") + changes, data)
     except ValueError as error:
         raise ObjectUnreadable(f"{shard.uri} cannot be parsed: {error}") from None
     text = PAGE.join(page.replace(PAGE, "\n") for page in pages)
@@ -100,7 +101,7 @@ def text_of(shard: Shard, data: bytes) -> str:
     return text
 
 
-def _keep(key: tuple[str, str], text: str) -> None:
+def _keep(key: tuple[str, str, str], text: str) -> None:
     global _kept_chars
     with _lock:
         _kept_chars += len(text) - len(_kept.pop(key, ""))
