@@ -17,6 +17,7 @@
     │   ├── ModelRefused                   the endpoint refused the request itself; asking again is no use
     │   └── ReplyInvalid                   the reply does not fit its schema, after being asked again
     ├── SubcallFailed (RuntimeError)       one sub-call of root code failed for good
+    ├── FunctionFailed (RuntimeError)      a function of root code failed on too many of its records
     ├── SubcallsFailed (RuntimeError)      some of a batch failed; `.answers` and `.errors` hold all of it
     ├── SandboxError (RuntimeError)        the process that runs root code
     │   ├── SandboxUnavailable             the walls cannot be built on this machine
@@ -133,6 +134,10 @@ class ReplyInvalid(ModelError):
 
 class SubcallFailed(RuntimeError, RlmRayError):
     """One sub-call of root code failed for good."""
+
+
+class FunctionFailed(RuntimeError, RlmRayError):
+    """A function of root code failed on all records that it was given, or on more than `max_failed_share` of them."""
 
 
 class SubcallsFailed(RuntimeError, RlmRayError):

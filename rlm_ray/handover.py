@@ -89,6 +89,7 @@ def answer_of(outcome: CallOutcome, run: RunDirectory, settings: Settings, corpo
         for manifest in corpora.values()
         for item in manifest.failed
     ]
+    failures += [failure.shown() for failure in outcome.failed_verbs]
     usage = outcome.budget.usage
     events, denied = counts.split(outcome.events)
     table = None

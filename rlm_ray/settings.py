@@ -106,6 +106,12 @@ class Settings(BaseModel):
 
     # data, run, cluster
     on_shard_error: Literal["report", "stop"] = "report"
+    max_failed_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="A function or a batch of sub-calls that fails on more than this share is an error, unless on_error='keep'.",
+    )
     encoding: str = Field(default="utf-8", description="Encoding of text objects.")
     tracked_changes: Literal["accepted", "shown"] = Field(
         default="accepted", description="Documents as if all changes were accepted, or with each change marked."

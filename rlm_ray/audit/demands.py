@@ -86,7 +86,7 @@ def unmet(
         As a scan.
     """
     chosen = {name: manifest for name, manifest in manifests.items() if demand.corpus in (None, name)}
-    failed = [(str(item["object"]), item["shard"]) for item in failures]
+    failed = [(str(item["object"]), item["shard"]) for item in failures if "object" in item]
     found = coverage.noted(run_dir)
     model, read, total, unit = _counted(demand, chosen, found, failed)
     what = f" where {' and '.join(' '.join(map(str, item)) for item in demand.where)}" if demand.where else ""

@@ -185,7 +185,7 @@ def _audited(
     written = _written(spec, directory.id, checked.standing)
     audited = Audited(answer, checked, failing, broken, written)
     if night is not None and answer.stop_reason == "answered":
-        night.finish(checked.standing, {item["object"] for item in answer.failures})
+        night.finish(checked.standing, {item["object"] for item in answer.failures if "object" in item})
     _report(spec, audited, directory.id, report)
     return audited
 

@@ -12,15 +12,16 @@ from rlm_ray.corpus import operations, selections, small
 from rlm_ray.corpus.records import batch_addresses
 from rlm_ray.corpus.steps import span_column
 from rlm_ray.corpus.work import Work
-from rlm_ray.errors import InputError, StorageError
+from rlm_ray.errors import StorageError
 from rlm_ray.ledger.segments import SegmentWriter
 from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, ScanGroup, ShardFailure
 from rlm_ray.repl import documents
-from rlm_ray.words import counted
 
 #: Records that a function gets one by one; and those that it gets at once.
 BATCH_RECORDS, AGGREGATED_RECORDS = 2_000, 8_000
 BATCH_BYTES = 2 << 20
+#: Records after which a function that failed on all of them is stopped.
+STOP_AFTER = 1_000
 
 documents.register()  # who scans may meet a PDF
 
@@ -55,24 +56,68 @@ def code(group: CodeGroup) -> CodeOutcome:
     failures: list[ShardFailure] = []
     kept: dict[int, int] = {}
     values: list[Any] = []
+    trial = _Trial(group)
     writer = SegmentWriter(group.output, f"{group.number:06d}") if group.kind == "map" else None
     if group.kind == "combine":
         values = [sandbox.combine("fn", list(group.values), group.settings.cell_seconds)]
     for work in small.without_others(at_hand(group.works, group.tables)):
+        if trial.stopped:
+            break
         try:
             if writer is not None:
-                writer.extend(_mapped(work, apply))
+                writer.extend(_mapped(work, apply, trial))
             elif group.kind == "filter":
-                kept[work.shard.index] = _filter(work, apply, group, failures)
+                kept[work.shard.index] = _filter(work, apply, group, trial)
             else:
-                values += _aggregated(work, apply)
+                values += _aggregated(work, apply, trial)
         except StorageError as error:
             failures.append(failure(work, error))
     if len(values) > 1:
         sandbox.load("combine", group.combine)
         values = [sandbox.combine("combine", values, group.settings.cell_seconds)]
+    writer = writer or trial.writer
     segments = tuple(writer.close()) if writer is not None else ()
-    return CodeOutcome(segments, tuple(values), kept, tuple(failures), since(before, sandbox.events))
+    return CodeOutcome(
+        segments,
+        tuple(values),
+        kept,
+        tuple(failures),
+        since(before, sandbox.events),
+        trial.tried,
+        trial.failed,
+        trial.error,
+        trial.address,
+        trial.stopped,
+    )
+
+
+class _Trial:
+    """How a function fares on the records of a group."""
+
+    def __init__(self, group: CodeGroup) -> None:
+        self._keep = group.keep
+        self._errors = (group.errors, f"{group.number:06d}", {"_address": "string", "_error": "string"})
+        self.writer: SegmentWriter | None = None  # of what "filter" failed on
+        self.tried = self.failed = 0
+        self.error = ""
+        self.address: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it failed on all of so many records that the others need not be tried."""
+        return not self._keep and self.failed == self.tried >= STOP_AFTER
+
+    def fail(self, error: str, address: str | None) -> dict[str, Any]:
+        """Count a record that failed, and return its row."""
+        self.failed += 1
+        if not self.error:
+            self.error, self.address = error, address
+        return {"_address": address, "_error": error}
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Keep the row of a record that "filter" failed on."""
+        self.writer = self.writer or SegmentWriter(*self._errors)
+        self.writer.add(row)
 
 
 Apply = Callable[[bytes, int], list[dict[str, Any]]]
@@ -82,54 +127,56 @@ def _pages(work: Work, most: int = BATCH_RECORDS) -> Iterator[tuple[bytes, Any]]
     return operations.json_pages(work, max_records=most, max_bytes=BATCH_BYTES)
 
 
-def _mapped(work: Work, apply: Apply) -> Iterator[dict[str, Any]]:
+def _mapped(work: Work, apply: Apply, trial: _Trial) -> Iterator[dict[str, Any]]:
     for body, batch in _pages(work):
+        if trial.stopped:
+            return
         addresses = batch_addresses(batch, work.shard, span_column(work.steps)).to_list()
+        trial.tried += batch.num_rows
         for address, got in zip(addresses, apply(body, batch.num_rows), strict=True):
             if "error" in got:
-                yield {"_address": address, "_error": got["error"]}
+                yield trial.fail(got["error"], address)
                 continue
             value = got["value"]
-            for row in value if isinstance(value, list) else [] if value is None else [value]:
-                if not isinstance(row, dict):
-                    kind = type(row).__name__
-                    yield {
-                        "_address": address,
-                        "_error": f"The function returned a {kind}; it must return a dict, a list of dicts or None.",
-                    }
-                else:
-                    yield {key: item for key, item in row.items() if not str(key).startswith("_")} | {
-                        "_address": address,
-                        "_error": None,
-                    }
+            rows = value if isinstance(value, list) else [] if value is None else [value]
+            if (other := next((row for row in rows if not isinstance(row, dict)), None)) is not None:
+                kind = type(other).__name__
+                yield trial.fail(f"The function returned a {kind}; it must return a dict, a list of dicts or None.", address)
+                continue
+            for row in rows:
+                yield {key: item for key, item in row.items() if not str(key).startswith("_")} | {
+                    "_address": address,
+                    "_error": None,
+                }
 
 
-def _filter(work: Work, apply: Apply, group: CodeGroup, failures: list[ShardFailure]) -> int:
+def _filter(work: Work, apply: Apply, group: CodeGroup, trial: _Trial) -> int:
     places: list[tuple[int, int]] = []
-    errors = 0
-    first = ""
     for body, batch in _pages(work):
-        found = zip(batch.column("_pos").to_pylist(), batch.column("_char").to_pylist(), strict=True)
-        for got, place in zip(apply(body, batch.num_rows), found, strict=True):
-            if "error" in got:
-                errors, first = errors + 1, first or got["error"]
-            elif got["value"]:
-                places.append(place)
-    if errors:
-        failures.append(
-            ShardFailure(
-                work.shard.uri,
-                f"The filter's function failed on {counted(errors, 'record')}, the first with: {first}",
-                work.shard.index,
-            )
-        )
+        if trial.stopped:
+            break
+        found = list(zip(batch.column("_pos").to_pylist(), batch.column("_char").to_pylist(), strict=True))
+        trial.tried += batch.num_rows
+        entries = apply(body, batch.num_rows)
+        places += [place for got, place in zip(entries, found, strict=True) if got.get("value")]
+        if any("error" in got for got in entries):
+            addresses = batch_addresses(batch, work.shard, span_column(work.steps)).to_list()
+            for got, address in zip(entries, addresses, strict=True):
+                if "error" in got:
+                    trial.write(trial.fail(got["error"], address))
     selections.save_selection(group.run_dir, group.output, work.shard.index, places)
     return len(places)
 
 
-def _aggregated(work: Work, apply: Apply) -> Iterator[Any]:
+def _aggregated(work: Work, apply: Apply, trial: _Trial) -> Iterator[Any]:
     for body, batch in _pages(work, AGGREGATED_RECORDS):
         (got,) = apply(body, batch.num_rows)
-        if "error" in got:
-            raise InputError(f"The function failed on a batch of records: {got['error']}")
-        yield got["value"]
+        trial.tried += batch.num_rows
+        if "error" not in got:
+            yield got["value"]
+            continue
+        addresses = batch_addresses(batch, work.shard, span_column(work.steps)).to_list()
+        trial.fail(got["error"], addresses[0])
+        trial.failed += batch.num_rows - 1
+        if trial.stopped:
+            return

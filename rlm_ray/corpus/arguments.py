@@ -25,6 +25,13 @@ def count_of(value: Any, what: str) -> int:
     return value
 
 
+def error_choice(on_error: str) -> dict[str, str]:
+    """Return `on_error` as an argument of a request: nothing where it is the usual."""
+    if on_error not in ("raise", "keep"):
+        raise InputError(f"on_error = {on_error!r:.40} is no choice. Give 'raise' or 'keep'.")
+    return {"on_error": on_error} if on_error == "keep" else {}
+
+
 def literal(value: Any) -> Any:
     """Return a condition's value as a plan keeps it: times as text, numpy scalars as numbers, sequences as tuples."""
     if isinstance(value, list | tuple | set | frozenset):

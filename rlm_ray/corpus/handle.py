@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from rlm_ray.corpus.arguments import count_of, hashable, literal, pickled
+from rlm_ray.corpus.arguments import count_of, error_choice, hashable, literal, pickled
 from rlm_ray.corpus.chunks import Chunks
 from rlm_ray.corpus.plan import Grep, Plan, Result, Select, Slice, Source, Split, Where
 from rlm_ray.corpus.shown import shown_html, shown_line, shown_reading, shown_step
@@ -241,18 +241,26 @@ class Corpus:
         reply = self._ask("count_by", column=self._column(column), limit=count_of(limit, "limit"))
         return Counts({hashable(value): count for value, count in reply["counts"]}, reply["distinct"])
 
-    def map(self, fn: Callable[[dict[str, Any]], Any]) -> Corpus:
+    def map(self, fn: Callable[[dict[str, Any]], Any], on_error: str = "raise") -> Corpus:
         """Run `fn(record)` on every record, sandboxed on the shards. It returns a dict, a list of dicts or None.
 
-        Returns a Corpus of what came back, each with its record's `_address`; an exception is a row with `_error`.
+        Returns a Corpus of what came back, each with its record's `_address`. A record on which it fails is a row of `.failed`
+        alone; failing on more than the run's `max_failed_share` raises, unless `on_error="keep"`.
+
+        Raises
+        ------
+        FunctionFailed
+            `fn` failed on too many records.
         """
-        return self._result(self._ask("map", blob=pickled(fn)))
+        return self._result(self._ask("map", blob=pickled(fn), **_named(fn, on_error)))
 
-    def filter(self, fn: Callable[[dict[str, Any]], bool]) -> Corpus:
-        """Keep the records for which `fn(record)` is true; run like `map`. Records keep their addresses and columns."""
-        return self._result(self._ask("filter", blob=pickled(fn)))
+    def filter(self, fn: Callable[[dict[str, Any]], bool], on_error: str = "raise") -> Corpus:
+        """Keep the records for which `fn(record)` is true; run, and raising, like `map`. Records keep addresses and columns."""
+        return self._result(self._ask("filter", blob=pickled(fn), **_named(fn, on_error)))
 
-    def aggregate(self, fn: Callable[[list[dict[str, Any]]], Any], combine: Callable[[Any, Any], Any]) -> Any:
+    def aggregate(
+        self, fn: Callable[[list[dict[str, Any]]], Any], combine: Callable[[Any, Any], Any], on_error: str = "raise"
+    ) -> Any:
         """Return `combine` folded over `fn(records)` of every batch of records.
 
         Parameters
@@ -261,9 +269,11 @@ class Corpus:
             Gets a list of records, returns a JSON value.
         combine : callable
             Gets two such values, returns one; must be associative. None where there is no record at all.
+        on_error : {"raise", "keep"}
+            "keep": leave out a batch of records on which `fn` fails.
         """
         first, second = pickled(fn), pickled(combine)
-        return self._ask("aggregate", blob=first + second, combine_at=len(first))
+        return self._ask("aggregate", blob=first + second, combine_at=len(first), **_named(fn, on_error))["value"]
 
     def sql(self, query: str, combine: str | None = None) -> Corpus:
         """Run one read-only statement of DuckDB's SQL over the records, which are the table `context`.
@@ -324,12 +334,14 @@ class Corpus:
 
     @property
     def ok(self) -> Corpus:
-        """Rows of a result that did not fail."""
+        """Rows of a result that did not fail: those that a result shows, counts and hands on by itself."""
         return self._then(Where(((self._column("_error"), "==", None),)))
 
     @property
     def failed(self) -> Corpus:
-        """Rows of a result that failed; `_error` says why."""
+        """Rows of a result that failed; `_error` says why. No other way of reading a result has them."""
+        if (rows := self._info.get("failed_rows")) is not None:
+            return self._result(rows).failed
         return self._then(Where(((self._column("_error"), "!=", None),)))
 
     @property
@@ -391,6 +403,11 @@ class Corpus:
 
     def __repr__(self) -> str:
         return shown_line(self.plan, self._info, list(self.schema), self.shards, self.nbytes, self._count)
+
+
+def _named(fn: Callable[..., Any], on_error: str) -> dict[str, Any]:
+    """Return what goes with a function: its name, and `on_error` where it is not the usual."""
+    return {"fn": str(getattr(fn, "__name__", type(fn).__name__))[:100]} | error_choice(on_error)
 
 
 def _restore(plan: list[dict[str, Any]], info: dict[str, Any]) -> Corpus:

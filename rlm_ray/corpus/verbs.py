@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rlm_ray.corpus.arguments import error_choice
 from rlm_ray.corpus.chunks import Chunks
 from rlm_ray.corpus.handle import Backend, Corpus, set_backend
 from rlm_ray.corpus.parts import parts_to_json
 from rlm_ray.corpus.plan import Plan
 from rlm_ray.corpus.values import Budget
-from rlm_ray.errors import BudgetExceeded, InputError, SubcallFailed, SubcallsFailed
+from rlm_ray.errors import BudgetExceeded, FunctionFailed, InputError, SubcallFailed, SubcallsFailed
 
 TYPE_CHECKING = False  # see rlm_ray/__init__.py
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Verbs:
         schema: dict[str, Any] | None = None,
         model: str | None = None,
         votes: int | str = 1,
+        on_error: str = "raise",
     ) -> Corpus:
         """Ask the same about every chunk: one answer, one row per chunk. Starts at once; reading the result waits.
 
@@ -79,16 +81,20 @@ class Verbs:
             the answer is the column `answer`.
         votes : int or str
             Calls per chunk; the majority is the answer. "2+1": two, and a third only where they differ.
+        on_error : {"raise", "keep"}
+            Reading a result of which more than the run's `max_failed_share` failed raises; with "keep" it does not.
 
         Returns
         -------
         Corpus
-            A row per chunk, in order: `_address`, the answer, `_error` (None where it went well).
+            A row per chunk that was answered, in order: `_address` and the answer. Failed ones are in `.failed`, with `_error`.
         """
         if isinstance(chunks, Corpus):
             raise InputError("llm_map takes chunks: give corpus.chunks(tokens=…). For one answer per record use llm_each.")
         parts = parts_to_json(_sequence(chunks, "chunks"))
-        return self._result("llm_map", prompt=_prompt(prompt), parts=parts, schema=schema, model=model, votes=votes)
+        return self._result(
+            "llm_map", prompt=_prompt(prompt), parts=parts, schema=schema, model=model, votes=votes, **error_choice(on_error)
+        )
 
     def llm_each(
         self,
@@ -97,16 +103,23 @@ class Verbs:
         schema: dict[str, Any] | None = None,
         model: str | None = None,
         votes: int | str = 1,
+        on_error: str = "raise",
     ) -> Corpus:
         """Ask the same about every record; many records are packed into each call. Exactly one row per record.
 
         Starts at once; reading the result waits. The columns of the input are kept beside the answer. A record that
-        stays without a valid answer is a row with `_error`.
+        stays without a valid answer is a row of `.failed`, and is not among the others. `on_error` as in `llm_map`.
         """
         if not isinstance(context, Corpus):
             raise InputError(f"llm_each takes a Corpus, not {type(context).__name__}. For texts use llm_query_batched or llm_map.")
         return self._result(
-            "llm_each", prompt=_prompt(prompt), plan=context.plan.to_json(), schema=schema, model=model, votes=votes
+            "llm_each",
+            prompt=_prompt(prompt),
+            plan=context.plan.to_json(),
+            schema=schema,
+            model=model,
+            votes=votes,
+            **error_choice(on_error),
         )
 
     def rlm_query(self, question: str, part: Corpus | str | None = None, model: str | None = None) -> str:
@@ -130,11 +143,21 @@ class Verbs:
             raise InputError(f"{len(asked)} questions need as many parts, and were given {len(given)}. Give one for each.")
         return _answers(self._call("rlm_query_batched", questions=asked, parts=parts_to_json(given)))
 
-    def rlm_map(self, question: str, parts: Chunks | Sequence[Corpus | str], schema: dict[str, Any] | None = None) -> Corpus:
-        """Ask the same question of a recursive call per part: one row per part. Starts at once; reading waits."""
+    def rlm_map(
+        self,
+        question: str,
+        parts: Chunks | Sequence[Corpus | str],
+        schema: dict[str, Any] | None = None,
+        on_error: str = "raise",
+    ) -> Corpus:
+        """Ask the same question of a recursive call per part: one row per part. Starts at once; reading waits.
+
+        Failed parts are in `.failed`; `on_error` as in `llm_map`.
+        """
         if isinstance(parts, Corpus):
             raise InputError("rlm_map takes parts: give corpus.chunks(tokens=…) or a list of Corpus.")
-        return self._result("rlm_map", question=_prompt(question), parts=parts_to_json(_sequence(parts, "parts")), schema=schema)
+        given = parts_to_json(_sequence(parts, "parts"))
+        return self._result("rlm_map", question=_prompt(question), parts=given, schema=schema, **error_choice(on_error))
 
     def cite(self, record: dict[str, Any] | str, quote: str | None = None) -> dict[str, Any]:
         """Name a record (its dict or `_address`) as evidence for the answer, with the words that matter, if any.
@@ -167,7 +190,7 @@ NAMES = ("llm_query", "llm_query_batched", "llm_map", "llm_each", "rlm_query", "
 
 
 #: Errors that root code catches by name.
-ERRORS = (BudgetExceeded, InputError, SubcallFailed, SubcallsFailed)
+ERRORS = (BudgetExceeded, FunctionFailed, InputError, SubcallFailed, SubcallsFailed)
 
 
 def namespace(backend: Backend, setup: dict[str, Any]) -> dict[str, Any]:

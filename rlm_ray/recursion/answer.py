@@ -38,11 +38,12 @@ class Answer:
         `by_model`: a dict for each depth and model with these and `failed`, `retries` and `slowest`, of this session's calls
         whose process told of them (`seconds` are those of the calls there, added up).
     complete : bool
-        False where a limit ended the run, or shards failed.
+        False where a limit ended the run, shards failed, or a function or sub-calls failed on what the answer may rest on.
     stop_reason : str
         "answered", or what ended the run: "turns", "budget", "time", "security", "model".
     failures : list of dict
-        Shards that could not be read, and failed rows of results, with reasons.
+        What the answer may lack, each with a `reason`: shards that could not be read (`object`, `shard`), and verbs that
+        failed on some of what they were given (`verb`, `what`, `failed`, `of`, the first `error` and its `address`).
     run : str
         The run directory.
     isolation : str
@@ -104,7 +105,8 @@ class Answer:
             + ("price unknown" if usage["usd"] is None else f"${usage['usd']:.4f}")
             + f", {usage['seconds']:.1f} s",
             "citations": f"{len(self.citations):,}" + (f", {len(self.refused):,} refused" if self.refused else ""),
-            "cannot be read": counted(len(self.failures), "shard") if self.failures else "",
+            "cannot be read": counted(unread, "shard") if (unread := sum("object" in item for item in self.failures)) else "",
+            "failed": "\n".join(item["reason"] for item in self.failures if "verb" in item),
             "run": self.run,
         }
         return facts_html("Answer", facts)

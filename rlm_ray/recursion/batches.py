@@ -14,6 +14,7 @@ from rlm_ray.corpus.plan import Plan, Window
 from rlm_ray.corpus.work import Work
 from rlm_ray.errors import InputError, SubcallFailed
 from rlm_ray.ledger.segments import kept_type
+from rlm_ray.recursion.failed_verbs import MAX_ERROR, MAX_WHAT, FailedVerb
 from rlm_ray.recursion.groups import Batch, Groups, Piece
 from rlm_ray.recursion.leaf_values import Kind, LeafSpec
 from rlm_ray.recursion.outcomes import ends_run
@@ -21,7 +22,7 @@ from rlm_ray.recursion.ports import Asked, Call, LeafOutcome, Ports, Prompted
 from rlm_ray.recursion.progress import Tally
 from rlm_ray.recursion.purse import Purse
 from rlm_ray.recursion.results import Results, ResultState
-from rlm_ray.recursion.scans import FailureLog, Scans, with_steps
+from rlm_ray.recursion.scans import FailureLog, Scans, retried, target, with_steps
 from rlm_ray.recursion.scheduler import Job, Scheduler
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.subcalls.votes import Votes
@@ -104,7 +105,16 @@ class Batches:
                     rows[index] = row
         return rows
 
-    def map(self, prompt: str, parts: list[str | Plan], schema: Any, model: str | None, votes: int | str, asked: Asked) -> Job:
+    def map(
+        self,
+        prompt: str,
+        parts: list[str | Plan],
+        schema: Any,
+        model: str | None,
+        votes: int | str,
+        asked: Asked,
+        keep: bool = False,
+    ) -> Job:
         """Start one call per part; return the handle of the result at once."""
         spec, many = self._spec("chunks", prompt, model, schema, votes), Votes.of(votes)
         self._check(len(parts) * many.first, asked)
@@ -128,11 +138,21 @@ class Batches:
                 groups.append(Piece(len(groups), len(group) * many.most, group, first=first))
             yield from self._fill(state, spec, columns, groups, len(parts))
 
-        self.begin(state, work())
+        state.key = target("llm_map", parts)
+        self.begin(state, work(), "llm_map", prompt, keep)
         return state.reply()
         yield
 
-    def each(self, prompt: str, plan: Plan, schema: Any, model: str | None, votes: int | str, asked: Asked) -> Job:
+    def each(
+        self,
+        prompt: str,
+        plan: Plan,
+        schema: Any,
+        model: str | None,
+        votes: int | str,
+        asked: Asked,
+        keep: bool = False,
+    ) -> Job:
         """Start one answer per record; return the handle of the result at once."""
         spec, many = self._spec("records", prompt, model, schema, votes), Votes.of(votes)
         if asked.again and (before := self._results.finished(asked.name)) is not None:
@@ -160,18 +180,38 @@ class Batches:
             Piece(number, _calls([count for _, count in group], spec) * many.most, works=tuple(work for work, _ in group))
             for number, group in enumerate(cut)
         ]
-        self.begin(state, self._fill(state, spec, columns, groups, total))
+        state.key, state.retried = target("llm_each", [plan]), retried(plan)
+        self.begin(state, self._fill(state, spec, columns, groups, total), "llm_each", prompt, keep)
         return state.reply()
 
-    def begin(self, state: ResultState, job: Job) -> None:
-        """Start the job that fills a result."""
+    def begin(self, state: ResultState, job: Job, verb: str, prompt: str, keep: bool) -> None:
+        """Start the job that fills a result; one with more failed rows than `max_failed_share` raises when it is read."""
+
+        def judged() -> Job:
+            yield from job
+            state.segments.sort(key=lambda segment: segment.uri)
+            failed, total = (sum(getattr(one, name) for one in state.segments) for name in ("failed", "rows"))
+            if failed:
+                first = yield from self._scans.first_failed(state)
+                much = failed == total or failed > total * self._settings.max_failed_share
+                state.failure = FailedVerb(
+                    verb,
+                    prompt[:MAX_WHAT],
+                    failed,
+                    total,
+                    str(first.get("_error"))[:MAX_ERROR],
+                    first.get("_address"),
+                    raised=much and not keep and not state.unasked,
+                    key=state.key,
+                    result=state.id,
+                )
 
         def ended(_: Any, error: Exception | None) -> None:
             if ends_run(error):
                 self.fatal = error
             self._results.finish(state, error)
 
-        self._scheduler.start(job, ended)
+        self._scheduler.start(judged(), ended)
 
     def _fill(self, state: ResultState, spec: LeafSpec, columns: dict[str, str], groups: list[Piece], expected: int) -> Job:
         """Run the groups of a batch; their segments, in order, are the result."""
@@ -183,6 +223,7 @@ class Batches:
         batch = Batch(state, spec, columns, self._results.folder(state.id), expected, landed)
         outcomes = yield from self._groups.run(batch, groups)
         state.segments += [self._ports.keep(segment) for outcome in outcomes for segment in outcome.segments]
+        state.unasked = sum(outcome.unasked for outcome in outcomes)
         state.landed.clear()
 
     def _check(self, calls: int, asked: Asked) -> None:

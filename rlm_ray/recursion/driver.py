@@ -377,15 +377,17 @@ class Driver:
         if kind == "corpus" and self._call.depth > 0:
             kind, value = self._finals.plain(value)
         failures = tuple(self._service.failures.failures.values())
+        verbs = tuple(self._service.failures.verbs.found.values())
         return CallOutcome(
             kind=kind,
             value=value,
-            complete=finish.complete and not failures,
+            complete=finish.complete and not failures and not verbs,
             stop_reason=finish.stop_reason,
             budget=self._purse.budget,
             said=finish.said,
             turns=self._state.turn,
             failures=failures,
+            failed_verbs=verbs,
             citations=self._service.citations(),
             refused=self._service.refused(),
             events=self.events,

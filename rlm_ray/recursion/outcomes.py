@@ -61,6 +61,9 @@ def ended_cell(done: CellDone, finals: Finals, service: Service, output_chars: i
         output += f"\n[These variables cannot be kept if the REPL is restarted: {', '.join(done.lost[:20])}]"
     output += "".join(f"\n[{note}]" for note in dict.fromkeys(service.recursions.notes))
     service.recursions.notes.clear()
+    if done.final is not None and done.final.kind == "corpus":
+        service.requests.look_at(done.final.value)
+    output += "".join(f"\n[{line}]" for line in service.requests.failures.lines(done.error))
     if (alone := service.requests.alone) >= MANY_ALONE:
         output += f"\n[{feedback.ALONE.format(count=alone)}]"
     error = cut_middle(done.error, MAX_ERROR) if done.error else None
@@ -93,6 +96,7 @@ class News:
         self._citing.citations += past.citations
         self._citing.refused += past.refused
         self._failures.restore(past.failures)
+        self._failures.verbs.restore(past.failed_verbs)
         self.take()
 
     def take(self) -> dict[str, list[Any]]:
@@ -102,6 +106,7 @@ class News:
             "citations": self._new("citations", self._citing.citations),
             "refused": self._new("refused", self._citing.refused),
             "failures": [asdict(failure) for failure in failures],
+            "failed_verbs": [failure.to_json() for failure in self._failures.verbs.found.values()],  # all, each time: few
         }
 
     def _new(self, name: str, items: Collection[Any]) -> list[Any]:

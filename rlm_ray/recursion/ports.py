@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rlm_ray.recursion.budget import Budget
+from rlm_ray.recursion.failed_verbs import FailedVerb
 from rlm_ray.recursion.measures import Rows
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ class CodeGroup:
     combine: bytes = b""
     values: tuple[Any, ...] = ()
     tables: dict[str, Any] = field(default_factory=dict)
+    keep: bool = False  # whatever fails; else a function that fails on all of the first records is stopped
+    errors: str = ""  # folder of the segments for what "filter" failed on
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,11 @@ class CodeOutcome:
     kept: dict[int, int] = field(default_factory=dict)  # records kept, by shard
     failures: tuple[ShardFailure, ...] = ()
     events: dict[str, int] = field(default_factory=dict)
+    tried: int = 0  # records that the function was given, or batches of them
+    failed: int = 0
+    error: str = ""  # the first
+    address: str | None = None
+    stopped: bool = False  # it failed on all of the first records, and the others were not tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +258,7 @@ class CallOutcome:
     isolation: str = "strict"
     ended: float = 0.0  # Unix time
     measured: Rows = ()  # model calls by depth and model, of those below it too
+    failed_verbs: tuple[FailedVerb, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -266,6 +275,7 @@ class CallOutcome:
                 "citations": tuple(value["citations"]),
                 "refused": tuple(value.get("refused", ())),
                 "measured": tuple(value.get("measured", ())),
+                "failed_verbs": tuple(FailedVerb(**item) for item in value.get("failed_verbs", ())),
             }
         )
 

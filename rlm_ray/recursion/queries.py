@@ -76,6 +76,7 @@ class Queries:
         decimals: dict[str, str],
     ) -> Job:
         state: ResultState = self._results.new(name, {})
+        state.own_errors = True
         outcomes = yield from self._outcomes(
             [
                 QueryGroup(

@@ -64,6 +64,7 @@ class Past:
     citations: list[dict[str, Any]] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, Any]] = field(default_factory=list)
+    failed_verbs: list[dict[str, Any]] = field(default_factory=list)
     events: dict[str, int] = field(default_factory=dict)
 
 
@@ -88,5 +89,6 @@ def replay(entries: Sequence[dict[str, Any]], limit_tokens: int, bytes_per_token
             past.citations += entry.get("citations", [])
             past.refused += entry.get("refused", [])
             past.failures += entry.get("failures", [])
+            past.failed_verbs = entry.get("failed_verbs", [])
             past.events = entry.get("events", {})
     return past

@@ -24,7 +24,7 @@ from rlm_ray.recursion.ports import Asked, Call, CallOutcome, Future, Ports
 from rlm_ray.recursion.progress import BatchTally, Spending
 from rlm_ray.recursion.purse import Purse
 from rlm_ray.recursion.results import Results, ResultState
-from rlm_ray.recursion.scans import FailureLog, Scans
+from rlm_ray.recursion.scans import FailureLog, Scans, target
 from rlm_ray.recursion.scheduler import Job, Moment, Promise, Until
 from rlm_ray.recursion.settling import Settling, ended_and_live, may_run_again
 from rlm_ray.repl import counts
@@ -77,7 +77,7 @@ class Recursions:
             return answers[0]
         return {"answers": answers, "errors": errors}
 
-    def map(self, question: str, parts: list[str | Plan], schema: Any, asked: Asked) -> Job:
+    def map(self, question: str, parts: list[str | Plan], schema: Any, asked: Asked, keep: bool = False) -> Job:
         """Start a recursive call per part; return the handle of the result at once."""
         answer = AnswerSchema.of(schema)
         if not asked.again:
@@ -102,7 +102,8 @@ class Recursions:
             state.segments = written("000000")
 
         state.rows = lambda: written(f"so-far-{len(told):06d}")
-        self._batches.begin(state, work())
+        state.key = target("rlm_map", parts)
+        self._batches.begin(state, work(), "rlm_map", question, keep)
         return state.reply()
         yield
 
@@ -220,6 +221,7 @@ class Recursions:
                 self.outcomes.append(replace(outcome, value=None))
                 counts.add(self.events, outcome.events)
                 self._failures.add(outcome.failures)
+                self._failures.verbs.extend(outcome.failed_verbs, future.call)
                 row["value"] = outcome.value
                 if outcome.kind == "none":
                     row["error"] = f"no answer ({outcome.stop_reason}){': ' + outcome.said if outcome.said else ''}"

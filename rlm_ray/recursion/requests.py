@@ -15,18 +15,19 @@ from typing import Any
 
 from rlm_ray.corpus.expressions import check_pattern
 from rlm_ray.corpus.parts import parts_from_json
-from rlm_ray.corpus.plan import Plan
+from rlm_ray.corpus.plan import Plan, Result
 from rlm_ray.errors import InputError, RlmRayError
 from rlm_ray.ledger.calllog import BEGUN, CallLog
 from rlm_ray.recursion.batches import Batches
 from rlm_ray.recursion.citing import Citing
+from rlm_ray.recursion.failed_verbs import MAX_WHAT, CellFailures, FailedVerb, FailedVerbs
 from rlm_ray.recursion.functions import Functions
 from rlm_ray.recursion.outcomes import ToldBefore, told_error
 from rlm_ray.recursion.ports import Asked
 from rlm_ray.recursion.queries import Queries
 from rlm_ray.recursion.recursions import Recursions
 from rlm_ray.recursion.results import Results
-from rlm_ray.recursion.scans import Scans
+from rlm_ray.recursion.scans import FailureLog, Scans
 from rlm_ray.recursion.scheduler import Job
 from rlm_ray.subcalls.votes import Votes
 
@@ -44,6 +45,8 @@ _REPEATED = _LOOKED | {"map", "filter", "aggregate", "sql", "so_far"}
 _BEGUN = frozenset(("llm_query", "llm_query_batched", "llm_map", "llm_each", "rlm_query", "rlm_query_batched", "rlm_map"))
 #: Those whose reply has answers, and errors by index.
 _TOGETHER = frozenset(("llm_query_batched", "rlm_query_batched"))
+#: Those whose answers are values, not a result.
+_SINGLE = _TOGETHER | {"llm_query", "rlm_query"}
 
 
 class Requests:
@@ -66,6 +69,7 @@ class Requests:
         results: Results,
         log: CallLog | None = None,
         replay: bool = False,
+        failures: FailureLog | None = None,
     ) -> None:
         self._scans = scans
         self._functions = functions
@@ -76,6 +80,8 @@ class Requests:
         self._log = log
         self._replay = replay
         self.citing = Citing(scans)
+        self._found = FailedVerbs() if failures is None else failures.verbs
+        self.failures = CellFailures()
         self._verbs: dict[str, Callable[[dict[str, Any], bytes, Asked], Job]] = {
             name.removeprefix("_verb_"): getattr(self, name) for name in dir(self) if name.startswith("_verb_")
         }
@@ -88,6 +94,7 @@ class Requests:
     def begin_cell(self, label: str, had: dict[str, Any] | None = None) -> None:
         """Say which cell asks from now on; `had` are the replies it got when it ran before."""
         self._cell, self._times, self._had, self.alone = label, {}, had or {}, 0
+        self.failures = CellFailures()
 
     def job(self, verb: str, args: dict[str, Any], blob: bytes) -> Job:
         """Return the job that answers a request.
@@ -105,11 +112,65 @@ class Requests:
             raise _too_deep(verb) from None
         self.alone += verb == "llm_query"
         if verb in _REPEATED and name in self._had:
-            return _given(self._had[name])
+            return self._watched(verb, args, _given(self._had[name]))
         job = self._verbs[verb](args, blob, Asked(name, f"{name}{BEGUN}" in self._had))
         if self._replay and (failed := self._had.get(f"{name} failed")) is not None:
-            return _as_before(verb, job, failed)
-        return self._logged(verb, args, name, job)
+            return self._watched(verb, args, _as_before(verb, job, failed))
+        return self._watched(verb, args, self._logged(verb, args, name, job))
+
+    def _watched(self, verb: str, args: dict[str, Any], job: Job) -> Job:
+        """Take note of what a request shows to have failed: the same in a replay, where its reply comes from the log."""
+        failures = self.failures  # of the cell that asks
+        try:
+            value = yield from job
+        except (RlmRayError, ToldBefore) as error:
+            self._raised(verb, args, error, failures)
+            raise
+        if verb in ("map", "filter", "aggregate"):
+            self._take(value["failure"], value["key"], value["retried"], failures)
+        elif verb in _SINGLE:
+            self._answered(verb, args, value, failures)
+        elif verb != "page" or value["after"] is None:  # a result that is read in part only may be under way
+            self.look_at(args.get("plan"), failures)
+        return value
+
+    def _raised(self, verb: str, args: dict[str, Any], error: Exception, failures: CellFailures) -> None:
+        kind, message, _ = told_error(error)
+        if kind == "FunctionFailed":
+            failures.raised(message)
+        elif verb in _SINGLE and kind == "SubcallFailed":
+            failures.single(verb, 1, 1, message)
+            self._found.add(FailedVerb(verb, _what(args), 1, 1, message, rows=False, raised=True, key=_key(verb, args)))
+        else:
+            self.look_at(args.get("plan"), failures)
+
+    def _answered(self, verb: str, args: dict[str, Any], value: Any, failures: CellFailures) -> None:
+        """Take note of sub-calls that gave values."""
+        errors = value["errors"] if verb in _TOGETHER else {}
+        asked, first = len(value["answers"]) if verb in _TOGETHER else 1, str(next(iter(errors.values()), ""))
+        failures.single(verb, asked, len(errors), first)
+        if errors:
+            self._found.add(FailedVerb(verb, _what(args), len(errors), asked, first, rows=False, key=_key(verb, args)))
+        else:
+            self._found.mended(_key(verb, args))
+
+    def _take(self, failure: dict[str, Any] | None, key: str, again: str, failures: CellFailures) -> None:
+        if failure is None:
+            self._found.mended(key, again)
+            return
+        failures.add(FailedVerb(**failure))
+        self._found.add(FailedVerb(**failure))
+
+    def look_at(self, plan: Any, failures: CellFailures | None = None) -> None:
+        """Take note of what failed in the result that a plan is over, now that it is read."""
+        with contextlib.suppress(InputError):
+            origin = Plan.from_json(plan).origin if plan is not None else None
+            if not isinstance(origin, Result):
+                return
+            state = self._results.get(origin.id)
+            if state.promise.done() and state.key:
+                failure = state.failure.to_json() if state.failure is not None else None
+                self._take(failure, state.key, state.retried, self.failures if failures is None else failures)
 
     def _name(self, verb: str, args: dict[str, Any], blob: bytes) -> str:
         """Name a request by what it asks and how often this cell asked it before: the same when the cell runs again."""
@@ -179,13 +240,14 @@ class Requests:
     # functions over shards
 
     def _verb_map(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
-        return (yield from self._functions.map(_plan(args), blob, asked))
+        return (yield from self._functions.map(_plan(args), blob, asked, _fn(args), _keep(args)))
 
     def _verb_filter(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
-        return (yield from self._functions.filter(_plan(args), blob, asked))
+        return (yield from self._functions.filter(_plan(args), blob, asked, _fn(args), _keep(args)))
 
     def _verb_aggregate(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
-        return (yield from self._functions.aggregate(_plan(args), blob[: (cut := _int(args, "combine_at"))], blob[cut:]))
+        cut = _int(args, "combine_at")
+        return (yield from self._functions.aggregate(_plan(args), blob[:cut], blob[cut:], _fn(args), _keep(args)))
 
     def _verb_sql(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
         return (yield from self._queries.sql(_plan(args), _str(args, "query"), _optional(args, "combine"), asked))
@@ -203,14 +265,20 @@ class Requests:
         parts = _parts(args)
         return (
             yield from self._batches.map(
-                _str(args, "prompt"), parts, args.get("schema"), _optional_name(args, "model"), _votes(args), asked
+                _str(args, "prompt"), parts, args.get("schema"), _optional_name(args, "model"), _votes(args), asked, _keep(args)
             )
         )
 
     def _verb_llm_each(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
         return (
             yield from self._batches.each(
-                _str(args, "prompt"), _plan(args), args.get("schema"), _optional_name(args, "model"), _votes(args), asked
+                _str(args, "prompt"),
+                _plan(args),
+                args.get("schema"),
+                _optional_name(args, "model"),
+                _votes(args),
+                asked,
+                _keep(args),
             )
         )
 
@@ -226,7 +294,7 @@ class Requests:
         return (yield from self._recursions.batched(questions, parts, asked))
 
     def _verb_rlm_map(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
-        return (yield from self._recursions.map(_str(args, "question"), _parts(args), args.get("schema"), asked))
+        return (yield from self._recursions.map(_str(args, "question"), _parts(args), args.get("schema"), asked, _keep(args)))
 
     # the rest
 
@@ -262,6 +330,25 @@ def _told(verb: str, args: dict[str, Any]) -> dict[str, Any]:
     prompt = args.get("prompt") or args.get("question") or (prompts[0] if isinstance(prompts, list) and prompts else "")
     told = {"verb": verb, "prompt": str(prompt)[:MAX_TOLD], "schema": args.get("schema"), "model": args.get("model")}
     return told | {"parts": None if parts is None else len(parts)}
+
+
+def _what(args: dict[str, Any]) -> str:
+    prompts = args.get("prompts") or args.get("questions") or [args.get("prompt") or args.get("question") or ""]
+    return str(prompts[0])[:MAX_WHAT]
+
+
+def _key(verb: str, args: dict[str, Any]) -> str:
+    """Return what names a request by what it asks, and not by when."""
+    asks = {name: value for name, value in args.items() if name != "model"}
+    return f"{verb}:{hashlib.sha256(json.dumps(asks, sort_keys=True, default=str).encode('utf-8', 'replace')).hexdigest()[:16]}"
+
+
+def _fn(args: dict[str, Any]) -> str:
+    return _optional_name(args, "fn") or ""
+
+
+def _keep(args: dict[str, Any]) -> bool:
+    return _optional_name(args, "on_error") == "keep"
 
 
 def _too_deep(verb: str) -> InputError:

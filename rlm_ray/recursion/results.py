@@ -19,6 +19,7 @@ from rlm_ray.corpus.plan import Plan, Result
 from rlm_ray.corpus.types import unite
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.ledger.segments import Segment
+from rlm_ray.recursion.failed_verbs import FailedVerb
 from rlm_ray.recursion.scheduler import Promise
 
 
@@ -48,6 +49,11 @@ class ResultState:
     news: Promise = field(default_factory=Promise)  # kept when the next group has landed
     given: tuple[str, ...] = ()
     rows: Callable[[], list[Segment]] | None = None  # writes down the rows that are there
+    failure: FailedVerb | None = None
+    key: str = ""  # of the verb and its data; see `FailedVerb`
+    retried: str = ""  # id of the result whose failed rows it is about
+    unasked: int = 0  # rows for which the budget did not reach
+    own_errors: bool = False  # its column `_error` is data of a query, not about its rows
 
     def land(self, number: int, segments: Sequence[Segment]) -> None:
         """Take note of what a group of the work under way gave."""
@@ -83,7 +89,9 @@ class ResultState:
             "schema": self.columns,
             "shards": len(self.segments) if finished else None,
             "nbytes": sum(segment.nbytes for segment in self.segments) if finished else None,
-            "records": sum(segment.rows for segment in self.segments) if finished else self.expected,
+            "records": sum(segment.rows - (0 if self.own_errors else segment.failed) for segment in self.segments)
+            if finished
+            else self.expected,
         }
 
     def reply(self) -> dict[str, Any]:
@@ -138,6 +146,9 @@ class Results:
             state.segments.sort(key=lambda segment: segment.uri)
             told: dict[str, Any] = {"columns": state.columns, "segments": [segment.to_json() for segment in state.segments]}
             told |= {"given": state.given} if state.given else {}
+            told |= {"failure": state.failure.to_json()} if state.failure is not None else {}
+            told |= {"key": state.key, "retried": state.retried} if state.key else {}
+            told |= {"own_errors": True} if state.own_errors else {}
             try:
                 storage.write_bytes(storage.join(self.folder(state.id), "result.json"), json.dumps(told).encode())
             except StorageError as failed:  # who waits for the result must hear of it
@@ -162,6 +173,9 @@ class Results:
             told = json.loads(data)
             state = ResultState(result, told["columns"], segments=[Segment.from_json(item) for item in told["segments"]])
             state.given = tuple(told.get("given", ()))
+            state.failure = FailedVerb(**told["failure"]) if told.get("failure") else None
+            state.key, state.retried = told.get("key", ""), told.get("retried", "")
+            state.own_errors = told.get("own_errors", False)
             state.promise.set(state)
             self._states[result] = state
         return self._states[result]

@@ -6,6 +6,7 @@ stands in `corpus.operations`; here is only which shards, in what order, and how
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,15 +16,16 @@ from rlm_ray.corpus import operations, planner
 from rlm_ray.corpus.address import Address
 from rlm_ray.corpus.lookup import shard_of
 from rlm_ray.corpus.manifest import Manifest
-from rlm_ray.corpus.plan import Between, Keep, Node, Plan, Result, Slice, Window
+from rlm_ray.corpus.plan import Between, Keep, Node, Plan, Result, Slice, Where, Window
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.corpus.work import Work
-from rlm_ray.errors import InputError, StorageError
+from rlm_ray.errors import InputError, StorageError, SubcallFailed
 from rlm_ray.ledger.marks import MarkLog
+from rlm_ray.recursion.failed_verbs import FailedVerbs
 from rlm_ray.recursion.noting import Noting
 from rlm_ray.recursion.ports import Future, Ports, ScanGroup, ShardFailure
 from rlm_ray.recursion.progress import ShardTally
-from rlm_ray.recursion.results import Results
+from rlm_ray.recursion.results import Results, ResultState
 from rlm_ray.recursion.scheduler import Job, Until
 from rlm_ray.settings import Settings
 
@@ -37,6 +39,7 @@ MAX_LOOK = 10_000
 _FIRST = 64
 #: Slices that are remembered as windows.
 MAX_WINDOWS = 10_000
+_OK = Where((("_error", "==", None),))
 
 
 class FailureLog:
@@ -45,6 +48,7 @@ class FailureLog:
     def __init__(self, on_shard_error: str) -> None:
         self._stop = on_shard_error == "stop"
         self.failures: dict[tuple[str, int | None], ShardFailure] = {}
+        self.verbs = FailedVerbs()
 
     def add(self, failures: Iterable[ShardFailure]) -> None:
         """Remember failures; raise the first where the run is to stop at one."""
@@ -102,6 +106,11 @@ class Scans:
             state = self._results.get(plan.origin.id)
             yield Until((state.promise,))
             state.promise.result()
+            if state.failure is not None and state.failure.raised and not asks_failed(plan.steps):
+                raise SubcallFailed(
+                    f"{state.failure.line()}. Look at .failed, then ask again in another way, or give on_error='keep' to go on "
+                    "with the other rows."
+                )
             return self._results.manifest(state)
         if plan.origin.corpus not in self._corpora:
             raise InputError(
@@ -127,8 +136,27 @@ class Scans:
     def works(self, plan: Plan) -> Job:
         """Return the plan as work over shards, in order: slices made local, shards that cannot match left out."""
         manifest = yield from self.manifest(plan)
-        steps = yield from self._local(plan.steps, manifest)
+        steps = yield from self._local(self._steps(plan), manifest)
         return self._works(manifest, steps)
+
+    def _steps(self, plan: Plan) -> tuple[Node, ...]:
+        """Return a plan's steps; of a result with failed rows first the one that leaves these out, unless they are asked for."""
+        if not isinstance(plan.origin, Result) or asks_failed(plan.steps):
+            return plan.steps
+        state = self._results.get(plan.origin.id)
+        segments = state.segments if state.promise.done() else state.first()
+        if state.own_errors or not any(segment.failed for segment in segments):
+            return plan.steps
+        return (_OK, *plan.steps)
+
+    def first_failed(self, state: ResultState) -> Job:
+        """Return the first failed row of a result whose segments are there."""
+        manifest = self._results.manifest(state)
+        bad = {segment.uri for segment in state.segments if segment.failed}
+        shard = next(shard for shard in manifest.shards if shard.uri in bad)
+        steps = (Where((("_error", "!=", None),)),)
+        (found,) = yield from self.partials("head", [Work(shard, steps, manifest.schema, self._run_dir)], {"n": 1}, looks=False)
+        return {} if isinstance(found, ShardFailure) else operations.merge("head", [found], {"n": 1})[0]
 
     def _works(self, manifest: Manifest, steps: tuple[Node, ...]) -> list[Work]:
         choice = self.noting.chosen(steps, manifest)
@@ -252,7 +280,7 @@ class Scans:
     def count(self, plan: Plan) -> Job:
         """Return the number of records."""
         manifest = yield from self.manifest(plan)
-        steps = yield from self._local(plan.steps, manifest)
+        steps = yield from self._local(self._steps(plan), manifest)
         return sum((yield from self.counts(manifest, steps, self._works(manifest, steps))))
 
     def head(self, plan: Plan, n: int) -> Job:
@@ -299,7 +327,7 @@ class Scans:
         while not state.promise.done():
             manifest = self._results.beginning(state)
             if start < (count := len(manifest.shards)):
-                steps = (*plan.steps, Between(None if after is None else tuple(after), None))
+                steps = (*self._steps(plan), Between(None if after is None else tuple(after), None))
                 works = [Work(shard, steps, manifest.schema, self._run_dir) for shard in planner.shards_for(steps, manifest)]
                 args = {"n": _bounded(n, "page"), "max_bytes": PAGE_BYTES, "after": None}
                 page = yield from self.in_order("page", works, args, lambda page: page["after"] is not None)
@@ -318,7 +346,7 @@ class Scans:
         """Return n records drawn uniformly, in order."""
         _bounded(n, "sample")
         manifest = yield from self.manifest(plan)
-        steps = yield from self._local(plan.steps, manifest)
+        steps = yield from self._local(self._steps(plan), manifest)
         works = self._works(manifest, steps)
         drawn = planner.draw((yield from self.counts(manifest, steps, works)), n, seed)
         records: list[Any] = []
@@ -338,7 +366,7 @@ class Scans:
     def count_by(self, plan: Plan, column: str, limit: int) -> Job:
         """Return counts by value, most frequent first."""
         manifest = yield from self.manifest(plan)
-        steps = yield from self._local(plan.steps, manifest)
+        steps = yield from self._local(self._steps(plan), manifest)
         works = self._works(manifest, steps)
         part = planner.share_read(steps, (column,), manifest)
         return (yield from self.merged("count_by", works, {"column": column, "limit": min(limit, 1_000_000)}, part))
@@ -350,13 +378,31 @@ class Scans:
             raise InputError(f"Chunks of {tokens} tokens with an overlap of {overlap} cannot be cut. Give tokens > overlap.")
         target, overlapping = (round(value * self._settings.bytes_per_token) for value in (tokens, overlap))
         manifest = yield from self.manifest(plan)
-        steps = yield from self._local(plan.steps, manifest)
+        steps = yield from self._local(self._steps(plan), manifest)
         works = self._works(manifest, steps)
         plain = planner.plain_borders(steps, manifest, target, overlapping, by, [work.shard for work in works])
         if plain is not None:
             return plain
         args = {"target_bytes": target, "by": by, "overlap_bytes": overlapping}
         return (yield from self.merged("borders", works, args))
+
+
+def asks_failed(steps: Sequence[Node]) -> bool:
+    """Whether a plan itself says which rows of a result it is of, failed ones or others."""
+    return any(isinstance(step, Where) and any(column == "_error" for column, *_ in step.conditions) for step in steps)
+
+
+def target(verb: str, parts: Sequence[str | Plan]) -> str:
+    """Return the key of a verb over its data: a later one with the same key takes its place."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update((part if isinstance(part, str) else part.fingerprint()).encode("utf-8", "replace") + b"\0")
+    return f"{verb}:{digest.hexdigest()[:16]}"
+
+
+def retried(plan: Plan) -> str:
+    """Return the id of the result whose failed rows a plan is of, or ""."""
+    return plan.origin.id if isinstance(plan.origin, Result) and asks_failed(plan.steps) else ""
 
 
 def _first_unknown(counts: Sequence[int | None]) -> int | None:

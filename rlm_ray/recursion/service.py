@@ -65,7 +65,7 @@ class Service:
         self.batches = Batches(call, ports, self.scheduler, self.scans, self.results, self.purse, self.failures)
         self.recursions = Recursions(call, ports, self.scans, self.results, self.batches, self.purse, self.failures)
         self.requests = Requests(
-            self.scans, self.functions, self.queries, self.batches, self.recursions, self.results, log, call.replay
+            self.scans, self.functions, self.queries, self.batches, self.recursions, self.results, log, call.replay, self.failures
         )
 
     def call(self, verb: str, args: dict[str, Any], blob: bytes = b"") -> tuple[Any, bytes]:

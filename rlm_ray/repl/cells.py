@@ -139,12 +139,18 @@ def _one(error: BaseException) -> str:
         if code.co_filename.startswith("<cell "):
             place = f"line {number}" if code.co_name == "<module>" else f"in {code.co_name}, line {number}"
             lines.append(f"{place}: {_line(code.co_filename, number)[:300]}")
+        elif code.co_filename == _SENT:
+            lines.append(f"in {code.co_name}, line {number}")
         step = step.tb_next
     if len(lines) > 8:
         lines[4:-4] = [f"… {len(lines) - 8} more calls …"]
     if isinstance(error, SyntaxError) and error.filename and error.filename.startswith("<cell "):
         return f"line {error.lineno}: {(error.text or '').strip()[:300]}\n{type(error).__name__}: {error.msg}"
     return "\n".join([*lines, _name_and_message(error)])
+
+
+#: What cloudpickle names the file of code that was sent to a worker; its lines are those of the cell that defined it.
+_SENT = "<dynamic-code>"
 
 
 def _line(name: str, number: int) -> str:

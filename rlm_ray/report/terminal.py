@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -50,12 +51,7 @@ def summary(answer: Answer, console: Console) -> None:
     lines += coverage_lines(answer.coverage)
     if answer.said:
         lines.append(answer.said)
-    if answer.failures:
-        unread = counted(len(answer.failures), "shard could not be read and is", "shards could not be read and are")
-        lines.append(f"{unread} not part of the answer:")
-        lines += [f"  {item['object']}: {item['reason']}" for item in answer.failures[:10]]
-        if len(answer.failures) > 10:
-            lines.append(f"  … and {len(answer.failures) - 10:,} more")
+    lines += failure_lines(answer.failures)
     if answer.refused:
         refused = counted(len(answer.refused), "citation was", "citations were")
         lines.append(f"{refused} refused: the quote is not in the record, or there is no such record")
@@ -68,6 +64,25 @@ def summary(answer: Answer, console: Console) -> None:
     lines += [f"run: {answer.run}"] if answer.run else []
     for text in lines:
         console.print(Text(safe(text)), soft_wrap=True)
+
+
+def failure_lines(failures: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the lines that say what could not be read, and what failed that the answer may rest on.
+
+    Examples
+    --------
+    >>> failure_lines([{"verb": "llm_each", "reason": "llm_each failed on 2 of 9: no such model"}])
+    ['1 verb failed on what the answer may rest on:', '  llm_each failed on 2 of 9: no such model']
+    """
+    shards = [f"{item['object']}: {item['reason']}" for item in failures if "object" in item]
+    verbs = [item["reason"] for item in failures if "verb" in item]
+    unread = counted(len(shards), "shard could not be read and is", "shards could not be read and are")
+    lines: list[str] = []
+    heads = (f"{unread} not part of the answer:", f"{counted(len(verbs), 'verb')} failed on what the answer may rest on:")
+    for found, head in zip((shards, verbs), heads, strict=True):
+        lines += [head, *(f"  {text}" for text in found[:10])] if found else []
+        lines += [f"  … and {len(found) - 10:,} more"] if len(found) > 10 else []
+    return lines
 
 
 def _state(answer: Answer) -> str:

@@ -276,7 +276,7 @@ def test_count_by(context: Corpus, backend: Backend) -> None:
 def test_functions_are_sent_as_bytes(context: Corpus, backend: Backend) -> None:
     offset = 3
     reply = {"plan": Plan((Result("0-r1"),)).to_json(), "info": {"kind": "result", "schema": {"n": "int64"}}}
-    backend.replies |= {"map": [reply], "filter": [reply], "aggregate": [41]}
+    backend.replies |= {"map": [reply], "filter": [reply], "aggregate": [{"value": 41}]}
     result = context.map(lambda record: {"n": record["n"] + offset})
     assert result.schema == {"n": "int64"}
     assert cloudpickle.loads(backend.blobs[0])({"n": 2}) == {"n": 5}

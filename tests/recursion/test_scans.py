@@ -270,8 +270,12 @@ def test_results_are_read_like_corpora(world: Make) -> None:
     from rlm_ray.corpus.handle import Corpus
 
     result = Corpus(Plan((Result(state.id),)), state.info(), made.service)
-    assert result.count() == 5
-    assert [row["answer"] for row in result[1:3]] == ["a1", "a2"]
+    assert result.count() == 4
+    assert [row["answer"] for row in result[1:3]] == ["a1", "a3"]
+    assert [row["answer"] for row in result.head(9)] == [row["answer"] for row in result] == ["a0", "a1", "a3", "a4"]
+    assert result.count_by("answer") == {"a0": 1, "a1": 1, "a3": 1, "a4": 1}
+    assert {row["answer"] for row in result.sample(9)} == {"a0", "a1", "a3", "a4"}
+    assert "a2" not in result.text()
     assert [row["_error"] for row in result.failed] == ["no"]
     assert result.ok.count() == 4
     assert result.progress == {"finished": True, "done": 0, "failed": 0, "expected": None}

@@ -45,7 +45,7 @@ def test_a_map_returns_values_and_errors_in_order(box):
     entries = apply(box, "map", RECORDS, 5.0)
     assert len(entries) == 50
     assert entries[2] == {"value": {"x": [20, [1]]}}
-    assert entries[3] == {"error": "ValueError: not three"}
+    assert entries[3] == {"error": "in f, line 3\nValueError: not three"}
 
 
 def test_a_filter_returns_truth(box):
@@ -107,7 +107,7 @@ def test_a_function_that_cannot_be_loaded_is_told(box):
 
 def test_a_combine_that_fails_is_told(box):
     box.load("combine", made("def f(a, b): return a + b"))
-    with pytest.raises(InputError, match="combines two results failed: TypeError"):
+    with pytest.raises(InputError, match="combines two results failed: in f, line 1\nTypeError"):
         box.combine("combine", [1, "a"], 5.0)
 
 
