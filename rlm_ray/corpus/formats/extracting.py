@@ -6,7 +6,7 @@ import importlib.util
 import posixpath
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.errors import MissingExtra, ObjectUnreadable
@@ -61,7 +61,7 @@ def kind_in(data: bytes) -> str | None:
 _MAGIC = {b"%PDF-": "pdf", b"PK\x03\x04": "zip", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "doc", b"{\\rtf": "rtf"}
 
 
-def require(uris: Iterable[str]) -> None:
+def require(uris: Collection[str]) -> None:
     """Check, before anything is read, that what parses these objects is installed.
 
     Raises
@@ -69,9 +69,10 @@ def require(uris: Iterable[str]) -> None:
     MissingExtra
         The extra `documents` is not installed.
     """
-    pdf = next((uri for uri in uris if kind_of(uri) == "pdf"), None)
-    if pdf is not None and importlib.util.find_spec("pypdf") is None:
-        raise MissingExtra(f"Reading {pdf}", "documents")
+    for kind, module in (("pdf", "pypdf"), ("rtf", "striprtf")):
+        first = next((uri for uri in uris if kind_of(uri) == kind), None)
+        if first is not None and importlib.util.find_spec(module) is None:
+            raise MissingExtra(f"Reading {first}", "documents")
 
 
 def text_of(shard: Shard, data: bytes) -> str:
