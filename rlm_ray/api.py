@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rlm_ray import __version__, estimates
 from rlm_ray import settings as settings_module
@@ -41,6 +41,7 @@ def open(
     format: str | None = None,
     unit: str | None = None,
     encoding: str = "utf-8",
+    tracked_changes: Literal["accepted", "shown"] = "accepted",
     shard_bytes: int = 64 << 20,
     settings: Settings | None = None,
 ) -> Corpus:
@@ -57,6 +58,8 @@ def open(
         What a record is.
     encoding : str
         Of text objects.
+    tracked_changes : {"accepted", "shown"}
+        Of documents: as if all changes were accepted, or with each change marked.
     shard_bytes : int
         About the bytes of one shard.
     settings : Settings, optional
@@ -83,7 +86,9 @@ def open(
     >>> rlm_ray.open(str(folder)).head(1)[0]["text"]
     'started'
     """
-    manifest = open_manifest(*uris, format=format, unit=unit, encoding=encoding, shard_bytes=shard_bytes)
+    manifest = open_manifest(
+        *uris, format=format, unit=unit, encoding=encoding, tracked_changes=tracked_changes, shard_bytes=shard_bytes
+    )
     return Corpus(Plan((Source(manifest.name),)), manifest.info(), Opened(manifest, settings))
 
 

@@ -33,7 +33,8 @@ def open_corpora(uris: tuple[str, ...], format_: str | None, unit: str | None, s
         raise InputError(
             f"{named[''][0]!r} has no name, and {next(filter(None, named))!r} has. Name all of them, as NAME=URI, or none."
         )
-    options = {"format": format_, "unit": unit, "encoding": settings.encoding, "shard_bytes": settings.shard_bytes}
+    options = {"format": format_, "unit": unit, "encoding": settings.encoding}
+    options |= {"tracked_changes": settings.tracked_changes, "shard_bytes": settings.shard_bytes}
     opened = {name: api.open(*group, settings=settings, **options) for name, group in named.items()}
     return opened.get("", opened)
 

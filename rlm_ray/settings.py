@@ -113,6 +113,9 @@ class Settings(BaseModel):
         description="A function or a batch of sub-calls that fails on more than this share is an error, unless on_error='keep'.",
     )
     encoding: str = Field(default="utf-8", description="Encoding of text objects.")
+    tracked_changes: Literal["accepted", "shown"] = Field(
+        default="accepted", description="Documents as if all changes were accepted, or with each change marked."
+    )
     run_dir: str | None = Field(default=None, description="Folder or URL under which run directories are made.")
     run_id: str | None = None
     reuse: str | None = None

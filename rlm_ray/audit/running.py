@@ -101,7 +101,14 @@ def run(
     if spec.output.format == "delta":
         deltas.require()
     corpora = {
-        name: open_corpus(*item.uris, format=item.format, unit=item.unit, encoding=item.encoding, shard_bytes=settings.shard_bytes)
+        name: open_corpus(
+            *item.uris,
+            format=item.format,
+            unit=item.unit,
+            encoding=item.encoding,
+            tracked_changes=item.tracked_changes,
+            shard_bytes=settings.shard_bytes,
+        )
         for name, item in spec.corpora.items()
     }
     if program is not None:

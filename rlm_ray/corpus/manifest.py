@@ -35,6 +35,7 @@ OBJECTS = pyarrow.schema(
         ("differs", "string"),
         ("constants", "string"),
         ("nested", "string"),
+        ("tracked_changes", "string"),
     ]
 )
 
@@ -98,7 +99,7 @@ class Shards(Sequence[Shard]):
         first = numbers[0]
         objects = list(zip(*_rows(self.objects, OBJECTS, first, numbers[-1] + 1), strict=True))
         for index, number, low, high, rows, nbytes, deleted in zip(range(start, stop), numbers, *cuts, strict=True):
-            uri, version, size, compression, partitions, differs, constants, nested = objects[number - first]
+            uri, version, size, compression, partitions, differs, constants, nested, changes = objects[number - first]
             yield Shard(
                 index=index,
                 object=number,
@@ -116,6 +117,7 @@ class Shards(Sequence[Shard]):
                 encoding=self.encoding,
                 constants=_tuples(constants),
                 nested=nested or "",
+                tracked_changes=changes or "accepted",
                 deleted=deleted or b"",
             )
 
@@ -214,6 +216,8 @@ class Manifest:
     def fingerprint(self) -> str:
         """Equal for equal objects, versions and cuts, in every process and on every day."""
         digest = hashlib.sha256(f"{self.format} {self.unit} {self.shards.encoding} {self.shard_bytes}".encode())
+        for changes in self.shards.objects.column("tracked_changes").unique().drop_null().to_pylist():
+            digest.update(changes.encode())
         for batch in self.shards.objects.select(["uri", "version", "size"]).to_batches(_AT_ONCE):
             uris, versions, sizes = (polars.Series(values) for values in batch.columns)
             lines = polars.select(polars.format("\n{}\0{}\0{}", uris, versions, sizes)).to_series()

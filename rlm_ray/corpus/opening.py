@@ -44,6 +44,7 @@ def open_manifest(
     unit: str | None = None,
     shard_bytes: int = 64 << 20,
     encoding: str = "utf-8",
+    tracked_changes: str = "accepted",
 ) -> Manifest:
     """List objects, read footers where there are any, and cut shards.
 
@@ -60,6 +61,9 @@ def open_manifest(
     encoding : str
         Of text. UTF-16 and UTF-32 are recoded while they are read: one shard each; else a line break is the byte 10.
 
+    tracked_changes : {"accepted", "shown"}
+        Of documents: as if all changes were accepted, or with each change marked.
+
     Raises
     ------
     InputError
@@ -72,6 +76,8 @@ def open_manifest(
     if any(is_table(uri) for uri in uris):
         return _open_table(uris, name, format, unit, shard_bytes)
     encoding = _checked_encoding(encoding)
+    if tracked_changes not in ("accepted", "shown"):
+        raise InputError(f"tracked_changes={tracked_changes!r} is not known. Use accepted or shown.")
     infos = _unique(uris)
     table, unnamed = table_of(infos)
     failed = [{"object": name, "reason": "its name is not UTF-8; rename it"} for name in unnamed]
@@ -86,12 +92,12 @@ def open_manifest(
         raise InputError(f"What is at {', '.join(uris)} is empty ({counted(len(empty), 'object')}). Check what wrote it.")
     given = list(uris)
     if kind == "document":
-        require(listed["uri"])
+        require(listed["uri"].to_list())
     if kind == "parquet":
         failed += [{"object": uri, "reason": "the file is empty"} for uri in empty]
         manifest = _open_parquet(name, given, listed, failed, shard_bytes)
     else:
-        manifest = _open_text(name, kind, unit, given, listed, failed, shard_bytes, encoding)
+        manifest = _open_text(name, kind, unit, given, listed, failed, shard_bytes, encoding, tracked_changes)
     return replace(manifest, failed=sorted(failed, key=lambda entry: entry["object"]), left_out=left_out)
 
 
@@ -188,6 +194,7 @@ def _open_text(
     failed: list[dict[str, str]],
     shard_bytes: int,
     encoding: str,
+    tracked_changes: str,
 ) -> Manifest:
     if kind == "document":
         large = listed["size"] > MAX_RECORD
@@ -209,7 +216,8 @@ def _open_text(
         compression[number], sizes[number] = FRAMED, nbytes
     packs = numpy.array([item not in (None, FRAMED) for item in compression])
     whole = packs | (kind in ("csv", "document") or encoding.startswith(WIDE))
-    columns = {"compression": compression, "partitions": told}
+    changes = [tracked_changes if kind == "document" and tracked_changes == "shown" else None] * len(names)
+    columns = {"compression": compression, "partitions": told, "tracked_changes": changes}
     objects = listed.with_columns(polars.Series(name, values, polars.String) for name, values in columns.items())
     shards = text_shards(objects, sizes, whole, shard_bytes, kind, encoding, growth=numpy.where(packs, _GROWTH, 1))
     schema, width = _sampled(kind, shards)

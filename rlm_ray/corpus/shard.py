@@ -50,6 +50,8 @@ class Shard:
         Types that nested columns of a table's file are brought to, where its own have other members; see `types.packed_types`.
     seeks : str
         Of gzip: where an index is kept by which it is read from the middle; none without one.
+    tracked_changes : {"accepted", "shown"}
+        Of a document: its text with all changes accepted, or with each change marked.
     damage : Damage, optional
         Counts the bytes of text that are replaced, while it is scanned; see `damage`. Never sent.
     """
@@ -72,6 +74,7 @@ class Shard:
     deleted: bytes = b""
     nested: str = ""
     seeks: str = ""
+    tracked_changes: str = "accepted"
     damage: Any = field(default=None, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -53,7 +53,7 @@ class DocumentSandbox(FunctionSandbox):
                 raise ValueError(str(error)) from None
         for entry in entries:
             if "error" in entry:
-                raise ValueError(clean(entry["error"], 300))
+                raise ValueError(clean(entry["error"], 300).removeprefix("ValueError: "))
             if not isinstance(entry["value"], str):
                 raise ValueError("its parser gave a page that is no text")
         return [clean(entry["value"], len(entry["value"])) for entry in entries]

@@ -189,3 +189,22 @@ def test_rich_text_and_open_documents() -> None:
             "</o:text></o:body></o:c>",
         )
     assert list(pages("odt", sink.getvalue())) == ["One  two\t[footnote 1]\n\n[footnote 1: Not in May.]\n\n"]
+
+
+def test_lists_of_an_open_document_have_their_numbers() -> None:
+    styles = (
+        '<t:list-style s:name="L"><t:list-level-style-number t:level="1" s:num-format="1" s:num-suffix="."/>'
+        '<t:list-level-style-number t:level="2" s:num-format="a" s:num-prefix="(" s:num-suffix=")"/></t:list-style>'
+    )
+    inner = "<t:list><t:list-item><t:p>B</t:p></t:list-item><t:list-item><t:p>C</t:p></t:list-item></t:list>"
+    first = f'<t:list t:style-name="L"><t:list-item><t:p>A</t:p>{inner}</t:list-item><t:list-item><t:p>D</t:p><t:p>still</t:p></t:list-item></t:list>'
+    more = '<t:list t:style-name="L" t:continue-numbering="true"><t:list-item><t:p>E</t:p></t:list-item></t:list>'
+    table = "<b:table><b:table-row><b:table-cell><t:p>x</t:p></b:table-cell><b:table-cell><t:p>y</t:p></b:table-cell></b:table-row></b:table>"
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        archive.writestr(
+            "content.xml",
+            f'<o:c xmlns:o="o" xmlns:t="t" xmlns:s="s" xmlns:b="b">{styles}<o:body><o:text>{first}{more}{table}</o:text></o:body></o:c>',
+        )
+    (page,) = pages("odt", sink.getvalue())
+    assert page.split("\n\n") == ["1.\tA", "(a)\tB", "(b)\tC", "2.\tD", "still", "3.\tE", "x\ty", ""]

@@ -6,7 +6,7 @@ import importlib.util
 import posixpath
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 
 from rlm_ray.corpus.shard import Shard
 from rlm_ray.errors import MissingExtra, ObjectUnreadable
@@ -24,7 +24,7 @@ KEPT_CHARS = 32 << 20
 #: `extractor(kind, data)` returns a document's pages; raises ValueError with the reason where there are none.
 Extractor = Callable[[str, bytes], list[str]]
 _extractor: Extractor | None = None
-_kept: OrderedDict[tuple[str, str], str] = OrderedDict()
+_kept: OrderedDict[tuple[str, str, str], str] = OrderedDict()
 _kept_chars = 0
 _lock = threading.Lock()
 
@@ -61,7 +61,7 @@ def kind_in(data: bytes) -> str | None:
 _MAGIC = {b"%PDF-": "pdf", b"PK\x03\x04": "zip", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "doc", b"{\\rtf": "rtf"}
 
 
-def require(uris: Iterable[str]) -> None:
+def require(uris: Collection[str]) -> None:
     """Check, before anything is read, that what parses these objects is installed.
 
     Raises
@@ -69,9 +69,10 @@ def require(uris: Iterable[str]) -> None:
     MissingExtra
         The extra `documents` is not installed.
     """
-    pdf = next((uri for uri in uris if kind_of(uri) == "pdf"), None)
-    if pdf is not None and importlib.util.find_spec("pypdf") is None:
-        raise MissingExtra(f"Reading {pdf}", "documents")
+    for kind, module in (("pdf", "pypdf"), ("rtf", "striprtf")):
+        first = next((uri for uri in uris if kind_of(uri) == kind), None)
+        if first is not None and importlib.util.find_spec(module) is None:
+            raise MissingExtra(f"Reading {first}", "documents")
 
 
 def text_of(shard: Shard, data: bytes) -> str:
@@ -82,7 +83,7 @@ def text_of(shard: Shard, data: bytes) -> str:
     ObjectUnreadable
         It cannot be parsed within the sandbox's bounds; names the object and the reason.
     """
-    key = (shard.uri, shard.version)
+    key = (shard.uri, shard.version, shard.tracked_changes)
     with _lock:
         if key in _kept:
             _kept.move_to_end(key)
@@ -92,7 +93,8 @@ def text_of(shard: Shard, data: bytes) -> str:
             f"{shard.uri} has to be parsed, and this process has no sandbox for it. Use rlm_ray.open or rlm-ray."
         )
     try:
-        pages = _extractor(kind_of(shard.uri) or kind_in(data) or "", data)
+        changes = "+changes" if shard.tracked_changes == "shown" else ""
+        pages = _extractor((kind_of(shard.uri) or kind_in(data) or "") + changes, data)
     except ValueError as error:
         raise ObjectUnreadable(f"{shard.uri} cannot be parsed: {error}") from None
     text = PAGE.join(page.replace(PAGE, "\n") for page in pages)
@@ -100,7 +102,7 @@ def text_of(shard: Shard, data: bytes) -> str:
     return text
 
 
-def _keep(key: tuple[str, str], text: str) -> None:
+def _keep(key: tuple[str, str, str], text: str) -> None:
     global _kept_chars
     with _lock:
         _kept_chars += len(text) - len(_kept.pop(key, ""))
