@@ -1,4 +1,4 @@
-"""A whole object as one record `{"path": …, "text": …}`: text as it is, PDF and DOCX as what a sandbox reads in them."""
+"""A whole object as one record `{"path": …, "text": …}`: text as it is, documents as what a sandbox reads in them."""
 
 from __future__ import annotations
 

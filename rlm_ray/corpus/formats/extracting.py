@@ -1,4 +1,4 @@
-"""Text of PDF and DOCX. Their parsers read hostile bytes, so they run in a sandbox, which a room above hands in."""
+"""Text of documents (PDF, DOCX, ODT, RTF). Their parsers read hostile bytes: they run in a sandbox, which a room above hands in."""
 
 from __future__ import annotations
 
