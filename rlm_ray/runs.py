@@ -8,6 +8,7 @@ from typing import Any
 from rlm_ray.ledger import rundir
 from rlm_ray.ledger.calllog import stopped, turns
 from rlm_ray.ledger.rundir import RunDirectory
+from rlm_ray.recursion.answer import partial_because
 
 
 def show(run: str, base: str | None = None) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def runs(base: str | None = None) -> Iterator[dict[str, Any]]:
         if answer is None:
             state = f"unfinished ({stopped(directory.log('0').events())})"
         else:
-            state = "complete" if answer["complete"] else f"partial ({answer['stop_reason']})"
+            state = "complete" if answer["complete"] else f"partial ({partial_because(answer['stop_reason'], answer['failures'])})"
         yield {
             "run": directory.id,
             "made": about.get("made"),

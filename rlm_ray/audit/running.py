@@ -21,7 +21,7 @@ from rlm_ray.corpus.handle import Corpus
 from rlm_ray.corpus.manifest import Manifest
 from rlm_ray.errors import AssumptionBroken
 from rlm_ray.ledger.rundir import RunDirectory, default_base, new_id
-from rlm_ray.recursion.answer import Answer
+from rlm_ray.recursion.answer import Answer, partial_because
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.words import counted
@@ -184,7 +184,8 @@ def _audited(
         checked = replace(checked, standing=night.settle(checked.standing))
     written = _written(spec, directory.id, checked.standing)
     audited = Audited(answer, checked, failing, broken, written)
-    if night is not None and answer.stop_reason == "answered":
+    # a night with failed sub-calls or functions has not looked at all that is new: the next one does
+    if night is not None and answer.stop_reason == "answered" and all("object" in item for item in answer.failures):
         night.finish(checked.standing, {item["object"] for item in answer.failures if "object" in item})
     _report(spec, audited, directory.id, report)
     return audited
@@ -243,7 +244,7 @@ def _cells(program: Program | None, spec: Spec) -> tuple[str, ...]:
 def summary(spec: Spec, audited: Audited) -> str:
     """Return a job's summary as Markdown. What came from a corpus or a model stands in code, where it is no markup."""
     answer, checked = audited.answer, audited.checked
-    state = "complete" if answer.complete else f"partial ({answer.stop_reason})"
+    state = "complete" if answer.complete else f"partial ({partial_because(answer.stop_reason, answer.failures)})"
     usd = "price unknown" if answer.usage["usd"] is None else f"${answer.usage['usd']:.4f}"
     lines = [
         f"# {spec.name}",

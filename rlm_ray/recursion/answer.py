@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +143,17 @@ class Answer:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Iterate over the rows of a table, or over a value that is a list of dicts."""
         yield from self.table if self.table is not None else self.value or ()
+
+
+def partial_because(stop_reason: str, failures: Sequence[Any]) -> str:
+    """Return why an answer is not complete, in a word or two: a limit, or failures.
+
+    Examples
+    --------
+    >>> partial_because("turns", []), partial_because("answered", [{}])
+    ('turns', '1 failure')
+    """
+    return counted(len(failures), "failure") if stop_reason == "answered" and failures else stop_reason
 
 
 def as_text(value: Any) -> str:

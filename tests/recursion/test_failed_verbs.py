@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 import rlm_ray
-from rlm_ray import api
+from rlm_ray import api, runs
 from rlm_ray.cli import main
 from rlm_ray.cluster import work
 from rlm_ray.errors import FunctionFailed, InputError, SubcallFailed
+from rlm_ray.report.page import report
 from rlm_ray.testing import ModelServer, each
 from rlm_ray.testing.scripts import Message, text_of
 from tests.recursion.conftest import World
@@ -179,6 +180,11 @@ def test_the_person_gets_the_same_and_exit_code_3(rows: Path, model_server: Call
         assert "map(double) failed on 1,279 of 2,000" in ended.output
         assert ("1 verb failed on what the answer may rest on:" in ended.output) is (not form)
         assert ('"verb": "map"' in ended.output) is bool(form)
+    listed = list(runs.runs(str(run_dir)))
+    assert {row["state"] for row in listed} == {"partial (1 failure)"}
+    head = report(str(run_dir / listed[0]["run"])).partition("</header>")[0]
+    assert "answered in part: 1 failure" in head
+    assert "map(double) failed on 1,279 of 2,000" in head
 
 
 def test_a_batch_with_few_failures_is_read_and_one_with_many_raises(world: Make, model_server: Callable[..., ModelServer]) -> None:
