@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
+from typing import TypeGuard
 
 
 def normalised(text: str) -> str:
