@@ -300,7 +300,15 @@ def _carry_on(
     observe = observe if observe is not None else in_notebook()
     to_begin = [settings] if sum(manifest.nbytes for manifest in corpora.values()) > ports.INLINE_BYTES else []
 
+    last: list[Progress] = []
+
+    def waits(text: str) -> None:
+        if observe is not None and last:
+            last[0].doing = text
+            observe(last[0])
+
     def watch(progress: Progress) -> None:
+        last[:] = [progress]
         lease.check()
         while to_begin:
             connect.begin(to_begin.pop())  # the verbs will need it; the root model, which was asked by now, does not
@@ -316,11 +324,13 @@ def _carry_on(
                 run.uri,
             )
         budget = Budget.of(settings.with_(max_seconds=max(1.0, settings.max_seconds - before.seconds))).charge(before.usage)
+        connect.waiters.append(waits)
         try:
             outcome = calls.run_call(_call(run, about, settings, budget), watch, corpora)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(run.id, run.uri) from None  # so that the caller can say how to go on
         finally:
+            connect.waiters.remove(waits)
             threads.close_finished(run.uri)
         lease.check()
         answer = answer_of(outcome, run, settings, corpora, run.spent().seconds)

@@ -190,4 +190,12 @@ class AssumptionBroken(RunError):
 
 
 class ClusterError(RuntimeError, RlmRayError):
-    """Ray could not be started, reached or used."""
+    """Ray could not be started, reached or used.
+
+    Attributes
+    ----------
+    ends_run : bool
+        Whether nothing that root code could do would help.
+    """
+
+    ends_run = False

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
 
 from rlm_ray import storage
 from rlm_ray.cluster.meters import meter_of
 from rlm_ray.cluster.ports import RayPorts, capacity
 from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.errors import ClusterError
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.recursion import verifying
 from rlm_ray.recursion.driver import Driver
@@ -57,7 +60,7 @@ def call_steps(call: Call, corpora: dict[str, Manifest] | None = None) -> Genera
     if corpora is None:
         about = run.about()
         corpora = load_corpora(call.run_dir, tuple(about.get("corpora", ())))
-    ports = RayPorts(call.run_id, call.depth, call.settings)
+    ports = RayPorts(call.run_id, call.depth, call.settings, sum(manifest.nbytes for manifest in corpora.values()))
     try:
         outcome = yield from Driver(call, corpora, ports, run, meter_of(call.budget, call.settings)).steps()
         if call.depth > 0 and call.settings.store_prompts:
@@ -65,6 +68,25 @@ def call_steps(call: Call, corpora: dict[str, Manifest] | None = None) -> Genera
         return outcome
     finally:
         ports.close()
+
+
+def call_in_thread(call: Call) -> tuple[Future[CallOutcome], Callable[[], None]]:
+    """Run a recursive call on a thread of its own, where there is no Ray; return its future and what cancels it."""
+    future: Future[CallOutcome] = Future()
+    cancelled = threading.Event()
+
+    def observe(_: Progress) -> None:
+        if cancelled.is_set():
+            raise ClusterError("The recursive call was cancelled.")
+
+    def run() -> None:
+        try:
+            future.set_result(run_call(call, observe))
+        except BaseException as error:  # noqa: BLE001 - it is the future's, whatever it is
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=f"rlm-ray-call-{call.id}", daemon=True).start()
+    return future, cancelled.set
 
 
 def verify_call(call: Call, corpora: dict[str, Manifest]) -> tuple[int, verifying.Difference | None]:

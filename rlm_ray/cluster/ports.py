@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import select
 import socket
@@ -15,13 +16,15 @@ from typing import Any
 
 import ray
 
-from rlm_ray.cluster import connect, queries, tasks, threads, work
-from rlm_ray.cluster.futures import LocalFuture, StreamFuture, TaskFuture
+from rlm_ray.cluster import connect, queries, shrinking, tasks, threads, work
+from rlm_ray.cluster.futures import LocalFuture, StreamFuture
 from rlm_ray.cluster.leaves import LeafRun
 from rlm_ray.cluster.metrics import Watched
+from rlm_ray.cluster.shrinking import ShrinkingFuture
 from rlm_ray.cluster.widening import widening
 from rlm_ray.corpus.plan import Between, Select, Window
 from rlm_ray.corpus.work import Work
+from rlm_ray.errors import ClusterError
 from rlm_ray.ledger.segments import Segment
 from rlm_ray.models.client import ChatRequest
 from rlm_ray.models.contract import Endpoint, Usage
@@ -29,8 +32,12 @@ from rlm_ray.models.rates import Rates
 from rlm_ray.recursion.ports import Call, CodeGroup, Future, LeafGroup, QueryGroup, ScanGroup
 from rlm_ray.settings import Settings
 
+_log = logging.getLogger("rlm_ray")
+
 #: Less data than this is read in a thread of the caller: a task costs more than the reading.
 INLINE_BYTES = 4 << 20
+#: Corpora of less than this are worked on by threads where the embedded Ray cannot be had.
+THREADS_BYTES = 256 << 20
 #: What looking at a shard's first records reads at most, about.
 LOOK_BYTES = 1 << 20
 #: Seconds that a task which was cancelled has to end by itself; then its worker is ended.
@@ -88,7 +95,8 @@ class RayPorts:
     with a look at the sandbox's socket; without, the thread sleeps on the socket.
     """
 
-    def __init__(self, run: str, depth: int, settings: Settings) -> None:
+    def __init__(self, run: str, depth: int, settings: Settings, nbytes: int | None = None) -> None:
+        self._nbytes = nbytes  # of the corpora of the run
         self._name = f"rlm {run} depth {depth}"
         self._depth = depth
         self._settings = settings
@@ -100,7 +108,19 @@ class RayPorts:
         self._pause = SHORTEST
         self._looked = 0.0
         self._here = 0  # groups of calls that were made here, though others could have
-        self._live: set[TaskFuture | StreamFuture] = set()
+        self._live: set[ShrinkingFuture | StreamFuture] = set()
+
+    @functools.cached_property
+    def _no_ray(self) -> bool:
+        """Whether the embedded Ray cannot be had, and the data is so little that threads of this process do its work."""
+        try:
+            connect.connect(self._settings)
+        except ClusterError as error:
+            if not error.ends_run or not connect.embedded(self._settings) or (self._nbytes or THREADS_BYTES) >= THREADS_BYTES:
+                raise
+            _log.warning("%s Its work is done by threads of this process, since the data is less than 256 MB.", error)
+            return True
+        return False
 
     @functools.cached_property
     def _tasks(self) -> Any:
@@ -114,25 +134,28 @@ class RayPorts:
 
     def scan(self, group: ScanGroup) -> Future:
         """See `Ports.scan`."""
-        if sum(_nbytes(group.operation, item) for item in group.works) <= INLINE_BYTES:
+        if sum(_nbytes(group.operation, item) for item in group.works) <= INLINE_BYTES or self._no_ray:
             return self._local(threads.scan_threads().submit(work.scan, replace(group, tables={})))
-        return self._task(self._tasks.scan_task.options(name=f"{self._name} {group.operation}").remote(group))
+        task = self._tasks.scan_task.options(name=f"{self._name} {group.operation}")
+        return self._track(ShrinkingFuture(group, task.remote, shrinking.scan_parts))
 
     def code(self, group: CodeGroup) -> Future:
         """See `Ports.code`."""
-        if sum(item.shard.nbytes for item in group.works) <= INLINE_BYTES:
+        if sum(item.shard.nbytes for item in group.works) <= INLINE_BYTES or self._no_ray:
             return self._local(threads.code_thread().submit(work.code, replace(group, tables={})))
-        return self._task(self._tasks.code_task.options(name=f"{self._name} {group.kind}").remote(group))
+        task = self._tasks.code_task.options(name=f"{self._name} {group.kind}")
+        return self._track(ShrinkingFuture(group, task.remote, shrinking.code_parts))
 
     def query(self, group: QueryGroup) -> Future:
         """See `Ports.query`."""
-        if sum(item.shard.nbytes for item in group.works) <= INLINE_BYTES:
+        if sum(item.shard.nbytes for item in group.works) <= INLINE_BYTES or self._no_ray:
             return self._local(threads.code_thread().submit(queries.query, replace(group, tables={})))
-        return self._task(self._tasks.query_task.options(name=f"{self._name} sql").remote(group))
+        task = self._tasks.query_task.options(name=f"{self._name} sql")
+        return self._track(ShrinkingFuture(group, task.remote, shrinking.query_parts))
 
     def leaves(self, group: LeafGroup, progress: Callable[[int, int, Usage], None], spread: bool) -> Future:
         """See `Ports.leaves`."""
-        if not spread or self._while_ray_starts():
+        if not spread or self._while_ray_starts() or self._no_ray:
             run = LeafRun(replace(group, tables={}), progress)
             return self._local(run.future, run.cancel)
         generator = self._tasks.leaf_task.options(name=f"{self._name} leaves").remote(group)
@@ -155,6 +178,10 @@ class RayPorts:
 
     def recurse(self, call: Call, progress: Callable[[Usage, Usage | None], None]) -> Future:
         """See `Ports.recurse`."""
+        if self._no_ray:
+            from rlm_ray.cluster.calls import call_in_thread
+
+            return self._local(*call_in_thread(call))
         name = f"rlm {call.run_id} depth {call.depth} call {call.id}"
         return self._track(StreamFuture(self._tasks.call_task.options(name=name).remote(call), progress))
 
@@ -169,8 +196,8 @@ class RayPorts:
 
     def wait(self, futures: Sequence[Future], descriptors: Sequence[int], timeout: float | None) -> None:
         """See `Ports.wait`."""
-        remote = [future for future in futures if isinstance(future, TaskFuture | StreamFuture) and not future.ready]
-        local = [future for future in futures if not isinstance(future, TaskFuture | StreamFuture)]
+        remote = [future for future in futures if isinstance(future, ShrinkingFuture | StreamFuture) and not future.ready]
+        local = [future for future in futures if not isinstance(future, ShrinkingFuture | StreamFuture)]
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
             if any(future.done() for future in local):
@@ -214,9 +241,6 @@ class RayPorts:
             self._wake_write.send(b"\0")
         except OSError:
             return  # full: the reader will wake anyway; closed: nobody waits
-
-    def _task(self, reference: Any) -> TaskFuture:
-        return self._track(TaskFuture(reference))
 
     def _track(self, future: Any) -> Any:
         self._live = {other for other in self._live if not other.done()} if len(self._live) > 1_000 else self._live

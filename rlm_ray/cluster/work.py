@@ -57,7 +57,7 @@ def code(group: CodeGroup) -> CodeOutcome:
     kept: dict[int, int] = {}
     values: list[Any] = []
     trial = _Trial(group)
-    writer = SegmentWriter(group.output, f"{group.number:06d}") if group.kind == "map" else None
+    writer = SegmentWriter(group.output, f"{group.number:06d}{group.part}") if group.kind == "map" else None
     if group.kind == "combine":
         values = [sandbox.combine("fn", list(group.values), group.settings.cell_seconds)]
     for work in small.without_others(at_hand(group.works, group.tables)):
@@ -96,7 +96,7 @@ class _Trial:
 
     def __init__(self, group: CodeGroup) -> None:
         self._keep = group.keep
-        self._errors = (group.errors, f"{group.number:06d}", {"_address": "string", "_error": "string"})
+        self._errors = (group.errors, f"{group.number:06d}{group.part}", {"_address": "string", "_error": "string"})
         self.writer: SegmentWriter | None = None  # of what "filter" failed on
         self.tried = self.failed = 0
         self.error = ""

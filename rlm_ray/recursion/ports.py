@@ -96,6 +96,7 @@ class CodeGroup:
     values: tuple[Any, ...] = ()
     tables: dict[str, Any] = field(default_factory=dict)
     keep: bool = False  # whatever fails; else a function that fails on all of the first records is stopped
+    part: str = ""  # which part of a group that was cut: part of the names of what it writes
     errors: str = ""  # folder of the segments for what "filter" failed on
 
 

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+from ray.exceptions import RayError
 
 from rlm_ray.cluster import ports as ports_module
 from rlm_ray.cluster import tasks
-from rlm_ray.cluster.futures import TaskFuture, fetch, unwrapped
+from rlm_ray.cluster.futures import fetch, unwrapped
 from rlm_ray.cluster.meters import meter_of
 from rlm_ray.cluster.ports import RayPorts
+from rlm_ray.cluster.shrinking import ShrinkingFuture, scan_parts
 from rlm_ray.corpus.handle import Corpus
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.plan import Plan, Source
@@ -24,7 +27,7 @@ from rlm_ray.corpus.verbs import Verbs
 from rlm_ray.errors import BudgetExceeded, ClusterError, CredentialsError, RlmRayError, SubcallsFailed
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.recursion.budget import Budget
-from rlm_ray.recursion.ports import Call
+from rlm_ray.recursion.ports import Call, ScanGroup
 from rlm_ray.recursion.service import Service
 from rlm_ray.settings import Settings
 from rlm_ray.testing import Faults, ModelServer
@@ -76,7 +79,12 @@ def bare(ray_local: Any) -> Iterator[RayPorts]:
     ports.close()
 
 
-def task(ray: Any, value: Any = None, error: Exception | None = None, gate: Any = None) -> TaskFuture:
+def made(reference: Any) -> ShrinkingFuture[Any]:
+    """A future of a group without works, which is not cut."""
+    return ShrinkingFuture(ScanGroup("count", (), {}), lambda group: reference, scan_parts)
+
+
+def task(ray: Any, value: Any = None, error: Exception | None = None, gate: Any = None) -> ShrinkingFuture[Any]:
     """A task that gives a value or raises, once its gate (an object of the store) is there."""
 
     @ray.remote(num_cpus=1, max_retries=0)  # as many workers as CPUs, used again
@@ -85,7 +93,7 @@ def task(ray: Any, value: Any = None, error: Exception | None = None, gate: Any 
             raise error
         return value
 
-    return TaskFuture(run.remote(gate))
+    return made(run.remote(gate))
 
 
 # waiting
@@ -115,7 +123,7 @@ def test_waiting_ends_when_a_descriptor_is_readable(ray_local: Any, bare: RayPor
         right.send(b"x")
         bare.wait([], [left.fileno()], None)
         assert left.recv(1) == b"x"
-        waits = TaskFuture(ray_local.remote(num_cpus=1)(lambda: time.sleep(30)).remote())
+        waits = made(ray_local.remote(num_cpus=1)(lambda: time.sleep(30)).remote())
         threading.Timer(0.05, right.send, [b"y"]).start()
         bare.wait([waits], [left.fileno()], None)
         assert left.recv(1) == b"y"
@@ -164,6 +172,13 @@ def test_an_error_that_is_not_ours_is_named_in_a_line(ray_local: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
+def unwrapping(reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except RayError as error:
+        raise unwrapped(error) from None
+
+
 def test_a_worker_that_dies(ray_local: Any) -> None:
     @ray_local.remote(num_cpus=1, max_retries=0)
     def dies() -> None:
@@ -172,7 +187,7 @@ def test_a_worker_that_dies(ray_local: Any) -> None:
         os._exit(1)
 
     with pytest.raises(ClusterError, match="A worker of the cluster was lost") as caught:
-        TaskFuture(dies.remote()).result()
+        unwrapping(dies.remote())
     assert "\n" not in str(caught.value)
 
 
@@ -291,7 +306,7 @@ def test_the_capacity_is_the_clusters(ray_local: Any, bare: RayPorts) -> None:
 
 def test_closing_cancels_what_is_under_way(ray_local: Any) -> None:
     ports = RayPorts("run", 0, Settings())
-    waits = ports._task(ray_local.remote(num_cpus=1, max_retries=0)(lambda: time.sleep(60)).remote())
+    waits = ports._track(made(ray_local.remote(num_cpus=1, max_retries=0)(lambda: time.sleep(60)).remote()))
     ports.close()
     with pytest.raises(ClusterError):
         waits.result()
