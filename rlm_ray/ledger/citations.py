@@ -6,7 +6,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import TypeGuard
 
 
 def normalised(text: str) -> str:
@@ -29,7 +29,7 @@ _FORMS = (
 )
 
 
-def own_words(quote: str, record: Mapping[str, Any]) -> str | None:
+def own_words(quote: str, record: Mapping[str, object]) -> str | None:
     """Return the quote in the record's own characters; None where the record does not have it.
 
     Examples
@@ -70,7 +70,7 @@ def _own(wanted: str, text: str) -> str | None:
 _CLUSTER = re.compile(r"[^\u0300-\u036f\u3099\u309a][\u0300-\u036f\u3099\u309a]*|[\u0300-\u036f\u3099\u309a]+", re.DOTALL)
 
 
-def is_in(quote: str, record: Mapping[str, Any]) -> bool:
+def is_in(quote: str, record: Mapping[str, object]) -> bool:
     """Tell whether a record has these words: in one of its columns, or as a model saw it. Case counts.
 
     Examples
@@ -89,5 +89,5 @@ def is_in(quote: str, record: Mapping[str, Any]) -> bool:
     return any(wanted in normalised(text) for text in (*filter(_is_text, shown.values()), row))
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: object) -> TypeGuard[str]:
     return isinstance(value, str)

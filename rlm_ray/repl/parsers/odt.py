@@ -91,7 +91,7 @@ class _Document:
             if local(item.tag) == "list-item":
                 shown = child(item, "number")
                 label = self._next(style, counts, level, value_of(item, "start-value"))
-                self._label = "" if _is_only_a_list(item) else f"{_words(shown)}\t" if shown is not None else label
+                self._label = "" if _is_only_a_list(item) else f"{_plain_text(shown)}\t" if shown is not None else label
             for part in item:
                 if local(part.tag) == "list":
                     self._list(part, out, level + 1, style)
@@ -137,13 +137,13 @@ class _Document:
                 out.append(_MARKS[name])
             elif name == "note":
                 kind = value_of(item, "note-class", "footnote")
-                number = _words(citation) if (citation := child(item, "note-citation")) is not None else ""
+                number = _plain_text(citation) if (citation := child(item, "note-citation")) is not None else ""
                 out.append(f"[{kind} {number}]")
                 body = child(item, "note-body")
                 behind.append(f"[{kind} {number}: {self.flat(body) if body is not None else ''}]")
             elif name == "annotation":
                 author = child(item, "creator")
-                by = f" by {_words(author)}" if author is not None else ""
+                by = f" by {_plain_text(author)}" if author is not None else ""
                 behind.append(f"[comment{by}: {self.flat(item)}]")
             elif name == "text-box":
                 behind.append(f"[text box: {self.flat(item)}]")
@@ -170,5 +170,5 @@ def _number(text: str) -> int:
     return int(text) if text.isdigit() and len(text) < 10 else 1
 
 
-def _words(element: Element | None) -> str:
+def _plain_text(element: Element | None) -> str:
     return "" if element is None else "".join(element.itertext())
