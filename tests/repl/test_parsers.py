@@ -208,3 +208,56 @@ def test_lists_of_an_open_document_have_their_numbers() -> None:
         )
     (page,) = pages("odt", sink.getvalue())
     assert page.split("\n\n") == ["1.\tA", "(a)\tB", "(b)\tC", "2.\tD", "still", "3.\tE", "x\ty", ""]
+
+
+def test_numbers_that_styles_bring_and_lists_that_share_a_count() -> None:
+    """LibreOffice shows the same, but for `isLgl` and `lvlRestart`, which Word heeds and it does not."""
+
+    def level(at: int, form: str, text: str, more: str) -> str:
+        return f'<w:lvl w:ilvl="{at}"><w:start w:val="1"/><w:numFmt w:val="{form}"/>{more}<w:suff w:val="space"/><w:lvlText w:val="{text}"/></w:lvl>'
+
+    levels = level(0, "upperRoman", "Article %1", '<w:pStyle w:val="H1"/>') + level(1, "decimalZero", "Section %1.%2", "<w:isLgl/>")
+    levels += level(2, "lowerLetter", "(%3)", '<w:lvlRestart w:val="0"/>')
+    numbering = (
+        f'<w:numbering xmlns:w="{_W}"><w:abstractNum w:abstractNumId="0">{levels}</w:abstractNum><w:num w:numId="1"><w:abstractNumId w:val="0"/></w:num>'
+        '<w:num w:numId="3"><w:abstractNumId w:val="0"/><w:lvlOverride w:ilvl="0"><w:startOverride w:val="5"/></w:lvlOverride></w:num></w:numbering>'
+    )
+    styles = (
+        f'<w:styles xmlns:w="{_W}"><w:style w:type="paragraph" w:styleId="H1"><w:pPr><w:numPr><w:numId w:val="1"/></w:numPr></w:pPr></w:style>'
+        '<w:style w:type="paragraph" w:styleId="H2"><w:basedOn w:val="H1"/><w:pPr><w:numPr><w:ilvl w:val="1"/></w:numPr></w:pPr></w:style></w:styles>'
+    )
+
+    def styled(text: str, style: str, more: str = "") -> str:
+        return par(run(text), f'<w:pStyle w:val="{style}"/>{more}')
+
+    body = (
+        styled("A", "H1")
+        + styled("B", "H2")
+        + numbered("c", 2)
+        + styled("D", "H2")
+        + numbered("e", 2)
+        + styled("F", "H1")
+        + styled("G", "H2")
+    )
+    body += (
+        styled("none", "H1", '<w:numPr><w:numId w:val="0"/></w:numPr>')
+        + numbered("J", 0, 3)
+        + numbered("K", 0, 3)
+        + styled("L", "H1")
+    )
+    assert text_of(body, numbering=numbering, styles=styles).split("\n\n") == [
+        "Article I A", "Section 1.01 B", "(a) c", "Section 1.02 D", "(b) e", "Article II F", "Section 2.01 G", "none",
+        "Article V J", "Article VI K", "Article VII L",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [(par("<w:smartTag>" * 500 + run("x") + "</w:smartTag>" * 500), "deep in each other"), ('<w:altChunk r:id="none"/>', None)],
+)
+def test_hostile_or_odd_documents_are_bounded(body: str, reason: str | None) -> None:
+    if reason is None:
+        assert "not read" in text_of(body)
+        return
+    with pytest.raises(ValueError, match=reason):
+        text_of(body)
