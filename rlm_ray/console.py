@@ -43,6 +43,9 @@ def observed(call: Callable[[Any], Any], mode: Any = "auto") -> Any:
     """Run a call with its progress shown; end a SIGTERM as Ctrl-C ends."""
     from rlm_ray.report.progress import shown
 
+    # begun with `&` in a script, SIGINT is ignored: then neither it nor SIGTERM, which is passed on as it, would end the run
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # a scheduler ends a job with SIGTERM: end it the same way as Ctrl-C
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
