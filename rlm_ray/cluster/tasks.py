@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,34 +31,22 @@ def _with_tables(group: Any) -> Any:
     return replace(group, tables=tables_of(group.tables)) if group.tables else group
 
 
-def _interruptible() -> None:
-    """Let a cancelled task be interrupted also where the run was begun with SIGINT ignored, as by `&` in a script.
-
-    Workers inherit that, and Ray cancels by an interrupt.
-    """
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 # Ray itself retries what its memory monitor kills without end where it retries at all: see `shrinking`
 @ray.remote(num_cpus=1, max_retries=0)
 def scan_task(group: ScanGroup) -> list[Any]:
     """Run an operation over shards."""
-    _interruptible()
     return work.scan(_with_tables(group))
 
 
 @ray.remote(num_cpus=1, max_retries=0)
 def code_task(group: CodeGroup) -> CodeOutcome:
     """Run root code's function over shards."""
-    _interruptible()
     return work.code(_with_tables(group))
 
 
 @ray.remote(num_cpus=1, max_retries=0)
 def query_task(group: QueryGroup) -> CodeOutcome:
     """Run root code's SQL over shards."""
-    _interruptible()
     return queries.query(_with_tables(group))
 
 
@@ -70,7 +56,6 @@ def leaf_task(group: LeafGroup) -> Iterator[Any]:
     """Make a group of leaf calls; yields progress, the outcome, then the segments as tables."""
     from rlm_ray.cluster.leaves import LeafRun
 
-    _interruptible()
     run = LeafRun(_with_tables(group))
     try:
         while not run.wait(PROGRESS_SECONDS):
@@ -88,7 +73,6 @@ def call_task(call: Call) -> Iterator[Any]:
     """Run a recursive call: its own loop and REPL, on this task's main thread; yields progress, then the outcome."""
     from rlm_ray.cluster.calls import call_steps
 
-    _interruptible()
     told, last = None, time.monotonic()
     with contextlib.closing(call_steps(call)) as steps:
         while True:

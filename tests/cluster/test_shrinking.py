@@ -104,14 +104,3 @@ def test_parts_of_a_function_write_under_names_of_their_own_and_are_joined(group
 def test_ray_itself_retries_none_of_them() -> None:
     for task in (tasks.scan_task, tasks.code_task, tasks.query_task, tasks.leaf_task, tasks.call_task):
         assert task._default_options["max_retries"] == 0
-
-
-def test_a_task_can_be_interrupted_where_the_run_ignores_interrupts() -> None:
-    import signal
-
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        tasks._interruptible()
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)
