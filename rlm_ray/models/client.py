@@ -28,7 +28,7 @@ from rlm_ray.models.contract import (
 )
 from rlm_ray.models.dialect import Dialect
 from rlm_ray.models.failures import Failed, Refused, from_connection, from_status, says_too_long, shown
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 ErrorT = TypeVar("ErrorT", bound=Exception)
 

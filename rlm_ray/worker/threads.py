@@ -1,0 +1,72 @@
+"""This process's own workers: an asyncio thread for model calls, a few threads for small scans, one for root functions.
+
+Model clients and sandboxes are kept for the life of the process, so that connections are reused and a function over
+shards does not wait for an interpreter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from rlm_ray.ledger.finished import Finished
+from rlm_ray.models.client import ChatClient
+from rlm_ray.models.contract import Endpoint
+from rlm_ray.models.leases import LeasedLimiter
+from rlm_ray.models.rates import Rates
+
+SCAN_THREADS = 4
+CLOSE_SECONDS = 2.0
+
+
+@functools.cache
+def event_loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop of the thread that makes this process's model calls."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="rlm-ray-models", daemon=True).start()
+    return loop
+
+
+def run_async(work: Coroutine[Any, Any, Any]) -> Future[Any]:
+    """Run a coroutine on the models' thread."""
+    return asyncio.run_coroutine_threadsafe(work, event_loop())
+
+
+@functools.cache
+def client(
+    endpoint: Endpoint, concurrency: int, rates: Rates, make_limiter: Callable[[Endpoint, int, Rates], LeasedLimiter]
+) -> ChatClient:
+    """Return this process's client of an endpoint; it is closed when the process ends."""
+    made = ChatClient(endpoint, make_limiter(endpoint, concurrency, rates))
+    atexit.register(_close, made)
+    return made
+
+
+def _close(made: ChatClient) -> None:
+    with contextlib.suppress(concurrent.futures.TimeoutError):
+        run_async(made.close()).result(timeout=CLOSE_SECONDS)
+
+
+@functools.cache
+def scan_threads() -> ThreadPoolExecutor:
+    """Return the threads for scans too small for a task."""
+    return ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="rlm-ray-scan")
+
+
+@functools.cache
+def code_thread() -> ThreadPoolExecutor:
+    """Return the thread for root functions over little data."""
+    return ThreadPoolExecutor(1, thread_name_prefix="rlm-ray-code")
+
+
+@functools.lru_cache(maxsize=4)
+def finished(run_dir: str, others: tuple[str, ...]) -> Finished:
+    """Return this process's view of a run's finished sub-calls, and its log of new ones."""
+    return Finished(run_dir, others)
