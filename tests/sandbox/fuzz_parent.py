@@ -1,6 +1,6 @@
 """A coverage-guided fuzzer of the parent's side: frames, their order, snapshots, answers, results of functions.
 
-    python -m tests.repl.fuzz_parent -max_total_time=60 -len_control=0 -max_len=600
+    python -m tests.sandbox.fuzz_parent -max_total_time=60 -len_control=0 -max_len=600
 
 Needs atheris. Takes libFuzzer's options; ends with 0 when nothing but the errors that are promised came out.
 """
@@ -50,9 +50,9 @@ def main() -> None:
     """Fuzz until libFuzzer has enough."""
     import atheris
 
-    with atheris.instrument_imports(include=["rlm_ray.repl"]):
-        parts = {name: importlib.import_module(f"rlm_ray.repl.{name}") for name in MODULES}
-    from tests.repl.liars import GOOD, Liars, check, frame
+    with atheris.instrument_imports(include=["rlm_ray.sandbox"]):
+        parts = {name: importlib.import_module(f"rlm_ray.sandbox.{name}") for name in MODULES}
+    from tests.sandbox.liars import GOOD, Liars, check, frame
 
     from rlm_ray.errors import ProtocolError, SandboxError
 

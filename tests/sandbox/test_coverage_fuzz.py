@@ -16,7 +16,7 @@ SECONDS = int(os.environ.get("RLM_RAY_FUZZ_SECONDS", "5"))
 
 @pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="no coverage-guided fuzzer: pip install atheris")
 def test_coverage_guided_bytes_do_not_harm_the_parent(tmp_path):
-    command = [sys.executable, "-m", "tests.repl.fuzz_parent", f"-max_total_time={SECONDS}", "-len_control=0", "-max_len=600"]
+    command = [sys.executable, "-m", "tests.sandbox.fuzz_parent", f"-max_total_time={SECONDS}", "-len_control=0", "-max_len=600"]
     command.append("-rss_limit_mb=0")  # what it would measure is the most that the process of the tests ever had
     done = subprocess.run(
         [*command, f"-artifact_prefix={tmp_path}/"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.repl.liars import GOOD, Liars, check, frame
+from tests.sandbox.liars import GOOD, Liars, check, frame
 
 from rlm_ray.errors import SandboxError
 from rlm_ray.sandbox.outside import host, store
