@@ -12,7 +12,7 @@
       finished/              finished sub-calls, see `finished`
       segments/RESULT/       results of sub-calls and of functions over shards
       selections/RESULT/     places that a filter kept
-      indexes/               by which gzip objects are read from the middle, see `corpus.formats.packed`
+      indexes/               by which gzip objects are read from the middle, see `corpus.reading.text.compressed`
       replaced/              bytes that are no text, by shard, see `corpus.damage`
       coverage/              what each call read, see `marks`
       coverage.parquet       the same by shard and class, with the answer: see `coverage`
