@@ -13,7 +13,18 @@ import sys
 from typing import Any
 
 #: Instrumented when they are imported, by `main` alone: importing this module changes nothing.
-MODULES = ["channel", "clock", "connection", "counts", "events", "functions", "host", "kept", "pad", "store"]
+MODULES = [
+    "wire.channel",
+    "wire.shared_output",
+    "outside.counts",
+    "outside.events",
+    "outside.functions",
+    "outside.host",
+    "outside.saved_variables",
+    "outside.store",
+    "outside.process.clock",
+    "outside.process.connection",
+]
 KINDS = ["ready", "set", "refused", "failed", "call", "done", "snapshot", "restoring", "restored", "x"]
 FIELDS = ["walls", "error", "why", "verb", "args", "id", "n", "output", "final", "denied", "cut", "names", "new", "lost", "name"]
 VALUES = [
@@ -51,13 +62,12 @@ def main() -> None:
     import atheris
 
     with atheris.instrument_imports(include=["rlm_ray.sandbox"]):
-        parts = {name: importlib.import_module(f"rlm_ray.sandbox.{name}") for name in MODULES}
+        parts = {name.rpartition(".")[2]: importlib.import_module(f"rlm_ray.sandbox.{name}") for name in MODULES}
+    from rlm_ray.errors import ProtocolError, SandboxError
     from tests.sandbox.liars import GOOD, Liars, check, frame
 
-    from rlm_ray.errors import ProtocolError, SandboxError
-
-    channel, counts, events, functions, host, pad, store = (
-        parts[name] for name in ("channel", "counts", "events", "functions", "host", "pad", "store")
+    channel, counts, events, functions, host, shared_output, store = (
+        parts[name] for name in ("channel", "counts", "events", "functions", "host", "shared_output", "store")
     )
     limits = events.Limits(requests=3, output_chars=100)
     liars = Liars()
@@ -77,7 +87,7 @@ def main() -> None:
         with contextlib.suppress(ProtocolError):
             text = found.ConsumeBytes(found.ConsumeIntInRange(0, 40))
             functions.entries_of({"t": "results", "first": 0}, text, 0, 2, boolean=True)
-        pad.text_of(found.ConsumeBytes(16).ljust(pad.SIZE, b"y"))
+        pad.text_of(found.ConsumeBytes(16).ljust(shared_output.SIZE, b"y"))
         before = store.pack({"a": b"1", "b": b"22"}) if found.ConsumeBool() else None
         box = host.Sandbox({}, level="strict", limits=limits, snapshot=before)
         try:

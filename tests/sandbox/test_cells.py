@@ -89,7 +89,7 @@ def test_a_huge_value_is_cut_when_echoed(shared):
 
 
 def test_hints_of_the_corpus_are_added(start):
-    driven = start(setup={"scaffold_source": "def namespace(backend, setup):\n    from rlm_ray.corpus import verbs\n    return {}"})
+    driven = start(setup={"scaffold_source": "def namespace(backend, setup):\n    from rlm_ray.handle import verbs\n    return {}"})
     driven.run(
         "import rlm_ray.handle.corpus as handle, rlm_ray.handle.plan as plan\n"
         "c = handle.Corpus(plan.Plan((plan.Source('c'),)), {}, None)"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.sandbox.liars import GOOD, Liars, check, frame
 
 from rlm_ray.errors import SandboxError
 from rlm_ray.sandbox.outside import host, store
 from rlm_ray.sandbox.outside.events import Limits, Request, Restarted
 from rlm_ray.sandbox.wire.channel import PREFIX, dumps
+from tests.sandbox.liars import GOOD, Liars, check, frame
 
 
 @pytest.fixture
