@@ -87,7 +87,7 @@ def main() -> None:
         with contextlib.suppress(ProtocolError):
             text = found.ConsumeBytes(found.ConsumeIntInRange(0, 40))
             functions.entries_of({"t": "results", "first": 0}, text, 0, 2, boolean=True)
-        pad.text_of(found.ConsumeBytes(16).ljust(shared_output.SIZE, b"y"))
+        shared_output.text_of(found.ConsumeBytes(16).ljust(shared_output.SIZE, b"y"))
         before = store.pack({"a": b"1", "b": b"22"}) if found.ConsumeBool() else None
         box = host.Sandbox({}, level="strict", limits=limits, snapshot=before)
         try:
