@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_ray.cluster import widening
+from rlm_ray.cluster import worker_ramp
 from rlm_ray.cluster.connect import IDLE_SECONDS
-from rlm_ray.cluster.widening import Widening, machine_times
+from rlm_ray.cluster.worker_ramp import Widening, machine_times
 
 
 class Machine:
@@ -40,7 +40,7 @@ def grown(
     """How many calls are live after so long, when there are always more to begin and one ends every `ends` seconds."""
     live, until, next_end = 0, machine.now + seconds, machine.now + (ends or seconds + 1)
     while machine.now < until:
-        while widening.seconds(live, 2, alone, ahead) == 0:
+        while worker_ramp.seconds(live, 2, alone, ahead) == 0:
             live += 1
         machine.go(0.05)
         if machine.now >= next_end:
@@ -93,4 +93,4 @@ def test_workers_that_are_there_are_used_at_once(machine: Machine) -> None:
 def test_the_machine_says_how_busy_it_is() -> None:
     times = machine_times()
     assert times is None or 0 <= times[0] <= times[1]
-    assert widening.widening() is widening.widening()
+    assert worker_ramp.widening() is worker_ramp.widening()

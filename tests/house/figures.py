@@ -28,7 +28,7 @@ class Module:
     Attributes
     ----------
     name : str
-        As it is imported, such as ``rlm_ray.corpus.scan``.
+        As it is imported, such as ``rlm_ray.corpus.reading.scan``.
     """
 
     name: str

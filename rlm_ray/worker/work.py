@@ -1,0 +1,136 @@
+"""What a worker does with a group: the same functions in a Ray task and, for little work, in a thread of the caller."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rlm_ray.corpus.operations import operations, small_objects
+from rlm_ray.corpus.planning.nodes import span_column
+from rlm_ray.corpus.reading import selections
+from rlm_ray.corpus.reading.records import batch_addresses
+from rlm_ray.corpus.reading.work import Work
+from rlm_ray.errors import InputError, StorageError
+from rlm_ray.ledger.segments import SegmentWriter
+from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, ScanGroup, ShardFailure
+from rlm_ray.sandbox.outside import documents
+from rlm_ray.text import counted
+from rlm_ray.worker.sandboxes import function_sandbox, since
+
+#: Records that a function gets one by one; and those that it gets at once.
+BATCH_RECORDS, AGGREGATED_RECORDS = 2_000, 8_000
+BATCH_BYTES = 2 << 20
+
+documents.register()  # who scans may meet a PDF
+
+
+def scan(group: ScanGroup) -> list[Any]:
+    """Run an operation over each shard of a group; a shard that cannot be read is a ShardFailure in its place."""
+    works = at_hand(group.works, group.tables)
+    partials = operations.run_all(group.operation, works, group.args)
+    return [
+        failure(work, partial) if isinstance(partial, StorageError) else partial
+        for work, partial in zip(works, partials, strict=True)
+    ]
+
+
+def at_hand(works: Sequence[Work], tables: Mapping[str, Any]) -> list[Work]:
+    """Return the works with the tables of those results that are at hand: they are read instead of the files."""
+    return [replace(work, table=tables[work.shard.uri]) if work.shard.uri in tables else work for work in works]
+
+
+def failure(work: Work, error: StorageError) -> ShardFailure:
+    """Return a shard's error as the row that reports it."""
+    return ShardFailure(work.shard.uri, str(error), work.shard.index)
+
+
+def code(group: CodeGroup) -> CodeOutcome:
+    """Run root code's function over a group, in a sandbox; see `CodeGroup`."""
+    sandbox = function_sandbox(group.run_id, group.settings)
+    before = dict(sandbox.events)
+    sandbox.load("fn", group.blob)
+    kind: Any = group.kind
+    apply: Apply = functools.partial(sandbox.apply, "fn", kind, seconds=group.settings.cell_seconds)
+    failures: list[ShardFailure] = []
+    kept: dict[int, int] = {}
+    values: list[Any] = []
+    writer = SegmentWriter(group.output, f"{group.number:06d}") if group.kind == "map" else None
+    if group.kind == "combine":
+        values = [sandbox.combine("fn", list(group.values), group.settings.cell_seconds)]
+    for work in small_objects.without_others(at_hand(group.works, group.tables)):
+        try:
+            if writer is not None:
+                writer.extend(_mapped(work, apply))
+            elif group.kind == "filter":
+                kept[work.shard.index] = _filter(work, apply, group, failures)
+            else:
+                values += _aggregated(work, apply)
+        except StorageError as error:
+            failures.append(failure(work, error))
+    if len(values) > 1:
+        sandbox.load("combine", group.combine)
+        values = [sandbox.combine("combine", values, group.settings.cell_seconds)]
+    segments = tuple(writer.close()) if writer is not None else ()
+    return CodeOutcome(segments, tuple(values), kept, tuple(failures), since(before, sandbox.events))
+
+
+Apply = Callable[[bytes, int], list[dict[str, Any]]]
+
+
+def _pages(work: Work, most: int = BATCH_RECORDS) -> Iterator[tuple[bytes, Any]]:
+    return operations.json_pages(work, max_records=most, max_bytes=BATCH_BYTES)
+
+
+def _mapped(work: Work, apply: Apply) -> Iterator[dict[str, Any]]:
+    for body, batch in _pages(work):
+        addresses = batch_addresses(batch, work.shard, span_column(work.steps)).to_list()
+        for address, got in zip(addresses, apply(body, batch.num_rows), strict=True):
+            if "error" in got:
+                yield {"_address": address, "_error": got["error"]}
+                continue
+            value = got["value"]
+            for row in value if isinstance(value, list) else [] if value is None else [value]:
+                if not isinstance(row, dict):
+                    kind = type(row).__name__
+                    yield {
+                        "_address": address,
+                        "_error": f"The function returned a {kind}; it must return a dict, a list of dicts or None.",
+                    }
+                else:
+                    yield {key: item for key, item in row.items() if not str(key).startswith("_")} | {
+                        "_address": address,
+                        "_error": None,
+                    }
+
+
+def _filter(work: Work, apply: Apply, group: CodeGroup, failures: list[ShardFailure]) -> int:
+    places: list[tuple[int, int]] = []
+    errors = 0
+    first = ""
+    for body, batch in _pages(work):
+        found = zip(batch.column("_pos").to_pylist(), batch.column("_char").to_pylist(), strict=True)
+        for got, place in zip(apply(body, batch.num_rows), found, strict=True):
+            if "error" in got:
+                errors, first = errors + 1, first or got["error"]
+            elif got["value"]:
+                places.append(place)
+    if errors:
+        failures.append(
+            ShardFailure(
+                work.shard.uri,
+                f"The filter's function failed on {counted(errors, 'record')}, the first with: {first}",
+                work.shard.index,
+            )
+        )
+    selections.save_selection(group.run_dir, group.output, work.shard.index, places)
+    return len(places)
+
+
+def _aggregated(work: Work, apply: Apply) -> Iterator[Any]:
+    for body, batch in _pages(work, AGGREGATED_RECORDS):
+        (got,) = apply(body, batch.num_rows)
+        if "error" in got:
+            raise InputError(f"The function failed on a batch of records: {got['error']}")
+        yield got["value"]
