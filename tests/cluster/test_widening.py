@@ -40,7 +40,7 @@ def grown(
     """How many calls are live after so long, when there are always more to begin and one ends every `ends` seconds."""
     live, until, next_end = 0, machine.now + seconds, machine.now + (ends or seconds + 1)
     while machine.now < until:
-        while worker_ramp.seconds(live, 2, alone, ahead) == 0:
+        while widening.seconds(live, 2, alone, ahead) == 0:
             live += 1
         machine.go(0.05)
         if machine.now >= next_end:
