@@ -8,8 +8,8 @@ from typing import Any
 
 import ray
 
+from rlm_ray.cluster import metrics
 from rlm_ray.cluster.futures import fetch
-from rlm_ray.cluster.metrics import CALLING
 from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, LeafGroup, QueryGroup, ScanGroup
 from rlm_ray.worker import queries, work
 
@@ -53,7 +53,7 @@ def leaf_task(group: LeafGroup) -> Iterator[Any]:
     """Make a group of leaf calls; yields progress, the outcome, then the segments as tables."""
     from rlm_ray.worker.leaves import LeafRun
 
-    run = LeafRun(_with_tables(group), CALLING)
+    run = LeafRun(_with_tables(group), metrics.CALLING)  # by its module: Ray copies the globals of a task
     try:
         while not run.wait(PROGRESS_SECONDS):
             yield ("progress", run.done, run.failed, run.used)
