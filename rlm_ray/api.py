@@ -10,25 +10,25 @@ from typing import Any, Literal
 
 from rlm_ray import __version__, estimates
 from rlm_ray import settings as settings_module
-from rlm_ray.corpus.handle import Corpus
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.conversion import answer_of, contexts_of, told_answer
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Plan, Source
 from rlm_ray.errors import InputError, RunError, SettingsError
-from rlm_ray.handover import answer_of, contexts_of, told_answer
+from rlm_ray.handle.corpus import Corpus
+from rlm_ray.handle.plan import Plan, Source
 from rlm_ray.ledger.lease import Lease
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.models.contract import Endpoint
 from rlm_ray.recursion.answer import Answer
-from rlm_ray.recursion.budget import Budget
+from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.jobs.progress import Progress
 from rlm_ray.recursion.ports import Call
-from rlm_ray.recursion.progress import Progress
-from rlm_ray.repl import sandbox
 from rlm_ray.report.progress import in_notebook
+from rlm_ray.sandbox.outside import isolation
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.forms import check_json_schema
 from rlm_ray.subcalls.schema import AnswerSchema
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 from rlm_ray.workspace import Opened, Session
 
 Observer = Callable[[Progress], None]
@@ -156,7 +156,8 @@ def ask(
     answer_schema = check_schema(schema)
     others = [RunDirectory.find(settings.reuse, settings.run_dir).uri] if settings.reuse else []
     others += [RunDirectory.find(run).uri for run in reuse]
-    from rlm_ray.cluster import connect, meters
+    from rlm_ray.cluster import connect
+    from rlm_ray.worker import meters
 
     meters.require_prices(meters.meter_of(Budget.of(settings), settings), settings)
     connect.prepare(settings)
@@ -250,7 +251,7 @@ def verify(run: str, settings: Settings | None = None) -> dict[str, Any]:
     if about.get("question") is None:
         raise RunError(f"The run {directory.id} was made with store_prompts = False and keeps nothing to replay. Ask again.")
     made = settings_module.make(about["settings"])
-    sandbox.choose(made.isolation)
+    isolation.choose(made.isolation)
     from rlm_ray.cluster import calls
 
     with Lease(directory.uri):
@@ -295,7 +296,8 @@ def _carry_on(
     run: RunDirectory, about: dict[str, Any], settings: Settings, corpora: dict[str, Manifest], observe: Observer | None
 ) -> Answer:
     """Run a run from where its directory says it is, to its end. In a notebook that is given no observer, its place is shown."""
-    from rlm_ray.cluster import calls, connect, ports, threads
+    from rlm_ray.cluster import calls, connect, ports
+    from rlm_ray.worker import threads
 
     observe = observe if observe is not None else in_notebook()
     to_begin = [settings] if sum(manifest.nbytes for manifest in corpora.values()) > ports.INLINE_BYTES else []
@@ -358,7 +360,7 @@ def _ready(settings: Settings, question: str, program: Sequence[str]) -> Setting
         )
     for root in (True, False):
         Endpoint.of(settings, root=root).key()
-    sandbox.choose(settings.isolation)
+    isolation.choose(settings.isolation)
     return settings
 
 

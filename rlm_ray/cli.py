@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from rlm_ray import __version__, console
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 FORMATS = click.Choice(["parquet", "text", "jsonl", "csv"])
 UNITS = click.Choice(["line", "document", "row"])

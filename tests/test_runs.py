@@ -17,7 +17,7 @@ from click.testing import CliRunner
 import rlm_ray
 from rlm_ray import api, runs, storage
 from rlm_ray.cli import main
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.errors import InputError, RunNotFound, SettingsError, StorageError
 from rlm_ray.ledger.lease import Lease
 from rlm_ray.ledger.rundir import RunDirectory

@@ -15,10 +15,10 @@ import pyarrow.parquet
 
 from rlm_ray import storage
 from rlm_ray.audit import deltas
-from rlm_ray.corpus.address import Address
-from rlm_ray.corpus.lookup import part_of, record_at, shard_of
-from rlm_ray.corpus.manifest import Manifest
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.catalog.address import Address
+from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.corpus.operations.lookup import part_of, record_at, shard_of
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.ledger.citations import own_words
 from rlm_ray.ledger.segments import to_table

@@ -17,14 +17,14 @@ from rlm_ray.audit.findings import Checked
 from rlm_ray.audit.incremental import CARRIED, GONE, NEW, Night, check_of
 from rlm_ray.audit.programs import Program
 from rlm_ray.audit.spec import EVIDENCE, NIGHT, Spec, settings_of
-from rlm_ray.corpus.handle import Corpus
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.errors import AssumptionBroken
+from rlm_ray.handle.corpus import Corpus
 from rlm_ray.ledger.rundir import RunDirectory, default_base, new_id
 from rlm_ray.recursion.answer import Answer, partial_because
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.schema import AnswerSchema
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 #: Findings that the summary lists.
 MAX_LISTED = 200

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from rlm_ray import storage
-from rlm_ray.corpus.lakehouse import names
+from rlm_ray.corpus.catalog.lakehouse import names
 from rlm_ray.errors import ClusterError, InputError
 from rlm_ray.settings import Settings
 

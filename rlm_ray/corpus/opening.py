@@ -12,20 +12,29 @@ import numpy
 import polars
 
 from rlm_ray import storage
-from rlm_ray.corpus.building import Builder, text_shards
-from rlm_ray.corpus.footers import END, THREADS, cut_groups, differences, groups_between, mean_widths, read_footers, unite_columns
-from rlm_ray.corpus.formats import csv, jsonl
-from rlm_ray.corpus.formats.extracting import require
-from rlm_ray.corpus.formats.lines import frame
-from rlm_ray.corpus.formats.packed import frames
-from rlm_ray.corpus.formats.streams import MAX_RECORD, pieces
-from rlm_ray.corpus.lakehouse.names import is_table
-from rlm_ray.corpus.manifest import Manifest, packed
-from rlm_ray.corpus.objects import classify, partitions, relative_paths, table_of
-from rlm_ray.corpus.shard import FRAMED, WIDE, Shard
+from rlm_ray.corpus.catalog.building import Builder, text_shards
+from rlm_ray.corpus.catalog.footers import (
+    END,
+    THREADS,
+    cut_groups,
+    differences,
+    groups_between,
+    mean_widths,
+    read_footers,
+    unite_columns,
+)
+from rlm_ray.corpus.catalog.lakehouse.names import is_table
+from rlm_ray.corpus.catalog.manifest import Manifest, packed
+from rlm_ray.corpus.catalog.objects import classify, partitions, relative_paths, table_of
+from rlm_ray.corpus.catalog.shard import FRAMED, WIDE, Shard
+from rlm_ray.corpus.reading.documents.extracting import require
+from rlm_ray.corpus.reading.text import csv, jsonl
+from rlm_ray.corpus.reading.text.compressed import frames
+from rlm_ray.corpus.reading.text.lines import frame
+from rlm_ray.corpus.reading.text.streams import MAX_RECORD, pieces
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.storage import ObjectInfo
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 #: How much text grows when it is decompressed, guessed.
 _GROWTH = 5
@@ -102,7 +111,7 @@ def open_manifest(
 
 
 def _open_table(uris: Sequence[str], name: str, format: str | None, unit: str | None, shard_bytes: int) -> Manifest:
-    from rlm_ray.corpus.lakehouse.opening import open_table
+    from rlm_ray.corpus.catalog.lakehouse.opening import open_table
 
     if len(uris) > 1:
         raise InputError(

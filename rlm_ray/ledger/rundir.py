@@ -13,7 +13,7 @@
       finished/              finished sub-calls, see `finished`
       segments/RESULT/       results of sub-calls and of functions over shards
       selections/RESULT/     places that a filter kept
-      indexes/               by which gzip objects are read from the middle, see `corpus.formats.packed`
+      indexes/               by which gzip objects are read from the middle, see `corpus.reading.text.compressed`
       replaced/              bytes that are no text, by shard, see `corpus.damage`
       coverage/              what each call read, see `marks`
       coverage.parquet       the same by shard and class, with the answer: see `coverage`
@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlm_ray import storage
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.errors import InputError, RunNotFound
 from rlm_ray.ledger import finished
 from rlm_ray.ledger.calllog import CallLog, root_calls, session_seconds

@@ -29,7 +29,7 @@ from rlm_ray.models.contract import (
 from rlm_ray.models.dialect import Dialect, says_format
 from rlm_ray.models.failures import Failed, Refused, from_connection, from_status, says_too_long, shown
 from rlm_ray.models.thoughts import without_thoughts
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 ErrorT = TypeVar("ErrorT", bound=Exception)
 
@@ -224,7 +224,7 @@ class ChatClient:
                 response = await sdk.post(
                     "/chat/completions", body=body, cast_to=httpx2.Response, stream=True, stream_cls=openai.AsyncStream[Any]
                 )
-                content = await _body(response, most)  # type: ignore[arg-type]
+                content = await _body(response, most)
         except openai.APIStatusError as error:
             content = error.response.content
             raise from_status(error.status_code, error.response.headers, content, self.endpoint, self._key) from None

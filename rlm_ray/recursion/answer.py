@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rlm_ray.corpus.values import facts_html
-from rlm_ray.words import counted
+from rlm_ray.handle.values import facts_html
+from rlm_ray.text import counted
 
 if TYPE_CHECKING:
-    from rlm_ray.corpus.handle import Corpus
+    from rlm_ray.handle.corpus import Corpus
 
 #: Characters of an answer that a notebook shows.
 SHOWN = 4_000

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 #: Failed verbs that are listed one by one; more are added up by verb.
 MAX_LISTED = 200

@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from rlm_ray.recursion.budget import Budget
+from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.budget.measures import Rows
 from rlm_ray.recursion.failed_verbs import FailedVerb
-from rlm_ray.recursion.measures import Rows
 
 if TYPE_CHECKING:
-    from rlm_ray.corpus.work import Work
+    from rlm_ray.corpus.reading.work import Work
     from rlm_ray.ledger.segments import Segment
     from rlm_ray.models.client import ChatRequest
     from rlm_ray.models.contract import Usage
-    from rlm_ray.recursion.leaf_values import LeafSpec
+    from rlm_ray.recursion.leaf.values import LeafSpec
     from rlm_ray.settings import Settings
 
 

@@ -17,8 +17,8 @@ from rich.status import Status
 from rich.text import Text
 
 from rlm_ray.models.contract import Usage
-from rlm_ray.recursion.progress import BatchTally, Progress, ShardTally
-from rlm_ray.words import counted
+from rlm_ray.recursion.jobs.progress import BatchTally, Progress, ShardTally
+from rlm_ray.text import counted
 
 SECONDS = 0.1
 #: Where nothing moves, a line is repeated at most this often within a turn.

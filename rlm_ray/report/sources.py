@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlm_ray.corpus.address import Address
-from rlm_ray.corpus.lookup import record_at, shard_of
-from rlm_ray.corpus.manifest import Manifest
-from rlm_ray.corpus.operations import records
-from rlm_ray.corpus.plan import Between
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.catalog.address import Address
+from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.corpus.operations.lookup import record_at, shard_of
+from rlm_ray.corpus.operations.operations import records
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
+from rlm_ray.handle.plan import Between
 from rlm_ray.ledger.rundir import RunDirectory
-from rlm_ray.repl import documents
-from rlm_ray.words import counted
+from rlm_ray.sandbox.outside import documents
+from rlm_ray.text import counted
 
 #: Rows, bytes of text, and characters of a document that are shown before and behind.
 ROWS, NBYTES, CHARS = 3, 2_000, 400

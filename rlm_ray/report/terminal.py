@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlm_ray.corpus.operations import shown_text
-from rlm_ray.corpus.values import Description, size
+from rlm_ray.corpus.operations.operations import shown_text
+from rlm_ray.handle.values import Description, size
 from rlm_ray.recursion.answer import Answer
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 #: Different refused acts that are printed.
 MAX_DENIED = 10

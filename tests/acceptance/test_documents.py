@@ -7,8 +7,8 @@ import gzip
 import pytest
 
 import rlm_ray
-from rlm_ray.corpus.address import Address
-from rlm_ray.corpus.formats import extracting
+from rlm_ray.corpus.catalog.address import Address
+from rlm_ray.corpus.reading.documents import extracting
 from rlm_ray.errors import MissingExtra
 from rlm_ray.testing import each
 from tests.documents import docx, docx_of, pdf

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rlm_ray.ledger.citations import normalised
-from rlm_ray.repl.extracts import pages
+from rlm_ray.sandbox.inside.tasks.extracts import pages
 
 KINDS = {".docx": "docx", ".docm": "docx", ".odt": "odt", ".pdf": "pdf"}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rlm_ray.cluster import connect, ports
-from rlm_ray.cluster.ports import RayPorts
+from rlm_ray.cluster.calls import make_ports
 from rlm_ray.settings import Settings
 
 BESIDE = """
@@ -54,7 +54,7 @@ def test_the_first_groups_of_calls_do_not_wait_for_ray(monkeypatch: pytest.Monke
     begun: list[Settings] = []
     monkeypatch.setattr(connect, "connected", lambda: False)
     monkeypatch.setattr(connect, "begin", begun.append)
-    made = RayPorts("run", 0, Settings())
+    made = make_ports("run", 0, Settings())
     assert [made._while_ray_starts() for _ in range(ports.HERE_GROUPS + 1)] == [True] * ports.HERE_GROUPS + [False]
     assert len(begun) == ports.HERE_GROUPS
     made.close()
@@ -63,7 +63,7 @@ def test_the_first_groups_of_calls_do_not_wait_for_ray(monkeypatch: pytest.Monke
 def test_where_a_rate_is_limited_they_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connect, "connected", lambda: False)
     monkeypatch.setattr(connect, "begin", lambda settings: pytest.fail("Ray was started"))
-    made = RayPorts("run", 0, Settings(requests_per_minute=10))
+    made = make_ports("run", 0, Settings(requests_per_minute=10))
     assert not made._while_ray_starts()
     made.close()
 

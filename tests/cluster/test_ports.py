@@ -14,23 +14,24 @@ import pytest
 import ray
 from ray.exceptions import RayError
 
+from rlm_ray.cluster import calls, tasks
 from rlm_ray.cluster import ports as ports_module
-from rlm_ray.cluster import tasks
+from rlm_ray.cluster.calls import make_ports
 from rlm_ray.cluster.futures import fetch, unwrapped
-from rlm_ray.cluster.meters import meter_of
 from rlm_ray.cluster.ports import RayPorts
 from rlm_ray.cluster.shrinking import ShrinkingFuture, scan_parts
-from rlm_ray.corpus.handle import Corpus
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Plan, Source
-from rlm_ray.corpus.verbs import Verbs
 from rlm_ray.errors import BudgetExceeded, ClusterError, CredentialsError, RlmRayError, SubcallsFailed
+from rlm_ray.handle.corpus import Corpus
+from rlm_ray.handle.plan import Plan, Source
+from rlm_ray.handle.verbs import Verbs
 from rlm_ray.ledger.rundir import RunDirectory
-from rlm_ray.recursion.budget import Budget
+from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.ports import Call, ScanGroup
 from rlm_ray.recursion.service import Service
 from rlm_ray.settings import Settings
 from rlm_ray.testing import Faults, ModelServer
+from rlm_ray.worker.meters import meter_of
 
 Make = Callable[..., "World"]
 
@@ -44,7 +45,7 @@ class World:
         manifest.save(run.path("manifest", "logs"))
         budget = Budget.of(settings)
         call = Call(run.uri, run.id, "0", 0, "", settings, budget, width=4)
-        self.ports = RayPorts(run.id, 0, settings)
+        self.ports = make_ports(run.id, 0, settings)
         self.service = Service(call, {"logs": manifest}, self.ports, meter_of(budget, settings))
         self.verbs = Verbs(self.service)
         self.logs = Corpus(Plan((Source("logs"),)), manifest.info(), self.service)
@@ -74,7 +75,7 @@ def world(
 
 @pytest.fixture
 def bare(ray_local: Any) -> Iterator[RayPorts]:
-    ports = RayPorts("run", 0, Settings())
+    ports = make_ports("run", 0, Settings())
     yield ports
     ports.close()
 
@@ -210,8 +211,7 @@ def test_scans_are_tasks(world: Make) -> None:
 
 def test_tasks_are_named_by_the_run_and_what_they_do(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[str] = []
-    for kind in ("scan_task", "code_task", "leaf_task", "call_task"):
-        remote = getattr(tasks, kind)
+    for remote in (tasks.scan_task, tasks.code_task, tasks.leaf_task, calls.call_task):
 
         def options(name: str, remote: Any = remote) -> Any:
             names.append(name)
@@ -305,7 +305,7 @@ def test_the_capacity_is_the_clusters(ray_local: Any, bare: RayPorts) -> None:
 
 
 def test_closing_cancels_what_is_under_way(ray_local: Any) -> None:
-    ports = RayPorts("run", 0, Settings())
+    ports = make_ports("run", 0, Settings())
     waits = ports._track(made(ray_local.remote(num_cpus=1, max_retries=0)(lambda: time.sleep(60)).remote()))
     ports.close()
     with pytest.raises(ClusterError):

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import ray
 
-from rlm_ray.cluster import tasks, work
+from rlm_ray.cluster import tasks
 from rlm_ray.cluster.shrinking import MOST_LOSSES, ShrinkingFuture, code_parts, query_parts, scan_parts
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import ClusterError
 from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, QueryGroup, ScanGroup, ShardFailure
 from rlm_ray.settings import Settings
+from rlm_ray.worker import work
 
 
 @pytest.fixture

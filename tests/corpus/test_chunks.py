@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray import storage
-from rlm_ray.corpus import planner
-from rlm_ray.corpus.borders import Cutter, join
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Between, Grep, Node, Select, Slice, Split, Where
+from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning.chunk_ranges import Cutter, join
+from rlm_ray.handle.plan import Between, Grep, Node, Select, Slice, Split, Where
 
 _sizes = st.lists(st.integers(1, 30), max_size=30)
 

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from rlm_ray.corpus.formats import extracting
-from rlm_ray.corpus.shard import Shard
+from rlm_ray.corpus.catalog.shard import Shard
+from rlm_ray.corpus.reading.documents import extracting
 from rlm_ray.errors import ObjectUnreadable
 
 

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray import storage
-from rlm_ray.corpus.address import Address
+from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Grep, Select, Split, Where
 from rlm_ray.errors import InputError, ObjectUnreadable
+from rlm_ray.handle.plan import Grep, Select, Split, Where
 
 
 def _bare(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -140,7 +140,7 @@ def test_csv_with_quotes_breaks_and_damage(kit: SimpleNamespace) -> None:
 
 def test_a_csv_value_that_does_not_fit_is_kept_aside(kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     from rlm_ray.corpus import opening
-    from rlm_ray.corpus.formats import csv
+    from rlm_ray.corpus.reading.text import csv
 
     monkeypatch.setattr(opening, "_SAMPLE_LINES", 2)
     monkeypatch.setattr(csv, "_ROWS", 2)
@@ -203,7 +203,7 @@ def test_a_span_that_is_too_long_ends_with_a_paragraph_a_line_or_a_word(kit: Sim
 
 def test_a_document_above_the_limit_is_a_reason(kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     from rlm_ray.corpus import opening
-    from rlm_ray.corpus.formats import document
+    from rlm_ray.corpus.reading.documents import document
 
     base = kit.folder()
     storage.write_bytes(f"{base}/large.txt", b"x" * 100)

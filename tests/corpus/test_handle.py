@@ -12,11 +12,11 @@ import cloudpickle
 import numpy
 import pytest
 
-from rlm_ray.corpus.chunks import Chunks
-from rlm_ray.corpus.handle import Corpus, set_backend
-from rlm_ray.corpus.parts import parts_from_json, parts_to_json
-from rlm_ray.corpus.plan import Between, Grep, Plan, Result, Select, Slice, Source, Split, Where
 from rlm_ray.errors import InputError
+from rlm_ray.handle.chunks import Chunks
+from rlm_ray.handle.corpus import Corpus, set_backend
+from rlm_ray.handle.parts import parts_from_json, parts_to_json
+from rlm_ray.handle.plan import Between, Grep, Plan, Result, Select, Slice, Source, Split, Where
 
 INFO = {
     "kind": "parquet",

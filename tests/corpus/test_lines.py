@@ -15,13 +15,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rlm_ray import storage
-from rlm_ray.corpus import operations, planner
-from rlm_ray.corpus.address import Address
-from rlm_ray.corpus.formats import streams
+from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Between, Grep, Slice
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.operations import operations
+from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.reading.text import streams
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectUnreadable
+from rlm_ray.handle.plan import Between, Grep, Slice
 
 _PIECES = st.sampled_from(["a", "b c", "é", "漢字", "😀", "\r", "\t", "\x00", "x" * 40, ""])
 _LINES = st.lists(st.tuples(st.lists(_PIECES, max_size=5).map("".join), st.sampled_from(["\n", "\r\n"])), max_size=12)
@@ -170,7 +171,7 @@ def test_a_damaged_stream_is_unreadable(kit: SimpleNamespace, extension: str) ->
     from dataclasses import replace
 
     shard = replace(manifest.shards[0], version="", size=len(packed) // 2)
-    from rlm_ray.corpus.scan import scan
+    from rlm_ray.corpus.reading.scan import scan
 
     with pytest.raises(ObjectUnreadable, match=r"object\.log\.(gz|zst) cannot be"):
         list(scan(shard, [], schema=manifest.schema))

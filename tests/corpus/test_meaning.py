@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from rlm_ray.corpus.meaning.moments import moment_text, parse_moment
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Grep, Where
+from rlm_ray.handle.plan import Grep, Where
 
 FULL = bool(os.environ.get("RLM_RAY_TEST_FULL"))
 TESTS: dict[str, Callable[[Any, Any], bool]] = {

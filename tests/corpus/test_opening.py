@@ -14,13 +14,13 @@ import pytest
 
 from rlm_ray import storage
 from rlm_ray.corpus import opening
-from rlm_ray.corpus.building import manifest_of_segments
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog.building import manifest_of_segments
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.operations import run
-from rlm_ray.corpus.plan import Grep, Select, Where
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.operations.operations import run
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectChanged, ObjectUnreadable
+from rlm_ray.handle.plan import Grep, Select, Where
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.corpus import planner
-from rlm_ray.corpus.manifest import Manifest, Shards
+from rlm_ray.corpus.catalog.manifest import Manifest, Shards
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Grep, Select, Slice, Split, Where
+from rlm_ray.corpus.planning import planner
+from rlm_ray.handle.plan import Grep, Select, Slice, Split, Where
 
 _WHEN = st.datetimes(datetime.datetime(1900, 1, 1), datetime.datetime(2200, 1, 1))
 _COLUMNS: dict[str, tuple[Any, Any]] = {

@@ -10,11 +10,12 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from rlm_ray.corpus import planner, tables
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Select, Where
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.reading import tables
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import ObjectUnreadable
+from rlm_ray.handle.plan import Select, Where
 
 Write = Callable[..., None]
 PIECE = 1 << 20

@@ -12,8 +12,8 @@ from aiohttp import web
 from rlm_ray.errors import BudgetExceeded, CredentialsError, ModelError, ModelRefused
 from rlm_ray.models.client import ChatClient, ChatReply, ChatRequest, Endpoint, Usage
 from rlm_ray.models.limiter import LocalLimiter
-from rlm_ray.recursion.budget import Budget
-from rlm_ray.recursion.meter import BudgetMeter
+from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.budget.meter import BudgetMeter
 from rlm_ray.testing import Faults, ModelServer
 from tests.models.conftest import completion
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from rlm_ray.errors import BudgetExceeded, CredentialsError, InputError, SubcallFailed, SubcallsFailed
-from rlm_ray.recursion.groups import GROUPS_PER_CPU
-from rlm_ray.recursion.scheduler import Promise
+from rlm_ray.recursion.jobs.scheduler import Promise
+from rlm_ray.recursion.verbs.groups import GROUPS_PER_CPU
 from rlm_ray.testing import Faults, ModelServer
 from tests.recursion.conftest import SERVICES, World, lines_of
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from rlm_ray.corpus.address import Address
+from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.errors import InputError
-from rlm_ray.recursion import citing
+from rlm_ray.recursion.verbs import citing
 from tests.recursion.conftest import World
 
 Make = Callable[..., World]

@@ -13,11 +13,11 @@ from click.testing import CliRunner
 import rlm_ray
 from rlm_ray import api, runs
 from rlm_ray.cli import main
-from rlm_ray.cluster import work
 from rlm_ray.errors import FunctionFailed, InputError, SubcallFailed
 from rlm_ray.report.page import report
 from rlm_ray.testing import ModelServer, each
 from rlm_ray.testing.scripts import Message, text_of
+from rlm_ray.worker import work
 from tests.recursion.conftest import World
 
 Make = Callable[..., World]

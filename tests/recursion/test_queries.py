@@ -9,10 +9,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from rlm_ray.cluster import queries
-from rlm_ray.corpus.address import Address
+from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.errors import InputError
+from rlm_ray.worker import queries
 from tests.recursion.conftest import World
 
 Make = Callable[..., World]

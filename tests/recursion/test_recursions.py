@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from rlm_ray.corpus.plan import Plan
 from rlm_ray.errors import BudgetExceeded, ClusterError, CredentialsError, DepthExceeded, InputError, SubcallFailed, SubcallsFailed
+from rlm_ray.handle.plan import Plan
 from rlm_ray.ledger.finished import Finished
 from rlm_ray.models.contract import Usage
-from rlm_ray.recursion.meter import BudgetMeter
+from rlm_ray.recursion.budget.meter import BudgetMeter
+from rlm_ray.recursion.jobs.scheduler import Promise
 from rlm_ray.recursion.ports import Call, CallOutcome, ShardFailure
-from rlm_ray.recursion.scheduler import Promise
 from rlm_ray.testing import Faults, ModelServer
 from tests.recursion.conftest import World
 

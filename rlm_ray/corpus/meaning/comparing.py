@@ -21,7 +21,7 @@ import pyarrow
 
 from rlm_ray.corpus.meaning.moments import UNITS, parse_clock, parse_moment
 from rlm_ray.corpus.meaning.readable import bytes_of
-from rlm_ray.corpus.types import FOLDER, arrow_type
+from rlm_ray.corpus.meaning.types import FOLDER, arrow_type
 from rlm_ray.errors import InputError
 
 _INT = {name: (-(1 << bits - 1), (1 << bits - 1) - 1) for bits in (8, 16, 32, 64) for name in (f"int{bits}",)}

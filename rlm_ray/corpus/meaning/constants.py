@@ -9,7 +9,7 @@ import pyarrow
 
 from rlm_ray.corpus.meaning.moments import UNITS, parse_clock, parse_moment
 from rlm_ray.corpus.meaning.readable import bytes_of
-from rlm_ray.corpus.types import arrow_type
+from rlm_ray.corpus.meaning.types import arrow_type
 
 
 def constant(value: Any, kind: str) -> pyarrow.Array:
