@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rlm_ray.api import open as open
     from rlm_ray.api import resume as resume
     from rlm_ray.api import session as session
-    from rlm_ray.corpus.handle import Corpus as Corpus
+    from rlm_ray.handle.corpus import Corpus
     from rlm_ray.recursion.answer import Answer as Answer
-    from rlm_ray.recursion.budget import Budget as Budget
+    from rlm_ray.recursion.budget.budget import Budget
     from rlm_ray.settings import Settings as Settings
 
 __version__ = "0.1.0"
@@ -28,9 +28,9 @@ _HOMES = {
     "aask": "rlm_ray.api",
     "resume": "rlm_ray.api",
     "session": "rlm_ray.api",
-    "Corpus": "rlm_ray.corpus.handle",
+    "Corpus": "rlm_ray.handle.corpus",
     "Answer": "rlm_ray.recursion.answer",
-    "Budget": "rlm_ray.recursion.budget",
+    "Budget": "rlm_ray.recursion.budget.budget",
     "Settings": "rlm_ray.settings",
 }
 

@@ -6,29 +6,30 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rlm_ray import __version__, estimates
 from rlm_ray import settings as settings_module
-from rlm_ray.corpus.formats.dialect import Given
-from rlm_ray.corpus.handle import Corpus
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.conversion import answer_of, contexts_of, told_answer
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Plan, Source
+from rlm_ray.corpus.reading.text.dialect import Given
 from rlm_ray.errors import InputError, RunError, SettingsError
-from rlm_ray.handover import answer_of, contexts_of, told_answer
+from rlm_ray.handle.corpus import Corpus
+from rlm_ray.handle.plan import Plan, Source
 from rlm_ray.ledger.lease import Lease
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.models.contract import Endpoint
 from rlm_ray.recursion.answer import Answer
-from rlm_ray.recursion.budget import Budget
+from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.jobs.progress import Progress
 from rlm_ray.recursion.ports import Call
-from rlm_ray.recursion.progress import Progress
-from rlm_ray.repl import sandbox
 from rlm_ray.report.progress import in_notebook
+from rlm_ray.sandbox.outside import isolation
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.forms import check_json_schema
 from rlm_ray.subcalls.schema import AnswerSchema
+from rlm_ray.text import counted
 from rlm_ray.workspace import Opened, Session
 
 Observer = Callable[[Progress], None]
@@ -41,6 +42,7 @@ def open(
     format: str | None = None,
     unit: str | None = None,
     encoding: str = "utf-8",
+    tracked_changes: Literal["accepted", "shown"] = "accepted",
     shard_bytes: int = 64 << 20,
     settings: Settings | None = None,
 ) -> Corpus:
@@ -57,6 +59,8 @@ def open(
         What a record is.
     encoding : str
         Of text objects.
+    tracked_changes : {"accepted", "shown"}
+        Of documents: as if all changes were accepted, or with each change marked.
     shard_bytes : int
         About the bytes of one shard.
     settings : Settings, optional
@@ -87,7 +91,15 @@ def open(
     if settings is not None:
         dialect = Given(settings.csv_separator, settings.csv_quote, settings.csv_escape)
         encoding = settings.encoding if encoding == "utf-8" else encoding
-    manifest = open_manifest(*uris, format=format, unit=unit, encoding=encoding, shard_bytes=shard_bytes, dialect=dialect)
+    manifest = open_manifest(
+        *uris,
+        format=format,
+        unit=unit,
+        encoding=encoding,
+        tracked_changes=tracked_changes,
+        shard_bytes=shard_bytes,
+        dialect=dialect,
+    )
     return Corpus(Plan((Source(manifest.name),)), manifest.info(), Opened(manifest, settings))
 
 
@@ -143,7 +155,7 @@ def ask(
     SandboxUnavailable
         Root code cannot be shut in on this machine.
     KeyboardInterrupt
-        After everything under way was ended; the run directory stays, and the argument is the run's id.
+        After everything under way was ended; the run directory stays, and the arguments are the run's id and its directory.
     """
     settings = _ready(settings if settings is not None else settings_module.load(), question, program)
     if settings.run_id is not None and (begun := RunDirectory.existing(settings.run_dir, settings.run_id)) is not None:
@@ -155,7 +167,8 @@ def ask(
     answer_schema = check_schema(schema)
     others = [RunDirectory.find(settings.reuse, settings.run_dir).uri] if settings.reuse else []
     others += [RunDirectory.find(run).uri for run in reuse]
-    from rlm_ray.cluster import connect, meters
+    from rlm_ray.cluster import connect
+    from rlm_ray.worker import meters
 
     meters.require_prices(meters.meter_of(Budget.of(settings), settings), settings)
     connect.prepare(settings)
@@ -171,10 +184,10 @@ def ask(
         "program": list(program),
         "is_text": text is not None,
     }
-    run = RunDirectory.create(settings.run_dir, settings.run_id, about, text=text, store_prompts=settings.store_prompts)
+    run = RunDirectory.create(
+        settings.run_dir, settings.run_id, about, text=text, store_prompts=settings.store_prompts, manifests=corpora
+    )
     connect.check_reach([*(uri for manifest in corpora.values() for uri in manifest.uris), run.uri])
-    for name, manifest in corpora.items():
-        manifest.save(run.path("manifest", name))
     return _carry_on(run, about | {"text": text}, settings, corpora, observe)
 
 
@@ -205,6 +218,11 @@ def resume(run: str, settings: Settings | None = None, *, observe: Observer | No
     settings = _ready(
         known if settings is None else settings.with_(run_id=directory.id), about["question"], about.get("program", ())
     )
+    if not directory.is_whole():
+        raise RunError(
+            f"The run {directory.id} was killed before it had written down what it reads. Ask again with the run id "
+            f"{directory.id!r}: nothing was paid yet."
+        )
     from rlm_ray.cluster import calls, connect
 
     connect.prepare(settings)
@@ -244,7 +262,7 @@ def verify(run: str, settings: Settings | None = None) -> dict[str, Any]:
     if about.get("question") is None:
         raise RunError(f"The run {directory.id} was made with store_prompts = False and keeps nothing to replay. Ask again.")
     made = settings_module.make(about["settings"])
-    sandbox.choose(made.isolation)
+    isolation.choose(made.isolation)
     from rlm_ray.cluster import calls
 
     with Lease(directory.uri):
@@ -290,11 +308,20 @@ def _carry_on(
 ) -> Answer:
     """Run a run from where its directory says it is, to its end. In a notebook that is given no observer, its place is shown."""
     from rlm_ray.cluster import calls, connect, ports
+    from rlm_ray.worker import threads
 
     observe = observe if observe is not None else in_notebook()
     to_begin = [settings] if sum(manifest.nbytes for manifest in corpora.values()) > ports.INLINE_BYTES else []
 
+    last: list[Progress] = []
+
+    def waits(text: str) -> None:
+        if observe is not None and last:
+            last[0].doing = text
+            observe(last[0])
+
     def watch(progress: Progress) -> None:
+        last[:] = [progress]
         lease.check()
         while to_begin:
             connect.begin(to_begin.pop())  # the verbs will need it; the root model, which was asked by now, does not
@@ -305,15 +332,19 @@ def _carry_on(
         before = run.spent()
         if before.cut_lines:
             _log.warning(
-                "%d half-written line(s) in the logs of %s are left out, as not done: a process was killed while it wrote.",
-                before.cut_lines,
+                "%s in the logs of %s left out, as not done: a process was killed, or the disk was full, while it was written.",
+                counted(before.cut_lines, "half-written line is", "half-written lines are"),
                 run.uri,
             )
         budget = Budget.of(settings.with_(max_seconds=max(1.0, settings.max_seconds - before.seconds))).charge(before.usage)
+        connect.waiters.append(waits)
         try:
             outcome = calls.run_call(_call(run, about, settings, budget), watch, corpora)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(run.id) from None  # so that whoever is told can be told which run it was
+            raise KeyboardInterrupt(run.id, run.uri) from None  # so that the caller can say how to go on
+        finally:
+            connect.waiters.remove(waits)
+            threads.close_finished(run.uri)
         lease.check()
         answer = answer_of(outcome, run, settings, corpora, run.spent().seconds)
         run.save_answer(answer.to_json())
@@ -340,7 +371,7 @@ def _ready(settings: Settings, question: str, program: Sequence[str]) -> Setting
         )
     for root in (True, False):
         Endpoint.of(settings, root=root).key()
-    sandbox.choose(settings.isolation)
+    isolation.choose(settings.isolation)
     return settings
 
 

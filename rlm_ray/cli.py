@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from rlm_ray import __version__, console
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 FORMATS = click.Choice(["parquet", "text", "jsonl", "csv"])
 UNITS = click.Choice(["line", "document", "row"])
@@ -145,13 +145,18 @@ def inspect(uris: tuple[str, ...], format_: str | None, unit: str | None, as_jso
 def resume(run: str, settings_file: Path | None, progress: str, as_json: bool, **flags: Any) -> None:
     """Go on with a run that was interrupted or killed; what was paid is not asked again. RUN is an id or a directory."""
     with console.errors():
-        from rlm_ray import api, runs, settings
+        from rlm_ray import api, settings
+        from rlm_ray.ledger.rundir import RunDirectory
 
-        about = runs.show(run, flags["run_dir"])["about"]
-        made = settings.load(
-            settings_file, **(about["settings"] | {name: value for name, value in flags.items() if value is not None})
-        )
-        answer = console.observed(lambda observe: api.resume(run, made, observe=observe), progress)
+        changed = settings.load(settings_file, **flags)
+        directory = RunDirectory.find(run, changed.run_dir)
+        given = changed.model_dump(include=settings.given(settings_file, **flags))
+        values = directory.about().get("settings", {}) | given
+        if (job := directory.job()) is not None:
+            console.resume_job(directory, job, values, progress, as_json)
+            return
+        made = settings.make(values)
+        answer = console.observed(lambda observe: api.resume(directory.uri, made, observe=observe), progress)
         console.print_answer(answer, as_json)
         sys.exit(console.exit_code(answer))
 
@@ -167,6 +172,8 @@ def forget(run: str, run_dir: str | None, yes: bool) -> None:
 
         base = settings.load(run_dir=run_dir).run_dir
         where = runs.show(run, base)["run"]
+        if not yes and not sys.stdin.isatty():
+            console.fail(f"{where} is not removed: there is no terminal to ask at. Give --yes.", console.WRONG_USE)
         if not yes:
             click.confirm(f"Remove {where}?", abort=True, err=True)
         click.echo(f"removed {runs.forget(run, base)}", err=True)
@@ -267,10 +274,7 @@ def run_job(spec: Path, changes: tuple[str, ...], settings_file: Path | None, pr
         audited = console.observed(
             lambda observe: running.run(made, spec.parent, api.ask, api.open, report, flags, observe=observe), progress
         )
-        console.print_audited(made, audited, as_json)
-        sys.exit(
-            console.FAILED_ON if audited.failing else console.NO_ANSWER if audited.broken else console.exit_code(audited.answer)
-        )
+        console.end_job(made, audited, as_json)
 
 
 @main.command()
@@ -306,7 +310,7 @@ def submit(spec: Path, address: str, changes: tuple[str, ...], run_id: str | Non
 
 @main.command()
 @click.argument("spec", type=click.Path(dir_okay=False, path_type=Path), metavar="SPEC.yaml")
-@click.option("--kind", type=click.Choice(["rayjob", "raycronjob", "cronjob"]), required=True, help="What runs it.")
+@click.option("--kind", type=click.Choice(["rayjob", "raycronjob", "cronjob"]), help="What runs it; else as it is scheduled.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replace what the file says.")
 def manifest(spec: Path, kind: Any, changes: tuple[str, ...]) -> None:
     """Print the Kubernetes form of a job: a ConfigMap with its files, and what runs it."""
@@ -315,6 +319,7 @@ def manifest(spec: Path, kind: Any, changes: tuple[str, ...]) -> None:
         from rlm_ray.audit import spec as specs
 
         made = specs.load(spec, changes)
+        kind = kind or ("rayjob" if made.schedule is None else "raycronjob")
         click.echo(manifests.manifest(made, kind, specs.files_of(made, spec, changes)), nl=False)
 
 
@@ -375,7 +380,19 @@ def list_runs(run_dir: str | None, as_json: bool) -> None:
             return
         from rich.console import Console
 
-        from rlm_ray.report.terminal import runs_table
+        from rlm_ray.report.terminal import runs_lines, runs_table
 
         found = list(rows)
-        Console(highlight=False).print(runs_table(found) if found else "no runs yet")
+        if not found:
+            click.echo("no runs yet")
+        elif sys.stdout.isatty():
+            Console(highlight=False).print(runs_table(found))
+        else:  # nothing is cut where no person looks
+            for line in runs_lines(found):
+                click.echo(line)
+
+
+def program() -> None:
+    """Run the command line as a process of its own: it ends quietly, however often Ctrl-C is pressed."""
+    console.interrupt_once()
+    main(prog_name="rlm-ray")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -30,7 +33,8 @@ def open_corpora(uris: tuple[str, ...], format_: str | None, unit: str | None, s
         raise InputError(
             f"{named[''][0]!r} has no name, and {next(filter(None, named))!r} has. Name all of them, as NAME=URI, or none."
         )
-    options = {"format": format_, "unit": unit, "encoding": settings.encoding, "shard_bytes": settings.shard_bytes}
+    options = {"format": format_, "unit": unit, "encoding": settings.encoding}
+    options |= {"tracked_changes": settings.tracked_changes, "shard_bytes": settings.shard_bytes}
     opened = {name: api.open(*group, settings=settings, **options) for name, group in named.items()}
     return opened.get("", opened)
 
@@ -39,6 +43,9 @@ def observed(call: Callable[[Any], Any], mode: Any = "auto") -> Any:
     """Run a call with its progress shown; end a SIGTERM as Ctrl-C ends."""
     from rlm_ray.report.progress import shown
 
+    # begun with `&` in a script, SIGINT is ignored: then neither it nor SIGTERM, which is passed on as it, would end the run
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # a scheduler ends a job with SIGTERM: end it the same way as Ctrl-C
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
@@ -81,8 +88,14 @@ def print_audited(spec: Any, audited: Any, as_json: bool) -> None:
 
     from rlm_ray.report.terminal import audited_lines, summary
 
-    for finding in audited.checked.standing:
-        click.echo(json.dumps(finding, ensure_ascii=False))
+    if sys.stdout.isatty():
+        from rlm_ray.report.terminal import findings_table
+
+        if audited.checked.standing:
+            Console(highlight=False).print(findings_table(audited.checked.standing))
+    else:
+        for finding in audited.checked.standing:
+            click.echo(json.dumps(finding, ensure_ascii=False))
     summary(audited.answer, Console(stderr=True, highlight=False))
     for line in audited_lines(spec.fail_on, audited):
         click.echo(line, err=True)
@@ -102,6 +115,46 @@ def run_evaluation(path: Path, changes: tuple[str, ...], settings_file: Path | N
     click.echo(json.dumps(done.to_json(), ensure_ascii=False) if as_json else running.as_table(done.means), nl=as_json)
     for name, uri in done.written.items():
         click.echo(f"{name}: {uri}", err=True)
+
+
+def end_job(spec: Any, audited: Any, as_json: bool) -> NoReturn:
+    """Print what a job came to, and end with its exit code."""
+    print_audited(spec, audited, as_json)
+    sys.exit(FAILED_ON if audited.failing else NO_ANSWER if audited.broken else exit_code(audited.answer))
+
+
+def resume_job(directory: Any, job: dict[str, Any], values: dict[str, Any], progress: Any, as_json: bool) -> NoReturn:
+    """Go on with a job's run, up to the job's own end: its findings, its report, its exit code."""
+    from rlm_ray import api
+    from rlm_ray.audit import running
+    from rlm_ray.audit.spec import Spec
+    from rlm_ray.report.page import report
+
+    try:
+        os.chdir(job["folder"])  # the job's paths are meant from there
+    except OSError as error:
+        raise InputError(f"The job was run in {job['folder']}, which cannot be entered: {error.strerror}. Make it again.") from None
+    spec, beside = Spec.model_validate(job["spec"]), Path(job["beside"])
+    flags = values | {"run_id": directory.id, "run_dir": directory.uri.rsplit("/", 1)[0]}
+    audited = observed(lambda observe: running.run(spec, beside, api.ask, api.open, report, flags, observe=observe), progress)
+    end_job(spec, audited, as_json)
+
+
+def interrupt_once() -> None:
+    """Let the first Ctrl-C end the command in order, the second say so, and the third end the process at once."""
+    presses = 0
+
+    def pressed(number: int, frame: Any) -> None:
+        nonlocal presses
+        presses += 1
+        if presses == 1:
+            raise KeyboardInterrupt
+        if presses > 2:
+            os._exit(INTERRUPTED)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            os.write(2, b"rlm-ray: ending what is under way; Ctrl-C once more ends at once\n")
+
+    signal.signal(signal.SIGINT, pressed)
 
 
 def exit_code(answer: Any) -> int:
@@ -143,7 +196,8 @@ def errors() -> Iterator[None]:
     except KeyboardInterrupt as interrupt:
         if not interrupt.args:
             fail("Interrupted before a run began.", INTERRUPTED)
-        fail(f"Interrupted. Nothing that was paid is lost: `rlm-ray resume {interrupt.args[0]}` goes on from here.", INTERRUPTED)
+        run = shlex.quote(interrupt.args[-1])
+        fail(f"Interrupted. Nothing that was paid is lost: `rlm-ray resume {run}` goes on from here.", INTERRUPTED)
     except (InputError, CredentialsError, MissingExtra, RunNotFound, SandboxUnavailable) as error:
         fail(str(error), WRONG_USE)
     except RlmRayError as error:

@@ -17,6 +17,7 @@
     │   ├── ModelRefused                   the endpoint refused the request itself; asking again is no use
     │   └── ReplyInvalid                   the reply does not fit its schema, after being asked again
     ├── SubcallFailed (RuntimeError)       one sub-call of root code failed for good
+    ├── FunctionFailed (RuntimeError)      a function of root code failed on too many of its records
     ├── SubcallsFailed (RuntimeError)      some of a batch failed; `.answers` and `.errors` hold all of it
     ├── SandboxError (RuntimeError)        the process that runs root code
     │   ├── SandboxUnavailable             the walls cannot be built on this machine
@@ -135,6 +136,10 @@ class SubcallFailed(RuntimeError, RlmRayError):
     """One sub-call of root code failed for good."""
 
 
+class FunctionFailed(RuntimeError, RlmRayError):
+    """A function of root code failed on all records that it was given, or on more than `max_failed_share` of them."""
+
+
 class SubcallsFailed(RuntimeError, RlmRayError):
     """Some sub-calls of a batch failed.
 
@@ -185,4 +190,12 @@ class AssumptionBroken(RunError):
 
 
 class ClusterError(RuntimeError, RlmRayError):
-    """Ray could not be started, reached or used."""
+    """Ray could not be started, reached or used.
+
+    Attributes
+    ----------
+    ends_run : bool
+        Whether nothing that root code could do would help.
+    """
+
+    ends_run = False

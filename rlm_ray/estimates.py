@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rlm_ray.corpus import operations
-from rlm_ray.corpus.manifest import Manifest
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.corpus.operations import operations
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import StorageError
 from rlm_ray.models import prices
 from rlm_ray.models.contract import Usage

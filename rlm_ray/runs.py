@@ -8,6 +8,7 @@ from typing import Any
 from rlm_ray.ledger import rundir
 from rlm_ray.ledger.calllog import stopped, turns
 from rlm_ray.ledger.rundir import RunDirectory
+from rlm_ray.recursion.answer import partial_because
 
 
 def show(run: str, base: str | None = None) -> dict[str, Any]:
@@ -35,13 +36,15 @@ def show(run: str, base: str | None = None) -> dict[str, Any]:
 
 def runs(base: str | None = None) -> Iterator[dict[str, Any]]:
     """Iterate over the runs under a folder, newest first: `run`, `made`, `state`, `calls`, `dollars`, `question`."""
-    for directory in rundir.runs(base):
-        about, answer = directory.about(), directory.answer()
+    known = [(directory, directory.about()) for directory in rundir.runs(base)]
+    known.sort(key=lambda item: (item[1].get("made") or "", item[0].id), reverse=True)
+    for directory, about in known:
+        answer = directory.answer()
         usage = answer["usage"] if answer else directory.spent().usage.to_json()
         if answer is None:
             state = f"unfinished ({stopped(directory.log('0').events())})"
         else:
-            state = "complete" if answer["complete"] else f"partial ({answer['stop_reason']})"
+            state = "complete" if answer["complete"] else f"partial ({partial_because(answer['stop_reason'], answer['failures'])})"
         yield {
             "run": directory.id,
             "made": about.get("made"),

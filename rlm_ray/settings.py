@@ -41,6 +41,12 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _refused(error, {}) from None
+
     # models
     root_model: str | None = Field(default=None, description="Model that writes the code.")
     sub_model: str | None = Field(default=None, description="Model of the sub-calls; the root model where not set.")
@@ -100,7 +106,16 @@ class Settings(BaseModel):
 
     # data, run, cluster
     on_shard_error: Literal["report", "stop"] = "report"
+    max_failed_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="A function or a batch of sub-calls that fails on more than this share is an error, unless on_error='keep'.",
+    )
     encoding: str = Field(default="utf-8", description="Encoding of text objects.")
+    tracked_changes: Literal["accepted", "shown"] = Field(
+        default="accepted", description="Documents as if all changes were accepted, or with each change marked."
+    )
     csv_separator: str | None = Field(default=None, description="Between fields of CSV; found in each object where not set.")
     csv_quote: str | None = Field(default=None, description="Quote of CSV fields; empty for none.")
     csv_escape: str | None = Field(default=None, description="Escape of CSV, such as a backslash; empty for none.")
@@ -172,10 +187,15 @@ def make(values: dict[str, Any], origins: Mapping[str, str] | None = None) -> Se
     rlm_ray.errors.SettingsError: max_turn: there is no such setting; did you mean max_turns? Correct it and run again.
     """
     try:
-        return Settings.model_validate(values)
-    except ValidationError as error:
-        wrong = [_wrong(item, origins or {}) for item in error.errors()]
-        raise SettingsError(f"{'; '.join(wrong)} Correct {'it' if len(wrong) == 1 else 'them'} and run again.") from None
+        return Settings(**values)
+    except SettingsError as refused:
+        error = refused.__context__  # which names each value, so that each can be said with where it comes from
+        raise (_refused(error, origins or {}) if isinstance(error, ValidationError) else refused) from None
+
+
+def _refused(error: ValidationError, origins: Mapping[str, str]) -> SettingsError:
+    wrong = [_wrong(item, origins) for item in error.errors()]
+    return SettingsError(f"{'; '.join(wrong)} Correct {'it' if len(wrong) == 1 else 'them'} and run again.")
 
 
 def _wrong(item: Any, origins: Mapping[str, str]) -> str:
@@ -217,6 +237,11 @@ def load(file: str | os.PathLike[str] | None = None, **flags: Any) -> Settings:
     given = {key: value for key, value in flags.items() if value is not None}
     origins |= {name: f"--{name.replace('_', '-')}" for name in given}
     return make(values | given, origins)
+
+
+def given(file: str | os.PathLike[str] | None = None, **flags: Any) -> set[str]:
+    """Return the names of the settings that a file or a flag gives: what goes before a resumed run's own."""
+    return set(_read(Path(file)) if file is not None else ()) | {key for key, value in flags.items() if value is not None}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -13,16 +13,17 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from rlm_ray import settings as settings_module
-from rlm_ray.corpus import damage, planner
-from rlm_ray.corpus.formats.dialect import Given
-from rlm_ray.corpus.handle import Corpus
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Plan, Result, Source
-from rlm_ray.corpus.verbs import Verbs
+from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.reading import decode_replacements
+from rlm_ray.corpus.reading.text.dialect import Given
 from rlm_ray.errors import UnreadShard
+from rlm_ray.handle.corpus import Corpus
+from rlm_ray.handle.plan import Plan, Result, Source
+from rlm_ray.handle.verbs import Verbs
 from rlm_ray.ledger.rundir import RunDirectory
-from rlm_ray.recursion.budget import Budget
+from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.ports import Call
 from rlm_ray.recursion.service import Service
 from rlm_ray.settings import Settings
@@ -84,7 +85,7 @@ class Session(Verbs):
     @property
     def replaced(self) -> list[dict[str, Any]]:
         """Objects in which bytes that are no text were found and are shown as U+FFFD, so far: `object`, `bytes`."""
-        return [] if self._run is None else damage.found(self._run.uri)
+        return [] if self._run is None else decode_replacements.found(self._run.uri)
 
     def named(self, corpus: Corpus, name: str) -> tuple[Manifest, dict[str, Any]]:
         """Return the manifest behind one of this session's handles, under another name, and what the handle knows."""
@@ -106,6 +107,10 @@ class Session(Verbs):
         if self._ports is not None:
             self._ports.close()
             self._ports = None
+        if self._run is not None:
+            from rlm_ray.worker import threads
+
+            threads.close_finished(self._run.uri)
         if self._scratch is not None:
             self._scratch()
             self._scratch = self._run = None
@@ -118,8 +123,8 @@ class Session(Verbs):
 
     def _ready(self) -> Service:
         if self._service is None:
-            from rlm_ray.cluster import calls, meters
-            from rlm_ray.cluster.ports import RayPorts
+            from rlm_ray.cluster import calls
+            from rlm_ray.worker import meters
 
             if self._run is None:
                 base = self.settings.run_dir
@@ -130,7 +135,7 @@ class Session(Verbs):
             budget = Budget.of(self.settings)
             call = Call(self._run.uri, self._run.id, "0", 0, "", self.settings, budget, width=calls.width(self.settings))
             meter = meters.meter_of(budget, self.settings)
-            self._ports = RayPorts(self._run.id, 0, self.settings)
+            self._ports = calls.make_ports(self._run.id, 0, self.settings)
             self._service = Service(call, self._corpora, self._ports, meter)
         return self._service
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import rlm_ray
-from rlm_ray.corpus.handle import Corpus
 from rlm_ray.errors import InputError, RunNotFound, SettingsError
+from rlm_ray.handle.corpus import Corpus
 from rlm_ray.recursion.answer import Answer
-from rlm_ray.recursion.progress import Progress
+from rlm_ray.recursion.jobs.progress import Progress
 from rlm_ray.testing import ModelServer
 
 Ask = Callable[..., Answer]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import rlm_ray
-from rlm_ray.corpus.verbs import NAMES, Verbs
+from rlm_ray.handle.verbs import NAMES, Verbs
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "api.md"
 HEAD = """# The public names

@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from rlm_ray.repl import bundle
+from rlm_ray.sandbox.outside.process import bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "rlm_ray"
-MAX_LINES = 430
-#: Files that may be longer, and why.
-LONG = {"rlm_ray/repl/host.py": "one state machine of the sandbox's process"}
+MAX_FILES = 12
 
 
 def test_the_contracts_hold(capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,12 +53,12 @@ def test_every_room_stands_in_the_layers_and_in_each_contract() -> None:
 
 def test_root_codes_process_has_the_standard_library_and_the_handle_only() -> None:
     """Not only by the graph: what a fresh interpreter really loads for it."""
-    code = "import rlm_ray.repl.kernel, rlm_ray.corpus.verbs, sys, json; print(json.dumps(sorted(sys.modules)))"
+    code = "import rlm_ray.sandbox.inside.kernel, rlm_ray.handle.verbs, sys, json; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
     loaded = json.loads(done.stdout)
     ours = {name for name in loaded if name.startswith("rlm_ray.")}
     bundled = {name for name in bundle.NAMES if name.startswith("rlm_ray.")}
-    assert {name for name in ours | bundled if not name.startswith("rlm_ray.repl")} <= bundled & ours
+    assert {name for name in ours | bundled if not name.startswith("rlm_ray.sandbox")} <= bundled & ours
     roots = {name.partition(".")[0] for name in loaded} - set(sys.stdlib_module_names)
     assert roots <= {"rlm_ray", "cloudpickle", "__main__", "site", "sitecustomize"} | {
         name for name in roots if name.startswith("_")
@@ -72,10 +70,10 @@ def _sources() -> list[Path]:
     return sorted(path for folder in ("rlm_ray", "jobs") for path in (ROOT / folder).rglob("*.py") if path.parent.name != "cells")
 
 
-def test_no_file_is_long() -> None:
-    """About 400 lines: a room that grows gets a second door, not a second floor."""
-    long = {str(path.relative_to(ROOT)): count for path in _sources() if (count := len(path.read_text().splitlines())) > MAX_LINES}
-    assert set(long) <= set(LONG), long
+def test_a_room_has_at_most_twelve_files() -> None:
+    rooms = [PACKAGE, *(path.parent for path in PACKAGE.rglob("__init__.py"))]
+    counts = {str(room.relative_to(ROOT)): len([p for p in room.glob("*.py") if p.name != "__init__.py"]) for room in rooms}
+    assert {room: count for room, count in counts.items() if count > MAX_FILES} == {}
 
 
 def test_every_module_says_what_it_is_and_imports_annotations() -> None:

@@ -58,7 +58,7 @@ def test_help_and_version(run: Run) -> None:
 def test_an_answer_goes_to_stdout_and_words_to_stderr(ask: Run) -> None:
     done = ask("Final = context.grep('ERROR').count()")
     assert (done.exit_code, done.stdout) == (0, "4\n")
-    assert "answered (answered): 1 turn, 1 call, " in done.stderr
+    assert "answered: 1 turn, 1 call, " in done.stderr
 
 
 def test_a_run_as_a_page_and_a_finding_with_its_neighbours(ask: Run, run: Run, tmp_path: Path) -> None:

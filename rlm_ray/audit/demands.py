@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rlm_ray.corpus import planner
-from rlm_ray.corpus.manifest import Manifest
-from rlm_ray.corpus.plan import Where
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
+from rlm_ray.handle.plan import Where
 from rlm_ray.ledger import coverage
 from rlm_ray.ledger.shares import CLASSES
 
@@ -86,7 +86,7 @@ def unmet(
         As a scan.
     """
     chosen = {name: manifest for name, manifest in manifests.items() if demand.corpus in (None, name)}
-    failed = [(str(item["object"]), item["shard"]) for item in failures]
+    failed = [(str(item["object"]), item["shard"]) for item in failures if "object" in item]
     found = coverage.noted(run_dir)
     model, read, total, unit = _counted(demand, chosen, found, failed)
     what = f" where {' and '.join(' '.join(map(str, item)) for item in demand.where)}" if demand.where else ""

@@ -15,12 +15,12 @@ import pyarrow.parquet
 
 from rlm_ray import storage
 from rlm_ray.audit import deltas
-from rlm_ray.corpus.address import Address
-from rlm_ray.corpus.lookup import part_of, record_at, shard_of
-from rlm_ray.corpus.manifest import Manifest
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.catalog.address import Address
+from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.corpus.operations.lookup import part_of, record_at, shard_of
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, StorageError
-from rlm_ray.ledger.citations import is_in
+from rlm_ray.ledger.citations import own_words
 from rlm_ray.ledger.segments import to_table
 
 #: Records that are looked at, at the same time.
@@ -106,10 +106,12 @@ def _why_not(given: list[Any], numbers: list[int], validator: Any, manifests: Ma
             reasons[number] = source
         elif record is None:
             reasons[number] = f"there is no record at {address}"
-        elif quote is not None and not is_in(quote, record):
+        elif quote is not None and (own := own_words(quote, record)) is None:
             reasons[number] = f"the quote {quote[:200]!r} is not in the record at {address}"
         else:
             reasons[number] = None
+            if quote is not None and own != quote:  # a finding keeps the document's own characters
+                given[number] = dict(row) | {"quote": own}
     return reasons
 
 
@@ -137,6 +139,8 @@ def identify(columns: Mapping[str, Any]) -> str:
 def write(folder: str, run: str, findings: list[dict[str, Any]], kinds: Mapping[str, str], form: str = "parquet") -> str:
     """Write a run's findings as a partition of the table; the same run writes the same partition again.
 
+    A list without members is null in the table: as text it would be `[]`, which a reader takes for a value.
+
     Parameters
     ----------
     kinds : mapping of str to str
@@ -148,7 +152,8 @@ def write(folder: str, run: str, findings: list[dict[str, Any]], kinds: Mapping[
     str
         URI of the file, or of the Delta table.
     """
-    rows = to_table(findings, {"id": "string"} | dict(kinds))
+    plain = [{name: None if value == [] else value for name, value in finding.items()} for finding in findings]
+    rows = to_table(plain, {"id": "string"} | dict(kinds))
     if form == "delta":
         return deltas.write(folder, run, rows)
     buffer = io.BytesIO()

@@ -30,10 +30,10 @@ import pyarrow.parquet
 
 from rlm_ray import storage
 from rlm_ray.audit.findings import identify
-from rlm_ray.corpus import deletions
-from rlm_ray.corpus.address import Address
-from rlm_ray.corpus.lookup import shard_of
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog import deletions
+from rlm_ray.corpus.catalog.address import Address
+from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.corpus.operations.lookup import shard_of
 from rlm_ray.errors import RunBusy
 from rlm_ray.ledger.lease import Lease
 from rlm_ray.ledger.rundir import RunDirectory

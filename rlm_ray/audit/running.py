@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,14 +17,14 @@ from rlm_ray.audit.findings import Checked
 from rlm_ray.audit.incremental import CARRIED, GONE, NEW, Night, check_of
 from rlm_ray.audit.programs import Program
 from rlm_ray.audit.spec import EVIDENCE, NIGHT, Spec, settings_of
-from rlm_ray.corpus.handle import Corpus
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.errors import AssumptionBroken
+from rlm_ray.handle.corpus import Corpus
 from rlm_ray.ledger.rundir import RunDirectory, default_base, new_id
-from rlm_ray.recursion.answer import Answer
+from rlm_ray.recursion.answer import Answer, partial_because
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.schema import AnswerSchema
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 #: Findings that the summary lists.
 MAX_LISTED = 200
@@ -100,20 +101,30 @@ def run(
     if spec.output.format == "delta":
         deltas.require()
     corpora = {
-        name: open_corpus(*item.uris, format=item.format, unit=item.unit, encoding=item.encoding, shard_bytes=settings.shard_bytes)
+        name: open_corpus(
+            *item.uris,
+            format=item.format,
+            unit=item.unit,
+            encoding=item.encoding,
+            tracked_changes=item.tracked_changes,
+            shard_bytes=settings.shard_bytes,
+        )
         for name, item in spec.corpora.items()
     }
     if program is not None:
         program.check_corpora({name: corpus._info for name, corpus in corpora.items()})
     cells = _cells(program, spec)
+    settings = settings if settings.run_id is not None else settings.with_(run_id=new_id())
+    run_dir = storage.join(storage.normal(settings.run_dir or default_base()), settings.run_id or "")
+    if settings.store_prompts:  # a resumed run has to end as the job ends
+        job = {"spec": spec.model_dump(mode="json"), "beside": str(beside.resolve()), "folder": os.getcwd()}
+        RunDirectory(run_dir).save_job(job)
     if not spec.incremental:
         answer = _asked(spec, settings, corpora, cells, ask, observe)
         return _audited(spec, program, answer, list(corpora), report)
-    settings = settings if settings.run_id is not None else settings.with_(run_id=new_id())
     name, corpus = next(iter(corpora.items()))
     backend: Any = corpus._backend
     check = check_of(spec.question, spec.finding, cells, spec.corpora[name].model_dump(), settings.leaf_model, settings.root_model)
-    run_dir = storage.join(storage.normal(settings.run_dir or default_base()), settings.run_id or "")
     folder = spec.output.state or f"{spec.output.findings.rstrip('/')}-state"
     with Night(folder, settings.run_id or "", check, backend.manifest, run_dir) as night:
         fresh = night.changes.fresh
@@ -173,8 +184,9 @@ def _audited(
         checked = replace(checked, standing=night.settle(checked.standing))
     written = _written(spec, directory.id, checked.standing)
     audited = Audited(answer, checked, failing, broken, written)
-    if night is not None and answer.stop_reason == "answered":
-        night.finish(checked.standing, {item["object"] for item in answer.failures})
+    # a night with failed sub-calls or functions has not looked at all that is new: the next one does
+    if night is not None and answer.stop_reason == "answered" and all("object" in item for item in answer.failures):
+        night.finish(checked.standing, {item["object"] for item in answer.failures if "object" in item})
     _report(spec, audited, directory.id, report)
     return audited
 
@@ -232,7 +244,7 @@ def _cells(program: Program | None, spec: Spec) -> tuple[str, ...]:
 def summary(spec: Spec, audited: Audited) -> str:
     """Return a job's summary as Markdown. What came from a corpus or a model stands in code, where it is no markup."""
     answer, checked = audited.answer, audited.checked
-    state = "complete" if answer.complete else f"partial ({answer.stop_reason})"
+    state = "complete" if answer.complete else f"partial ({partial_because(answer.stop_reason, answer.failures)})"
     usd = "price unknown" if answer.usage["usd"] is None else f"${answer.usage['usd']:.4f}"
     lines = [
         f"# {spec.name}",

@@ -38,6 +38,7 @@ class CorpusSpec(_Part):
     format: str | None = None
     unit: str | None = None
     encoding: str = "utf-8"
+    tracked_changes: Literal["accepted", "shown"] = "accepted"
 
     @field_validator("uris", mode="before")
     @classmethod

@@ -12,7 +12,7 @@ from typing import Any
 from rlm_ray import storage
 from rlm_ray.audit import programs
 from rlm_ray.audit.spec import ClusterSpec, Spec, files_of
-from rlm_ray.corpus.lakehouse.names import location
+from rlm_ray.corpus.catalog.lakehouse.names import location
 from rlm_ray.errors import ClusterError, InputError
 
 #: Attempts of one run that are told apart.

@@ -1,1 +1,4 @@
-"""The ports of the recursion, on Ray. Everything that imports ray is here."""
+"""Everything that imports Ray: ports, tasks, futures, the shared limiter, metrics, and Ray's jobs.
+
+Imports `worker` and the recursion; nothing below imports it.
+"""

@@ -9,16 +9,27 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from rlm_ray import storage
-from rlm_ray.corpus.lakehouse import names
+from rlm_ray.corpus.catalog.lakehouse import names
 from rlm_ray.errors import ClusterError, InputError
 from rlm_ray.settings import Settings
 
+# tqdm, which Ray imports, fills a red box in a notebook without ipywidgets; nothing here needs them
+warnings.filterwarnings("ignore", message="IProgress not found")
+
 #: Seconds that a worker of the embedded Ray stays when it has nothing to do: a new one costs a second or two of a core.
 IDLE_SECONDS = 30
+#: Tries to start the embedded Ray; each waits as long as Ray does, some 30 to 60 s on a machine that is busy.
+START_TRIES = 3
+#: Seconds between two words about waiting for it, and after which one that failed is tried once more.
+SAY_SECONDS, FORGET_SECONDS = 1.0, 300.0
+#: Called on the thread that waits for Ray, with what it waits for.
+waiters: list[Callable[[str], None]] = []
 
 
 def connect(settings: Settings) -> None:
@@ -70,6 +81,11 @@ def connected() -> bool:
     return ray.is_initialized() and (_starting is None or _starting.over)
 
 
+def embedded(settings: Settings) -> bool:
+    """Whether Ray would be the embedded one: no address of a cluster is known."""
+    return _address(settings) == "local"
+
+
 class _Starting:
     """The start of the embedded Ray, on a thread that stays: the processes of a Ray end with the thread that started them."""
 
@@ -77,7 +93,13 @@ class _Starting:
         self._settings = settings
         self._over = threading.Event()
         self._error: ClusterError | None = None
+        self._ended = 0.0
         threading.Thread(target=self._run, name="rlm-ray-start", daemon=True).start()
+
+    @property
+    def failed_lately(self) -> bool:
+        """Whether it failed a short while ago: whoever asks next hears of it at once, and does not wait as long once more."""
+        return self._error is not None and time.monotonic() - self._ended < FORGET_SECONDS
 
     @property
     def over(self) -> bool:
@@ -86,30 +108,52 @@ class _Starting:
 
     def wait(self) -> None:
         """Return when Ray is there; raise ClusterError where it could not be started."""
-        self._over.wait()
+        began = time.monotonic()
+        while not self._over.wait(SAY_SECONDS):
+            for say in list(waiters):
+                say(f"waiting for Ray to start, {time.monotonic() - began:.0f} s")
         if self._error is not None:
             raise self._error
 
     def _run(self) -> None:
         try:
-            import ray
-
-            with _handler_kept(signal.SIGTERM):
-                ray.init(
-                    address="local",
-                    num_cpus=self._settings.num_cpus,
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    configure_logging=True,
-                    _system_config={"idle_worker_killing_time_threshold_ms": IDLE_SECONDS * 1_000},
-                )
-        except Exception as error:  # noqa: BLE001 - Ray raises a bare Exception where a node does not come up
-            self._error = _unreached("local", error)
-            return
+            for left in reversed(range(START_TRIES)):
+                try:
+                    with _handler_kept(signal.SIGTERM):
+                        _init_embedded(self._settings)
+                    break
+                except Exception as error:  # noqa: BLE001 - Ray raises a bare Exception where a node does not come up
+                    _drop_half_started()
+                    if not left:
+                        self._error = _unreached("local", error)
+                        self._error.ends_run = True  # it is nothing that root code could mend
+                        return
         finally:
+            self._ended = time.monotonic()
             self._over.set()
         threading.Event().wait()
+
+
+def _init_embedded(settings: Settings) -> None:
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=settings.num_cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=True,
+        _system_config={"idle_worker_killing_time_threshold_ms": IDLE_SECONDS * 1_000},
+    )
+
+
+def _drop_half_started() -> None:
+    """End what of a Ray came up, so that the next try begins anew."""
+    import ray
+
+    with contextlib.suppress(Exception):
+        ray.shutdown()
 
 
 #: Seconds between two looks at what a signal does.
@@ -153,7 +197,7 @@ def _start(settings: Settings) -> _Starting:
     """Return the start that is under way, or a new one."""
     global _starting
     with _starting_lock:
-        if _starting is None or _starting.over:
+        if _starting is None or (_starting.over and not _starting.failed_lately):
             if _starting is None:
                 atexit.register(_shutdown)
             _prepare_process()

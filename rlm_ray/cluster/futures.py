@@ -56,34 +56,6 @@ class LocalFuture:
             self.thread_future.cancel()
 
 
-class TaskFuture:
-    """A Ray task with one value."""
-
-    def __init__(self, reference: Any) -> None:
-        self.reference = reference
-        self.ready = False
-
-    def done(self) -> bool:
-        """Whether it has ended; known after `Ports.wait`."""
-        return self.ready
-
-    def advance(self) -> None:
-        """Take note that Ray has something ready."""
-        self.ready = True
-
-    def result(self) -> Any:
-        """Return its value, or raise its error without Ray's wrapping."""
-        try:
-            return ray.get(self.reference)
-        except RayError as error:
-            raise unwrapped(error) from None
-
-    def cancel(self, force: bool = False) -> None:
-        """Ask Ray to end the task and those below it; `force` ends its worker."""
-        with contextlib.suppress(RayError, ValueError, TypeError):
-            ray.cancel(self.reference, force=force)
-
-
 class StreamFuture:
     """A leaf group or a recursive call as a Ray task: a stream of progress, then its outcome, then a group's segments as
     objects of the store.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import functools
-import os
+import logging
 import select
 import socket
 import time
@@ -15,61 +16,38 @@ from typing import Any
 
 import ray
 
-from rlm_ray.cluster import connect, queries, tasks, threads, work
-from rlm_ray.cluster.futures import LocalFuture, StreamFuture, TaskFuture
-from rlm_ray.cluster.leaves import LeafRun
-from rlm_ray.cluster.metrics import Watched
-from rlm_ray.cluster.widening import widening
-from rlm_ray.corpus.plan import Between, Select, Window
-from rlm_ray.corpus.work import Work
+from rlm_ray.cluster import capacity, connect, shrinking, tasks
+from rlm_ray.cluster.futures import LocalFuture, StreamFuture
+from rlm_ray.cluster.metrics import CALLING
+from rlm_ray.cluster.shrinking import ShrinkingFuture
+from rlm_ray.cluster.worker_ramp import widening
+from rlm_ray.corpus.reading.work import Work
+from rlm_ray.errors import ClusterError
+from rlm_ray.handle.plan import Between, Select, Window
 from rlm_ray.ledger.segments import Segment
 from rlm_ray.models.client import ChatRequest
 from rlm_ray.models.contract import Endpoint, Usage
 from rlm_ray.models.rates import Rates
-from rlm_ray.recursion.ports import Call, CodeGroup, Future, LeafGroup, QueryGroup, ScanGroup
+from rlm_ray.recursion.ports import Call, CallOutcome, CodeGroup, Future, LeafGroup, QueryGroup, ScanGroup
 from rlm_ray.settings import Settings
+from rlm_ray.worker import queries, threads, work
+from rlm_ray.worker.calling import Watched
+from rlm_ray.worker.leaves import LeafRun
+
+_log = logging.getLogger("rlm_ray")
 
 #: Less data than this is read in a thread of the caller: a task costs more than the reading.
 INLINE_BYTES = 4 << 20
+#: Corpora of less than this are worked on by threads where the embedded Ray cannot be had.
+THREADS_BYTES = 256 << 20
 #: What looking at a shard's first records reads at most, about.
 LOOK_BYTES = 1 << 20
 #: Seconds that a task which was cancelled has to end by itself; then its worker is ended.
 CANCEL_SECONDS = 2.0
-#: Seconds for which the number of CPUs is taken to be what it was.
-CAPACITY_SECONDS = 1.0
 #: Groups of calls that this process makes while its Ray is starting.
 HERE_GROUPS = 4
 #: A look at Ray lasts between these two: short while root code is asking, longer when all is quiet.
 SHORTEST, LONGEST = 0.001, 0.05
-
-
-def capacity(settings: Settings) -> int:
-    """Return the number of CPUs of the cluster, or of the embedded Ray that would be started."""
-    if ray.is_initialized():
-        return max(1, int(ray.cluster_resources().get("CPU", 1)))
-    return settings.num_cpus or os.cpu_count() or 1
-
-
-def one_machine() -> bool:
-    """Whether the cluster is this machine, as far as is known."""
-    if not ray.is_initialized():
-        return True
-    names = [name for name in ray.cluster_resources() if name.startswith("node:") and "internal" not in name]
-    return len(names) <= 1
-
-
-#: This process's last look at the cluster: whether Ray was there, until when that holds, and what it saw.
-_looked: tuple[bool, float, int, bool] = (False, 0.0, 1, True)
-
-
-def _cluster(settings: Settings) -> tuple[int, bool]:
-    """Return the number of CPUs and whether there is one machine, as a moment ago: each look is a question to the cluster."""
-    global _looked
-    there, until, cpus, alone = _looked
-    if there != ray.is_initialized() or not there or time.monotonic() >= until:
-        cpus, alone = capacity(settings), one_machine()
-        _looked = ray.is_initialized(), time.monotonic() + CAPACITY_SECONDS, cpus, alone
-    return cpus, alone
 
 
 def _nbytes(operation: str, work: Work) -> int:
@@ -81,6 +59,10 @@ def _nbytes(operation: str, work: Work) -> int:
     return min(LOOK_BYTES, work.shard.nbytes) if first else work.shard.nbytes
 
 
+#: Runs a recursive call on a thread, where there is no Ray: its future, and what cancels it.
+CallInThread = Callable[[Call], tuple[concurrent.futures.Future[CallOutcome], Callable[[], None]]]
+
+
 class RayPorts:
     """Implements `recursion.ports.Ports`. One per loop; only the loop's thread calls it.
 
@@ -88,10 +70,15 @@ class RayPorts:
     with a look at the sandbox's socket; without, the thread sleeps on the socket.
     """
 
-    def __init__(self, run: str, depth: int, settings: Settings) -> None:
+    def __init__(
+        self, run: str, depth: int, settings: Settings, call_task: Any, call_in_thread: CallInThread, nbytes: int | None = None
+    ) -> None:
+        self._nbytes = nbytes  # of the corpora of the run
         self._name = f"rlm {run} depth {depth}"
         self._depth = depth
         self._settings = settings
+        self._call_in_thread = call_in_thread
+        self._call_task = call_task  # given, since a call makes ports of its own
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
@@ -100,7 +87,19 @@ class RayPorts:
         self._pause = SHORTEST
         self._looked = 0.0
         self._here = 0  # groups of calls that were made here, though others could have
-        self._live: set[TaskFuture | StreamFuture] = set()
+        self._live: set[ShrinkingFuture | StreamFuture] = set()
+
+    @functools.cached_property
+    def _no_ray(self) -> bool:
+        """Whether the embedded Ray cannot be had, and the data is so little that threads of this process do its work."""
+        try:
+            connect.connect(self._settings)
+        except ClusterError as error:
+            if not error.ends_run or not connect.embedded(self._settings) or (self._nbytes or THREADS_BYTES) >= THREADS_BYTES:
+                raise
+            _log.warning("%s Its work is done by threads of this process, since the data is less than 256 MB.", error)
+            return True
+        return False
 
     @functools.cached_property
     def _tasks(self) -> Any:
@@ -110,30 +109,33 @@ class RayPorts:
 
     def capacity(self) -> int:
         """Return the cluster's CPUs, as they were a moment ago."""
-        return _cluster(self._settings)[0]
+        return capacity.look(self._settings)[0]
 
     def scan(self, group: ScanGroup) -> Future:
         """See `Ports.scan`."""
-        if sum(_nbytes(group.operation, item) for item in group.works) <= INLINE_BYTES:
+        if sum(_nbytes(group.operation, item) for item in group.works) <= INLINE_BYTES or self._no_ray:
             return self._local(threads.scan_threads().submit(work.scan, replace(group, tables={})))
-        return self._task(self._tasks.scan_task.options(name=f"{self._name} {group.operation}").remote(group))
+        task = self._tasks.scan_task.options(name=f"{self._name} {group.operation}")
+        return self._track(ShrinkingFuture(group, task.remote, shrinking.scan_parts))
 
     def code(self, group: CodeGroup) -> Future:
         """See `Ports.code`."""
-        if sum(item.shard.nbytes for item in group.works) <= INLINE_BYTES:
+        if sum(item.shard.nbytes for item in group.works) <= INLINE_BYTES or self._no_ray:
             return self._local(threads.code_thread().submit(work.code, replace(group, tables={})))
-        return self._task(self._tasks.code_task.options(name=f"{self._name} {group.kind}").remote(group))
+        task = self._tasks.code_task.options(name=f"{self._name} {group.kind}")
+        return self._track(ShrinkingFuture(group, task.remote, shrinking.code_parts))
 
     def query(self, group: QueryGroup) -> Future:
         """See `Ports.query`."""
-        if sum(item.shard.nbytes for item in group.works) <= INLINE_BYTES:
+        if sum(item.shard.nbytes for item in group.works) <= INLINE_BYTES or self._no_ray:
             return self._local(threads.code_thread().submit(queries.query, replace(group, tables={})))
-        return self._task(self._tasks.query_task.options(name=f"{self._name} sql").remote(group))
+        task = self._tasks.query_task.options(name=f"{self._name} sql")
+        return self._track(ShrinkingFuture(group, task.remote, shrinking.query_parts))
 
     def leaves(self, group: LeafGroup, progress: Callable[[int, int, Usage], None], spread: bool) -> Future:
         """See `Ports.leaves`."""
-        if not spread or self._while_ray_starts():
-            run = LeafRun(replace(group, tables={}), progress)
+        if not spread or self._while_ray_starts() or self._no_ray:
+            run = LeafRun(replace(group, tables={}), CALLING, progress)
             return self._local(run.future, run.cancel)
         generator = self._tasks.leaf_task.options(name=f"{self._name} leaves").remote(group)
         return self._track(StreamFuture(generator, progress))
@@ -151,17 +153,21 @@ class RayPorts:
 
     def room(self, live: int, ahead: float) -> float:
         """See `Ports.room`."""
-        return widening().seconds(live, *_cluster(self._settings), ahead)
+        return widening().seconds(live, *capacity.look(self._settings), ahead)
 
     def recurse(self, call: Call, progress: Callable[[Usage, Usage | None], None]) -> Future:
         """See `Ports.recurse`."""
+        if self._no_ray:
+            return self._local(*self._call_in_thread(call))
         name = f"rlm {call.run_id} depth {call.depth} call {call.id}"
-        return self._track(StreamFuture(self._tasks.call_task.options(name=name).remote(call), progress))
+        connect.connect(self._settings)
+        return self._track(StreamFuture(self._call_task.options(name=name).remote(call), progress))
 
     def complete(self, request: ChatRequest, meter: Any, settings: Settings, *, root: bool) -> Future:
         """See `Ports.complete`."""
-        client = threads.client(Endpoint.of(settings, root=root), settings.concurrency, Rates.of(settings))
-        return self._local(threads.run_async(Watched(client, self._depth).complete(request, meter)))
+        endpoint = Endpoint.of(settings, root=root)
+        client = threads.client(endpoint, settings.concurrency, Rates.of(settings), CALLING.make_limiter)
+        return self._local(threads.run_async(Watched(client, self._depth, CALLING.metrics).complete(request, meter)))
 
     def keep(self, segment: Segment) -> Segment:
         """See `Ports.keep`. Segments of tasks come with their mirror; those written here stay files."""
@@ -169,8 +175,8 @@ class RayPorts:
 
     def wait(self, futures: Sequence[Future], descriptors: Sequence[int], timeout: float | None) -> None:
         """See `Ports.wait`."""
-        remote = [future for future in futures if isinstance(future, TaskFuture | StreamFuture) and not future.ready]
-        local = [future for future in futures if not isinstance(future, TaskFuture | StreamFuture)]
+        remote = [future for future in futures if isinstance(future, ShrinkingFuture | StreamFuture) and not future.ready]
+        local = [future for future in futures if not isinstance(future, ShrinkingFuture | StreamFuture)]
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
             if any(future.done() for future in local):
@@ -214,9 +220,6 @@ class RayPorts:
             self._wake_write.send(b"\0")
         except OSError:
             return  # full: the reader will wake anyway; closed: nobody waits
-
-    def _task(self, reference: Any) -> TaskFuture:
-        return self._track(TaskFuture(reference))
 
     def _track(self, future: Any) -> Any:
         self._live = {other for other in self._live if not other.done()} if len(self._live) > 1_000 else self._live

@@ -1,24 +1,22 @@
-"""The Ray tasks: scans, functions and SQL over shards, groups of leaf calls, recursive calls."""
+"""The Ray tasks that do work on data: scans, functions and SQL over shards, groups of leaf calls."""
 
 from __future__ import annotations
 
-import contextlib
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import ray
 
-from rlm_ray.cluster import queries, work
+from rlm_ray.cluster import metrics
 from rlm_ray.cluster.futures import fetch
-from rlm_ray.recursion.ports import Call, CodeGroup, CodeOutcome, LeafGroup, QueryGroup, ScanGroup
+from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, LeafGroup, QueryGroup, ScanGroup
+from rlm_ray.worker import queries, work
 
 #: CPU of a task that mostly waits for a model.
 LEAF_CPUS = 0.25
-CALL_CPUS = 0.1
-#: Seconds between two words of progress from a group, and from a recursive call.
-PROGRESS_SECONDS, CALL_PROGRESS_SECONDS = 0.25, 1.0
+#: Seconds between two reports of progress from a group.
+PROGRESS_SECONDS = 0.25
 
 
 def tables_of(mirrors: dict[str, Any]) -> dict[str, Any]:
@@ -31,19 +29,20 @@ def _with_tables(group: Any) -> Any:
     return replace(group, tables=tables_of(group.tables)) if group.tables else group
 
 
-@ray.remote(num_cpus=1, max_retries=3)
+# Ray itself retries what its memory monitor kills without end where it retries at all: see `shrinking`
+@ray.remote(num_cpus=1, max_retries=0)
 def scan_task(group: ScanGroup) -> list[Any]:
     """Run an operation over shards."""
     return work.scan(_with_tables(group))
 
 
-@ray.remote(num_cpus=1, max_retries=2)
+@ray.remote(num_cpus=1, max_retries=0)
 def code_task(group: CodeGroup) -> CodeOutcome:
     """Run root code's function over shards."""
     return work.code(_with_tables(group))
 
 
-@ray.remote(num_cpus=1, max_retries=2)
+@ray.remote(num_cpus=1, max_retries=0)
 def query_task(group: QueryGroup) -> CodeOutcome:
     """Run root code's SQL over shards."""
     return queries.query(_with_tables(group))
@@ -53,9 +52,9 @@ def query_task(group: QueryGroup) -> CodeOutcome:
 @ray.remote(num_cpus=LEAF_CPUS, max_retries=0, scheduling_strategy="SPREAD")
 def leaf_task(group: LeafGroup) -> Iterator[Any]:
     """Make a group of leaf calls; yields progress, the outcome, then the segments as tables."""
-    from rlm_ray.cluster.leaves import LeafRun
+    from rlm_ray.worker.leaves import LeafRun
 
-    run = LeafRun(_with_tables(group))
+    run = LeafRun(_with_tables(group), metrics.CALLING)  # by its module: Ray copies the globals of a task
     try:
         while not run.wait(PROGRESS_SECONDS):
             yield ("progress", run.done, run.failed, run.used)
@@ -65,21 +64,3 @@ def leaf_task(group: LeafGroup) -> Iterator[Any]:
             yield table
     finally:
         run.cancel()
-
-
-@ray.remote(num_cpus=CALL_CPUS, max_retries=0)
-def call_task(call: Call) -> Iterator[Any]:
-    """Run a recursive call: its own loop and REPL, on this task's main thread; yields progress, then the outcome."""
-    from rlm_ray.cluster.calls import call_steps
-
-    told, last = None, time.monotonic()
-    with contextlib.closing(call_steps(call)) as steps:
-        while True:
-            try:
-                progress = next(steps)
-            except StopIteration as stop:
-                yield ("outcome", stop.value)
-                return
-            if time.monotonic() - last >= CALL_PROGRESS_SECONDS and (now := progress.spending()) != told:
-                told, last = now, time.monotonic()
-                yield ("progress", *now)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import polars
 
 from rlm_ray import storage
-from rlm_ray.corpus.formats.signatures import HEAD, LONG_HEAD, Signature, beginning, signature
+from rlm_ray.corpus.catalog.signatures import HEAD, LONG_HEAD, Signature, beginning, signature
 from rlm_ray.errors import StorageError
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 THREADS = 16
 #: Above so many objects some are looked at; the others say what they are when they are read.
@@ -28,13 +28,13 @@ class Found:
         The objects, with `compression` as their bytes have it, `format` (parquet where it is), and `encoding`.
     failed : list of dict
         Objects that are no text: `object`, `reason`.
-    said : list of str
+    notes : list of str
         What first bytes say otherwise than names do.
     """
 
     listed: polars.DataFrame
     failed: list[dict[str, str]] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def looked_at(listed: polars.DataFrame, format: str | None) -> Found:
@@ -77,12 +77,12 @@ def looked_at(listed: polars.DataFrame, format: str | None) -> Found:
     columns = {"format": formats, "compression": packs, "encoding": encodings}
     names = listed["compression"]
     listed = listed.with_columns(polars.Series(name, values, polars.String) for name, values in columns.items())
-    said = described(listed.filter(polars.col("format") != "parquet"), names.filter(listed["format"] != "parquet"))
+    notes = described(listed.filter(polars.col("format") != "parquet"), names.filter(listed["format"] != "parquet"))
     others = sum(kind == "parquet" and before != kind for kind, before in zip(formats, chosen_formats, strict=True))
     if others:
-        said.append(f"{counted(others, 'object')} by first bytes: parquet")
+        notes.append(f"{counted(others, 'object')} by first bytes: parquet")
     kept = [number for number in range(len(listed)) if number not in left]
-    return Found(listed[kept] if left else listed, failed, said)
+    return Found(listed[kept] if left else listed, failed, notes)
 
 
 def _signature(uri: str, size: int, version: str) -> Signature | None:

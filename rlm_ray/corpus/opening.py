@@ -13,22 +13,31 @@ import numpy
 import polars
 
 from rlm_ray import storage
-from rlm_ray.corpus.building import Builder, text_shards
-from rlm_ray.corpus.footers import END, THREADS, cut_groups, differences, groups_between, mean_widths, read_footers, unite_columns
-from rlm_ray.corpus.formats import csv, jsonl
-from rlm_ray.corpus.formats.dialect import FOUND, Given
-from rlm_ray.corpus.formats.extracting import require
-from rlm_ray.corpus.formats.lines import frame
-from rlm_ray.corpus.formats.packed import frames
-from rlm_ray.corpus.formats.streams import MAX_RECORD, pieces
-from rlm_ray.corpus.lakehouse.names import is_table
+from rlm_ray.corpus.catalog.building import Builder, text_shards
+from rlm_ray.corpus.catalog.footers import (
+    END,
+    THREADS,
+    cut_groups,
+    differences,
+    groups_between,
+    mean_widths,
+    read_footers,
+    unite_columns,
+)
+from rlm_ray.corpus.catalog.lakehouse.names import is_table
+from rlm_ray.corpus.catalog.manifest import Manifest, packed
+from rlm_ray.corpus.catalog.objects import classify, partitions, relative_paths, table_of
+from rlm_ray.corpus.catalog.shard import FRAMED, WIDE, Shard
 from rlm_ray.corpus.looking import looked_at
-from rlm_ray.corpus.manifest import Manifest, packed
-from rlm_ray.corpus.objects import classify, partitions, relative_paths, table_of
-from rlm_ray.corpus.shard import FRAMED, WIDE, Shard
+from rlm_ray.corpus.reading.documents.extracting import require
+from rlm_ray.corpus.reading.text import csv, jsonl
+from rlm_ray.corpus.reading.text.compressed import frames
+from rlm_ray.corpus.reading.text.dialect import FOUND, Given
+from rlm_ray.corpus.reading.text.lines import frame
+from rlm_ray.corpus.reading.text.streams import MAX_RECORD, pieces
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.storage import ObjectInfo
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 #: How much text grows when it is decompressed, guessed.
 _GROWTH = 5
@@ -49,6 +58,7 @@ def open_manifest(
     unit: str | None = None,
     shard_bytes: int = 64 << 20,
     encoding: str = "utf-8",
+    tracked_changes: str = "accepted",
     dialect: Given = FOUND,
 ) -> Manifest:
     """List objects, read footers where there are any, and cut shards.
@@ -68,6 +78,8 @@ def open_manifest(
         A byte order mark, or zeros at every second byte, of an object come first.
     dialect : Given
         Separator, quote and escape of CSV; found in each object where not given.
+    tracked_changes : {"accepted", "shown"}
+        Of documents: as if all changes were accepted, or with each change marked.
 
     Raises
     ------
@@ -81,6 +93,8 @@ def open_manifest(
     if any(is_table(uri) for uri in uris):
         return _open_table(uris, name, format, unit, shard_bytes)
     encoding = _checked_encoding(encoding)
+    if tracked_changes not in ("accepted", "shown"):
+        raise InputError(f"tracked_changes={tracked_changes!r} is not known. Use accepted or shown.")
     infos = _unique(uris)
     table, unnamed = table_of(infos)
     failed = [{"object": name, "reason": "its name is not UTF-8; rename it"} for name in unnamed]
@@ -92,7 +106,7 @@ def open_manifest(
     def look(named: polars.DataFrame) -> polars.DataFrame:
         found = looked_at(named, format)
         unreadable.extend(found.failed)
-        seen.extend(found.said)
+        seen.extend(found.notes)
         return found.listed
 
     kind, unit, listed = classify(table, format, unit, look)
@@ -110,12 +124,12 @@ def open_manifest(
         raise InputError(f"What is at {', '.join(uris)} is empty ({counted(len(empty), 'object')}). Check what wrote it.")
     given = list(uris)
     if kind == "document":
-        require(listed["uri"])
+        require(listed["uri"].to_list())
     if kind == "parquet":
         failed += [{"object": uri, "reason": "the file is empty"} for uri in empty]
         manifest = _open_parquet(name, given, listed, failed, shard_bytes)
     else:
-        manifest = _open_text(name, kind, unit, given, listed, failed, shard_bytes, encoding, dialect)
+        manifest = _open_text(name, kind, unit, given, listed, failed, shard_bytes, encoding, tracked_changes, dialect)
     return replace(
         manifest,
         failed=sorted(failed, key=lambda entry: entry["object"]),
@@ -125,7 +139,7 @@ def open_manifest(
 
 
 def _open_table(uris: Sequence[str], name: str, format: str | None, unit: str | None, shard_bytes: int) -> Manifest:
-    from rlm_ray.corpus.lakehouse.opening import open_table
+    from rlm_ray.corpus.catalog.lakehouse.opening import open_table
 
     if len(uris) > 1:
         raise InputError(
@@ -247,6 +261,7 @@ def _open_text(
     failed: list[dict[str, str]],
     shard_bytes: int,
     encoding: str,
+    tracked_changes: str,
     dialect: Given,
 ) -> Manifest:
     if kind == "document":
@@ -269,7 +284,8 @@ def _open_text(
         compression[number], sizes[number] = FRAMED, nbytes
     packs = numpy.array([item not in (None, FRAMED) for item in compression])
     whole = packs | (kind in ("csv", "document") or encoding.startswith(WIDE)) | listed["encoding"].is_not_null().to_numpy()
-    columns = {"compression": compression, "partitions": told}
+    changes = [tracked_changes if kind == "document" and tracked_changes == "shown" else None] * len(names)
+    columns = {"compression": compression, "partitions": told, "tracked_changes": changes}
     objects = listed.with_columns(polars.Series(name, values, polars.String) for name, values in columns.items())
     shards = text_shards(
         objects, sizes, whole, shard_bytes, kind, encoding, growth=numpy.where(packs, _GROWTH, 1), dialect=dialect.to_text()

@@ -17,7 +17,7 @@ from rlm_ray.settings import Price, Settings, make
 from rlm_ray.testing import ModelServer
 
 if TYPE_CHECKING:
-    from rlm_ray.corpus.handle import Corpus
+    from rlm_ray.handle.corpus import Corpus
     from rlm_ray.recursion.answer import Answer
 
 ROOT_MODEL = "recorded-root"

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from rlm_ray.demo.compare import Comparison, Finding, Score
 from rlm_ray.demo.run import DemoReport
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 #: Below this, the demo says plainly that the reader was not good enough.
 GOOD = 0.9

@@ -14,7 +14,7 @@ from rlm_ray.evals import alerts, clauses, methods, oolong, pairs, questions, sn
 from rlm_ray.evals.cases import Case
 from rlm_ray.evals.methods import Said, Tools, Way
 from rlm_ray.evals.spec import EvaluationSpec
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 #: The cases of each evaluation, by its name.
 SOURCES: dict[str, Callable[[Sequence[int], int, int, str | None], Iterator[Case]]] = {

@@ -17,7 +17,7 @@ from rlm_ray import storage
 from rlm_ray.ledger import journal
 from rlm_ray.ledger.journal import Journal
 from rlm_ray.models.contract import Usage
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 #: A reply larger than this is computed again when a cell is run again.
 MAX_REPLY = 256 << 10

@@ -31,11 +31,11 @@ import pyarrow.parquet
 from pyroaring import BitMap64
 
 from rlm_ray import storage
-from rlm_ray.corpus.manifest import Manifest
-from rlm_ray.corpus.shard import Shard
-from rlm_ray.corpus.sizes import mean_size
+from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.corpus.catalog.shard import Shard
+from rlm_ray.corpus.catalog.sizes import mean_size
 from rlm_ray.ledger import journal
-from rlm_ray.ledger.marks import CODE, EXCLUDED, FOLDER, MODEL, unpacked
+from rlm_ray.ledger.read_log import CODE, EXCLUDED, FOLDER, MODEL, unpacked
 from rlm_ray.ledger.shares import CLASSES, Read, of_shard, whole_spanned
 
 TABLE = "coverage.parquet"

@@ -39,12 +39,12 @@ class Finished:
 
     def __init__(self, run_dir: str, others: tuple[str, ...] = ()) -> None:
         self._folders = [storage.join(uri, FOLDER) for uri in (run_dir, *others)]
-        self._name = f"{socket.gethostname().replace('.', '-')[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
         self.local = storage.is_local(run_dir)
         self._journal: Journal | None = None
         self._answers: dict[str, bytes] = {}
         self._seen: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._log_lock = threading.Lock()
 
     def refresh(self) -> None:
         """Take note of what other processes have finished since. Lists the folders and reads what is new."""
@@ -91,7 +91,7 @@ class Finished:
                 row["t"] = [[round(at, 3), round(seconds, 3)] for at, seconds in times]
             if group is not None:
                 row["g"] = group
-        self._log().append(row)
+        self._append(row)
 
     def mark(self, group: str, most: Sequence[int]) -> None:
         """Write down how much a group may have spent beside its rows: calls, tokens, nanodollars. Returns when it is durable.
@@ -101,22 +101,32 @@ class Finished:
         StorageError
             It cannot be written.
         """
-        self._log().append({"g": group, "m": list(most)})
-        self._log().flush()
+        self._append({"g": group, "m": list(most)})
+        self.flush()
 
     def end(self, group: str) -> None:
         """Write down that a group has ended: its rows are all that it spent."""
-        self._log().append({"g": group, "m": [0, 0, 0]})
+        self._append({"g": group, "m": [0, 0, 0]})
 
-    def _log(self) -> Journal:
-        if self._journal is None:
-            self._journal = Journal(storage.join(self._folders[0], self._name))
-        return self._journal
+    def _append(self, row: dict[str, Any]) -> None:
+        with self._log_lock:
+            if self._journal is None:  # a name of its own each time: a log in object storage cannot be continued by its name
+                name = f"{socket.gethostname().replace('.', '-')[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
+                self._journal = Journal(storage.join(self._folders[0], name))
+            self._journal.append(row)
 
     def flush(self) -> None:
         """Make what was added durable."""
-        if self._journal is not None:
-            self._journal.flush()
+        with self._log_lock:
+            if self._journal is not None:
+                self._journal.flush()
+
+    def close(self) -> None:
+        """Write what is gathered, and let go of the log's file or thread. A row that is added later begins another log."""
+        with self._log_lock:
+            journal, self._journal = self._journal, None
+            if journal is not None:
+                journal.close()
 
     def _news(self, folder: str) -> Iterator[tuple[str, bytes]]:
         if not storage.exists(folder):

@@ -1,8 +1,9 @@
 """One driver per run: a lease in the run directory.
 
-Leases are numbered objects, each created only if it is not there, which has one winner on every storage we write to.
-The highest number holds the run; its holder writes the time into it every few seconds. A lease whose time is old is
-stale, and who creates the next number takes over.
+Leases are numbered objects, each created only if it is not there, which has one winner (see `storage.write_bytes`).
+The highest number holds the run; its holder reads it back and writes the time into it every few seconds. A lease whose
+time is old is stale, and a process that creates the next number takes over. A lease that is no longer there tells that
+the run directory was removed.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Lease:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self.lost = False
+        self.gone = False
 
     def __enter__(self) -> Lease:
         number, held = self._highest()
@@ -51,7 +53,8 @@ class Lease:
                 f"Wait until it has ended; a lease that is not renewed for {STALE_SECONDS:.0f} s is taken over."
             )
         self._number = number + 1
-        if not storage.write_bytes(self._uri(self._number), self._told(), only_if_absent=True) and not self._is_mine():
+        storage.write_bytes(self._uri(self._number), self._told(), only_if_absent=True)
+        if not self._is_mine():  # whatever the store said: it may lose a reply, refuse the second try, or know no conditions
             raise RunBusy("Another process took the run at the same moment. Wait until it has ended.")
         self._thread = threading.Thread(target=self._renew, name="rlm-ray-lease", daemon=True)
         self._thread.start()
@@ -64,7 +67,18 @@ class Lease:
         ------
         RunBusy
             This one was not heard of for so long that its lease grew stale.
+        StorageError
+            The run directory was removed.
         """
+        if storage.is_local(self._folder) and not self.lost and storage.stat(self._uri(self._number)) is None:
+            self.gone = True  # a look at a local file is cheap; in object storage it is looked for with each renewal
+        if self.gone:
+            error = StorageError(
+                f"The run directory {self._folder.rsplit('/', 1)[0]} is gone: it was removed while the run went on. "
+                "Ask again, and leave the directory until the run has ended."
+            )
+            error.ends_run = True
+            raise error
         if self.lost:
             raise RunBusy(
                 f"Another process has taken this run over: its lease was not renewed for {STALE_SECONDS:.0f} s. "
@@ -75,21 +89,25 @@ class Lease:
         self._ended.set()
         if self._thread is not None:
             self._thread.join(timeout=RENEW_SECONDS)
-        if not self.lost:
+        if not self.lost and not self.gone:
             storage.write_bytes(self._uri(self._number), self._told(released=True))
 
     def _renew(self) -> None:
         while not self._ended.wait(RENEW_SECONDS):
             try:
-                if self._highest()[0] > self._number:
-                    self.lost = True
+                data = storage.find_bytes(self._uri(self._number))
+                self.gone = data is None
+                self.lost = data is not None and (
+                    json.loads(data).get("holder") != self._holder or self._highest()[0] > self._number
+                )
+                if self.gone or self.lost:
                     return
                 storage.write_bytes(self._uri(self._number), self._told())
             except StorageError:
                 continue  # the next try may do; if none does, the lease grows stale, as it should
 
     def _is_mine(self) -> bool:
-        """Whether the lease is this one's after all: a store may write it, lose its reply, and refuse the second try."""
+        """Whether the lease is this one's, as the store has it."""
         data = storage.find_bytes(self._uri(self._number))
         return data is not None and json.loads(data).get("holder") == self._holder
 

@@ -4,6 +4,7 @@
 
     RUN/
       run.json               question, settings without secrets, corpora, when and by which version it was made
+      job.json               the job's specification, where a job made the run
       context.txt            the context, where it is a str
       manifest/NAME/         the shards of each corpus
       lease/                 who works on it
@@ -12,7 +13,7 @@
       finished/              finished sub-calls, see `finished`
       segments/RESULT/       results of sub-calls and of functions over shards
       selections/RESULT/     places that a filter kept
-      indexes/               by which gzip objects are read from the middle, see `corpus.formats.packed`
+      indexes/               by which gzip objects are read from the middle, see `corpus.reading.text.compressed`
       replaced/              bytes that are no text, by shard, see `corpus.damage`
       coverage/              what each call read, see `marks`
       coverage.parquet       the same by shard and class, with the answer: see `coverage`
@@ -29,11 +30,12 @@ import json
 import os
 import secrets
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rlm_ray import storage
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.errors import InputError, RunNotFound
 from rlm_ray.ledger import finished
 from rlm_ray.ledger.calllog import CallLog, root_calls, session_seconds
@@ -87,9 +89,18 @@ class RunDirectory:
 
     @classmethod
     def create(
-        cls, base: str | None, run_id: str | None, about: dict[str, Any], *, text: str | None = None, store_prompts: bool = True
+        cls,
+        base: str | None,
+        run_id: str | None,
+        about: dict[str, Any],
+        *,
+        text: str | None = None,
+        store_prompts: bool = True,
+        manifests: Mapping[str, Manifest] | None = None,
     ) -> RunDirectory:
-        """Make a directory for a new run; `text` is its context where that is a str.
+        """Make a directory for a new run; `text` is its context where that is a str, `manifests` are those of its corpora.
+
+        `run.json` is written last: a run that was killed before has not begun, and its id can be used.
 
         Raises
         ------
@@ -97,7 +108,7 @@ class RunDirectory:
             The id cannot be a file name.
         """
         run_id = run_id or new_id()
-        if not run_id.replace("-", "").replace("_", "").replace(".", "").isalnum() or run_id.startswith("."):
+        if not is_id(run_id):
             raise InputError(f"The run id {run_id!r} cannot name a directory. Use letters, digits, '-', '_' and '.'.")
         run = cls(storage.join(storage.normal(base or default_base()), run_id))
         for folder in (run.uri, run.path("calls"), run.path("finished")):
@@ -106,30 +117,48 @@ class RunDirectory:
             about = about | {"question": None, "question_sha256": hashlib.sha256(about["question"].encode()).hexdigest()}
         elif text is not None:
             storage.write_bytes(run.path("context.txt"), text.encode("utf-8", "surrogatepass"))
+        for name, manifest in (manifests or {}).items():
+            manifest.save(run.path("manifest", name))
         made = {"layout": LAYOUT, "id": run_id, "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
         run._write("run.json", made | about)
         return run
 
     @classmethod
     def existing(cls, base: str | None, run_id: str) -> RunDirectory | None:
-        """Return the run of an id, or None where there is none yet."""
+        """Return the run of an id, or None where there is none yet, or where it was killed before it had written its manifests."""
         run = cls(storage.join(storage.normal(base or default_base()), run_id))
-        return run if storage.find_bytes(run.path("run.json")) is not None else None
+        return run if storage.find_bytes(run.path("run.json")) is not None and run.is_whole() else None
+
+    def is_whole(self) -> bool:
+        """Whether the run has the manifests that its `run.json` names: versions up to 0.1 wrote them after it."""
+        return all(
+            storage.stat(self.path("manifest", name, "manifest.json")) is not None for name in self.about().get("corpora", {})
+        )
 
     @classmethod
     def find(cls, run: str, base: str | None = None) -> RunDirectory:
-        """Return a run by its directory or its id.
+        """Return a run by its directory, its id, or the beginning of one id alone.
 
         Raises
         ------
         RunNotFound
-            There is none.
+            There is none, or several ids begin so.
         """
-        for uri in (run, storage.join(storage.normal(base or default_base()), run)):
+        base = storage.normal(base or default_base())
+        for uri in (run, storage.join(base, run)) if run.strip() else ():
             candidate = cls(storage.normal(uri))
             if storage.find_bytes(candidate.path("run.json")) is not None:
                 return candidate
-        raise RunNotFound(f"There is no run {run!r}, as a directory or under {base or default_base()}. `rlm-ray runs` lists them.")
+        found = [item for item in runs(base, run) if item.id.startswith(run)] if is_id(run) else []
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(item.id for item in found[:5]) + (", …" if len(found) > 5 else "")
+            raise RunNotFound(f"{len(found):,} runs under {base} begin with {run!r}: {ids}. Give more of the id.")
+        raise RunNotFound(
+            f"There is no run {run!r}, as a directory or under {base}. "
+            "`rlm-ray runs` lists them, and --run-dir names another folder."
+        )
 
     def path(self, *parts: str) -> str:
         """Return the URI of something in the directory."""
@@ -138,6 +167,15 @@ class RunDirectory:
     def about(self) -> dict[str, Any]:
         """Return what `run.json` says."""
         return self._read("run.json") or {}
+
+    def save_job(self, job: dict[str, Any]) -> None:
+        """Write down which job the run belongs to, before the run begins."""
+        self._write("job.json", job)
+
+    def job(self) -> dict[str, Any] | None:
+        """Return the job of the run, or None where the run is a question alone."""
+        found: dict[str, Any] | None = self._read("job.json")
+        return found
 
     def log(self, call: str = "0") -> CallLog:
         """Return the log of a call."""
@@ -222,13 +260,19 @@ def _sum(usage: Usage, marks: list[list[int]]) -> Usage:
     return usage
 
 
-def runs(base: str | None = None) -> Iterator[RunDirectory]:
-    """Iterate over the runs under a folder, newest first."""
+def is_id(text: str) -> bool:
+    """Whether a text can be a run's id, or the beginning of one."""
+    return text.replace("-", "").replace("_", "").replace(".", "").isalnum() and not text.startswith(".")
+
+
+def runs(base: str | None = None, beginning: str = "") -> Iterator[RunDirectory]:
+    """Iterate over the runs under a folder whose ids begin so, newest first as their ids say."""
     base = storage.normal(base or default_base())
-    uris = (
-        {item.uri.rsplit("/", 1)[0] for item in storage.listing(storage.join(base, "*", "run.json"))}
-        if storage.exists(base)
-        else set()
-    )
+    if not storage.exists(base):
+        return
+    try:
+        uris = {item.uri.rsplit("/", 1)[0] for item in storage.listing(storage.join(base, f"{beginning}*", "run.json"))}
+    except InputError:  # the folder has no run
+        return
     for uri in sorted(uris, reverse=True):
         yield RunDirectory(uri)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,9 +63,14 @@ class SegmentWriter:
         Sorts in the order in which segments belong.
     columns : mapping of str to str, optional
         Type by column, as `kept_type` gives. Without it the types are those of each segment's rows.
+    decimals : mapping of str to str, optional
+        Type by column of those whose texts are decimals.
     """
 
-    def __init__(self, folder: str, name: str, columns: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: str, name: str, columns: Mapping[str, str] | None = None, decimals: Mapping[str, str] | None = None
+    ) -> None:
+        self._decimals = dict(decimals or {})
         self._folder = folder
         self._name = name
         self._columns = dict(columns) if columns is not None else None
@@ -109,7 +115,7 @@ class SegmentWriter:
     def _write(self) -> None:
         import pyarrow.parquet
 
-        columns = self._columns if self._columns is not None else infer(self._rows)
+        columns = self._columns if self._columns is not None else infer(self._rows) | self._decimals
         table = to_table(self._rows, columns)
         failed = sum(row.get("_error") is not None for row in self._rows)
         buffer = io.BytesIO()
@@ -190,6 +196,9 @@ def to_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> A
         name = _clean(column)
         if kind == "json":
             arrays[name] = pyarrow.array([None if value is None else _json(value) for value in values], pyarrow.string())
+        elif kind.startswith("decimal128("):
+            precision, scale = (int(part) for part in kind[len("decimal128(") : -1].split(","))
+            arrays[name] = pyarrow.array([_decimal(value) for value in values], pyarrow.decimal128(precision, scale))
         elif kind in types:
             arrays[name] = pyarrow.array([_number(value, kind) for value in values], types[kind])
         else:
@@ -203,6 +212,13 @@ def _number(value: Any, kind: str) -> Any:
     if kind == "int64":
         return value if isinstance(value, int) and _fits(value) else None
     return value if kind == "bool" else _float(value)
+
+
+def _decimal(value: Any) -> decimal.Decimal | None:
+    try:
+        return decimal.Decimal(value) if isinstance(value, str) else None
+    except decimal.InvalidOperation:
+        return None
 
 
 def _fits(value: int) -> bool:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from pyroaring import BitMap64
 
-from rlm_ray.corpus import deletions
-from rlm_ray.corpus.shard import Shard
-from rlm_ray.ledger.marks import CODE, EXCLUDED, MODEL
+from rlm_ray.corpus.catalog import deletions
+from rlm_ray.corpus.catalog.shard import Shard
+from rlm_ray.ledger.read_log import CODE, EXCLUDED, MODEL
 
 CLASSES = ("excluded", "read_by_code", "read_by_model", "not_read")
 

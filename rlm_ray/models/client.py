@@ -26,9 +26,10 @@ from rlm_ray.models.contract import (
     Outcome,
     Usage,
 )
-from rlm_ray.models.dialect import Dialect
+from rlm_ray.models.dialect import Dialect, says_format
 from rlm_ray.models.failures import Failed, Refused, from_connection, from_status, says_too_long, shown
-from rlm_ray.words import counted
+from rlm_ray.models.thoughts import without_thoughts
+from rlm_ray.text import counted
 
 ErrorT = TypeVar("ErrorT", bound=Exception)
 
@@ -45,6 +46,10 @@ _CONNECTIONS = 100_000
 _LONGEST_RETRY_AFTER = 600.0
 #: Seconds that an attempt gets at least, when the budget's time is nearly up.
 _LEAST_TIMEOUT = 1.0
+#: Bytes that are read of a reply at most: so many, and so many for each token that was asked for.
+_MOST_BYTES, _MOST_BYTES_PER_TOKEN = 1 << 20, 256
+#: Bytes that are read of an error at most.
+_MOST_ERROR_BYTES = 1 << 16
 #: Seconds between two looks whether the budget has room again.
 _LOOKS = (0.01, 0.02, 0.05, 0.1, 0.25)
 
@@ -88,7 +93,7 @@ class ChatClient:
         ModelError
             No usable reply after all attempts; the message has the last reason.
         """
-        sdk = self._sdk or self._connect()
+        sdk = self._connected()
         request = _sendable(request)
         prompt_tokens = request.prompt_tokens()
         first = dialect = self._dialects.get(request.model) or Dialect.of(self.endpoint.structured_output)
@@ -104,6 +109,11 @@ class ChatClient:
                 dialect = adapted
                 continue
             except Failed as failed:
+                if failed.status is not None and says_format(failed.reason):  # some servers refuse a format with 500
+                    adapted = dialect.after_refusal(request, failed.reason)
+                    if adapted is not None:
+                        dialect = adapted
+                        continue
                 slow, asked = failed.outcome.kind == "slow_down", failed.outcome.retry_after
                 attempts, refusals = attempts + (not slow), refusals + slow
                 if attempts >= self.endpoint.attempts or refusals >= _MOST_REFUSALS or (asked or 0) > _LONGEST_RETRY_AFTER:
@@ -124,6 +134,16 @@ class ChatClient:
         if sdk is not None:
             await sdk.close()
 
+    def _connected(self) -> AsyncOpenAI:
+        """The SDK with the key that the environment has now: one that was corrected is used by the next call."""
+        if self._sdk is None:
+            return self._connect()
+        key = self.endpoint.key()
+        if key != self._key:
+            self._key = key
+            self._sdk = self._sdk.copy(api_key=key)
+        return self._sdk
+
     def _connect(self) -> AsyncOpenAI:
         # The aiohttp transport makes about twice the calls a second of the default one, and does not slow down with width.
         import httpx2
@@ -138,7 +158,7 @@ class ChatClient:
             base_url=self.endpoint.base_url or OFFICIAL,
             max_retries=0,
             timeout=timeout,
-            http_client=DefaultAioHttpClient(timeout=timeout, limits=limits),
+            http_client=DefaultAioHttpClient(timeout=timeout, limits=limits, event_hooks={"response": [_cut_error]}),
         )
         return self._sdk
 
@@ -170,7 +190,14 @@ class ChatClient:
         tokens = prompt_tokens + request.max_tokens
         looks = 0
         while True:
-            await self.limiter.acquire(tokens)
+            left = _seconds_left(meter)
+            try:
+                # a limiter that holds everybody back does not hold them past the end of the budget
+                async with asyncio.timeout(None if math.isinf(left) else left):
+                    await self.limiter.acquire(tokens)
+            except TimeoutError:
+                meter.settle(meter.reserve(prompt_tokens, request.max_tokens, request.model), Usage())  # says that the time is up
+                continue
             try:
                 return meter.reserve(prompt_tokens, request.max_tokens, request.model)
             except BudgetExceeded as error:
@@ -190,16 +217,22 @@ class ChatClient:
         import httpx2
         import openai
 
+        most = _MOST_BYTES + _MOST_BYTES_PER_TOKEN * request.max_tokens
         try:
             async with asyncio.timeout(timeout):  # the whole attempt: a reply that drips is late too
                 # `post` skips the SDK's models of request and reply, which cost more than the request itself.
-                response = await sdk.post("/chat/completions", body=body, cast_to=httpx2.Response)
+                response = await sdk.post(
+                    "/chat/completions", body=body, cast_to=httpx2.Response, stream=True, stream_cls=openai.AsyncStream[Any]
+                )
+                content = await _body(response, most)
         except openai.APIStatusError as error:
             content = error.response.content
             raise from_status(error.status_code, error.response.headers, content, self.endpoint, self._key) from None
-        except (openai.APIConnectionError, aiohttp.ClientError, OSError) as error:
+        except (openai.APIConnectionError, httpx2.HTTPError, httpx2.InvalidURL, aiohttp.ClientError, OSError) as error:
             raise from_connection(error, timeout, self._key) from None
-        return _read(response.content, request, prompt_tokens, self._key)
+        if content is None:
+            raise Failed(f"the reply has more than {most:,} bytes, which no reply of {request.max_tokens:,} tokens has.", None)
+        return _read(content, request, prompt_tokens, self._key)
 
     def _refused(self, request: ChatRequest, refused: Refused) -> ModelRefused:
         if refused.status is None:
@@ -238,6 +271,36 @@ def _with_usage(error: ErrorT, bill: list[Usage]) -> ErrorT:
     return error
 
 
+async def _body(response: Any, most: int) -> bytes | None:
+    """The body of a reply, or None where it has more bytes than `most`: it is not read further then."""
+    parts, size = list[bytes](), 0
+    try:
+        async for part in response.aiter_bytes():
+            size += len(part)
+            if size > most:
+                return None
+            parts.append(part)
+    finally:
+        await response.aclose()
+    return b"".join(parts)
+
+
+async def _cut_error(response: Any) -> None:
+    """Read an error's body only in part: its first words say what is wrong."""
+    if response.status_code >= 400:
+        import httpx2
+
+        content, parts = response.stream, list[bytes]()
+        try:
+            async for part in content:
+                parts.append(part)
+                if sum(map(len, parts)) > _MOST_ERROR_BYTES:
+                    break
+        finally:
+            await content.aclose()
+        response.stream = httpx2.ByteStream(b"".join(parts))
+
+
 def _sendable(request: ChatRequest) -> ChatRequest:
     """The request with what UTF-8 cannot hold (a lone surrogate out of broken data) replaced."""
     try:
@@ -253,7 +316,9 @@ def _read(content: bytes, request: ChatRequest, prompt_tokens: int, key: str) ->
     """The reply in a body with status 200, or why it is none."""
     try:
         body = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
+        if content.lstrip()[:1] == b"<":
+            raise Failed("the reply is a web page (HTML), not a completion; look whether base_url is the API's.", Usage()) from None
         raise Failed(f"the reply is no JSON ({len(content)} bytes), it may have been cut.", None) from None
     reported = _usage(body)
     try:
@@ -268,14 +333,38 @@ def _read(content: bytes, request: ChatRequest, prompt_tokens: int, key: str) ->
         reason = f"the reply has an error in place of a choice: {shown(json.dumps(told), key)}"
         raise Failed(reason, reported or Usage(), Outcome("slow_down") if slow else FAILED) from None
     if isinstance(text, list):  # some servers answer in parts
-        text = "".join(str(part.get("text", "")) for part in text if isinstance(part, dict))
+        text = "".join(_part(part) for part in text)
     finish_reason = str(choice.get("finish_reason") or "stop")
-    text = text if isinstance(text, str) else ""
+    raw = text if isinstance(text, str) else ""
     if reported is None:
-        reported = Usage(1, prompt_tokens, min(request.max_tokens, len(text.encode("utf-8", "replace"))), estimated=1)
-    if not text and (refusal or finish_reason == "content_filter"):
+        reported = Usage(1, prompt_tokens, min(request.max_tokens, len(raw.encode("utf-8", "replace"))), estimated=1)
+    if not raw and (refusal or finish_reason == "content_filter"):
         raise Refused(None, shown(str(refusal or "its content filter stopped the reply"), key), reported)
-    return ChatReply(text, reported, finish_reason)
+    text = without_thoughts(raw)
+    return ChatReply(text, reported, finish_reason, problem="" if text.strip() else _no_text(message, raw, finish_reason))
+
+
+def _part(part: Any) -> str:
+    """The text of one part of a reply; thoughts and other kinds have none."""
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, dict) or part.get("type", "text") not in ("text", "output_text"):
+        return ""
+    text = part.get("text")
+    return text if isinstance(text, str) else ""
+
+
+def _no_text(message: dict[str, Any], raw: str, finish_reason: str) -> str:
+    """Why a reply has no text, in words that a model can act on."""
+    calls = message.get("tool_calls") or ([message["function_call"]] if message.get("function_call") else [])
+    if calls:
+        names = [call.get("function", call).get("name") for call in calls if isinstance(call, dict)]
+        called = ", ".join(str(name)[:60] for name in names if name)
+        return f"The reply was a tool call{f' ({called})' if called else ''} and no text. There are no tools: reply with text."
+    if raw.strip() or any(message.get(name) for name in ("reasoning_content", "reasoning", "reasoning_details", "thinking")):
+        ended = " until the completion limit" if finish_reason == "length" else ""
+        return f"The reply held only thoughts{ended} and no answer. Think less, and reply with the answer."
+    return "The reply is empty."
 
 
 def _usage(body: Any) -> Usage | None:

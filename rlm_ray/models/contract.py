@@ -82,6 +82,8 @@ class Endpoint:
         """
         key = os.environ.get(self.api_key_env, "").strip()
         if key:
+            if not key.isascii() or not key.isprintable():
+                raise CredentialsError(f"The key in {self.api_key_env} has characters that no HTTP header can carry. Set it again.")
             return key
         if self.base_url is None:
             raise CredentialsError(
@@ -197,15 +199,27 @@ class ChatReply:
     finish_reason: str = "stop"
     seconds: float = 0.0
     attempts: int = 1
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended, for the limiter: `ok`, `failed`, or `slow_down` (429, 503) with the seconds asked for."""
+    """How an attempt ended, for the limiter.
 
-    kind: Literal["ok", "slow_down", "failed"]
+    Attributes
+    ----------
+    kind : {"ok", "slow_down", "timed_out", "failed"}
+        `slow_down`: the endpoint has no room (429, 503); `timed_out`: it gave no reply in time, which slows calls down too.
+    retry_after : float or None
+        Seconds that it asked for.
+    seconds : float
+        How long ago the attempt was sent, of one that timed out.
+    """
+
+    kind: Literal["ok", "slow_down", "timed_out", "failed"]
     retry_after: float | None = None
     tokens: int = 0
+    seconds: float = 0.0
 
 
 OK = Outcome("ok")

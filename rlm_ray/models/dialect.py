@@ -10,6 +10,7 @@ from rlm_ray.models.contract import ChatRequest, StructuredOutput
 from rlm_ray.models.failures import says_too_long
 
 _ABOUT_FORMAT = re.compile(r"response_?format|json_?schema|json_?object|structured|guided|grammar", re.IGNORECASE)
+_ABOUT_COUNTS = re.compile(r"\b(min|max)_?items\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,15 @@ class Dialect:
         `structured` never steps down.
     proven : bool
         A typed request was answered in this form, so a refusal is about something else.
+    counts : bool
+        `minItems` and `maxItems` are sent; some servers refuse schemas with them.
     """
 
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
     limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     insist: bool = False
     proven: bool = False
+    counts: bool = True
 
     @classmethod
     def of(cls, wanted: StructuredOutput) -> Dialect:
@@ -50,7 +54,8 @@ class Dialect:
         if request.temperature is not None:
             body["temperature"] = request.temperature
         if request.schema is not None and self.structured == "json_schema":
-            form = {"name": request.schema_name, "schema": request.schema, "strict": is_strict(request.schema)}
+            schema = request.schema if self.counts else without_counts(request.schema)
+            form = {"name": request.schema_name, "schema": schema, "strict": is_strict(schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         elif request.schema is not None and self.structured == "json_object":
             body["response_format"] = {"type": "json_object"}
@@ -62,13 +67,36 @@ class Dialect:
             return replace(self, limit="max_completion_tokens")
         if request.schema is None or self.insist or self.structured == "none" or says_too_long(None, reason):
             return None
-        if self.proven and not _ABOUT_FORMAT.search(reason):
+        if self.counts and self.structured == "json_schema" and _ABOUT_COUNTS.search(reason):
+            return replace(self, counts=False)
+        if self.proven and not says_format(reason):
             return None
         return replace(self, structured="json_object" if self.structured == "json_schema" else "none", proven=False)
 
     def after_reply(self, request: ChatRequest) -> Dialect:
         """What a reply to a request in this form has proven."""
         return self if request.schema is None or self.proven else replace(self, proven=True)
+
+
+def says_format(reason: str) -> bool:
+    """Whether words of a server are about the form in which a typed reply was asked for."""
+    return _ABOUT_FORMAT.search(reason) is not None
+
+
+def without_counts(schema: Any) -> Any:
+    """The schema without the numbers of items that an array must have.
+
+    Examples
+    --------
+    >>> without_counts({"type": "array", "minItems": 2, "maxItems": 2})
+    {'type': 'array'}
+    """
+    if isinstance(schema, list):
+        return [without_counts(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    array = schema.get("type") == "array"
+    return {name: without_counts(item) for name, item in schema.items() if not (array and name in ("minItems", "maxItems"))}
 
 
 def is_strict(schema: Any) -> bool:

@@ -113,7 +113,7 @@ class LeasedLimiter(LocalLimiter):
             self._done += 1
             if self._tokens is not None:
                 self._unused_tokens += estimate - outcome.tokens
-        elif kind == "slow_down":
+        elif self._slows(outcome):
             asked = -1.0 if outcome.retry_after is None else outcome.retry_after
             self._refused = asked if self._refused is None else max(self._refused, asked)
             self._look_up()

@@ -27,7 +27,7 @@ class LocalLimiter:
 
     Notes
     -----
-    A refusal (429, 503) halves the allowed number and holds everybody back for as long as the endpoint asked for. One
+    A refusal (429, 503) or a time-out halves the allowed number and holds everybody back for as long as the endpoint asked for. One
     burst of refusals counts once: those of attempts sent before the last halving say nothing new. Each success adds
     1/allowed, so that a full round of successes allows one more.
     """
@@ -41,6 +41,7 @@ class LocalLimiter:
         self.refusals = 0
         self._hold_until = 0.0
         self._quiet_until = 0.0
+        self._slowed_at = 0.0
         self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
         self._alarm: asyncio.TimerHandle | None = None
 
@@ -66,10 +67,18 @@ class LocalLimiter:
         if outcome.kind == "ok":
             if self.allowed < self.concurrency:
                 self.allowed = min(float(self.concurrency), self.allowed + 1 / self.allowed)
-        elif outcome.kind == "slow_down":
+        elif self._slows(outcome):
+            if outcome.kind == "timed_out":  # more were in flight than it answers in time, however many were allowed
+                self.allowed = min(self.allowed, self.in_flight + 1.0)
             self._slow_down(outcome.retry_after)
         if self._waiting:
             self._wake()
+
+    def _slows(self, outcome: Outcome) -> bool:
+        """Whether an outcome says that there are too many in flight: time-outs of attempts sent before the last halving do not."""
+        if outcome.kind == "timed_out":
+            return time.monotonic() - outcome.seconds >= self._slowed_at
+        return outcome.kind == "slow_down"
 
     def _slow_down(self, retry_after: float | None) -> None:
         now = time.monotonic()
@@ -77,6 +86,7 @@ class LocalLimiter:
         pause = min(_PAUSE if retry_after is None else max(retry_after, 0.0), _LONGEST_PAUSE)
         self._hold_until = max(self._hold_until, now + pause)
         if now >= self._quiet_until:
+            self._slowed_at = now
             self.allowed = max(1.0, self.allowed / 2)
         self._quiet_until = self._hold_until
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rlm_ray.corpus.values import facts_html
-from rlm_ray.words import counted
+from rlm_ray.handle.values import facts_html
+from rlm_ray.text import counted
 
 if TYPE_CHECKING:
-    from rlm_ray.corpus.handle import Corpus
+    from rlm_ray.handle.corpus import Corpus
 
 #: Characters of an answer that a notebook shows.
 SHOWN = 4_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Answer:
     """The answer to a question, what it rests on and what it cost.
 
@@ -38,11 +38,12 @@ class Answer:
         `by_model`: a dict for each depth and model with these and `failed`, `retries` and `slowest`, of this session's calls
         whose process told of them (`seconds` are those of the calls there, added up).
     complete : bool
-        False where a limit ended the run, or shards failed.
+        False where a limit ended the run, shards failed, or a function or sub-calls failed on what the answer may rest on.
     stop_reason : str
         "answered", or what ended the run: "turns", "budget", "time", "security", "model".
     failures : list of dict
-        Shards that could not be read, and failed rows of results, with reasons.
+        What the answer may lack, each with a `reason`: shards that could not be read (`object`, `shard`), and verbs that
+        failed on some of what they were given (`verb`, `what`, `failed`, `of`, the first `error` and its `address`).
     run : str
         The run directory.
     isolation : str
@@ -81,6 +82,16 @@ class Answer:
         """Whether there is an answer at all."""
         return self.value is not None or self.table is not None
 
+    def __repr__(self) -> str:
+        """Show in a REPL the answer, whether it is complete, and what it cost."""
+        usage, text = self.usage, self.text
+        state = "complete" if self.complete else f"in part: {self.stop_reason}" if self.answered else f"none: {self.stop_reason}"
+        dollars = "" if usage["usd"] is None else f", ${usage['usd']:.4f}"
+        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]} … [{counted(len(text) - SHOWN, 'more character')} in .value]"
+        return (
+            f"{shown if self.answered else '(no answer)'}\n[{state}; {counted(usage['calls'], 'call')}{dollars}; run: {self.run}]"
+        )
+
     def _repr_html_(self) -> str:
         """Show in a notebook the answer, whether it is complete, and what it cost."""
         usage = self.usage
@@ -94,7 +105,8 @@ class Answer:
             + ("price unknown" if usage["usd"] is None else f"${usage['usd']:.4f}")
             + f", {usage['seconds']:.1f} s",
             "citations": f"{len(self.citations):,}" + (f", {len(self.refused):,} refused" if self.refused else ""),
-            "cannot be read": counted(len(self.failures), "shard") if self.failures else "",
+            "cannot be read": counted(unread, "shard") if (unread := sum("object" in item for item in self.failures)) else "",
+            "failed": "\n".join(item["reason"] for item in self.failures if "verb" in item),
             "run": self.run,
         }
         return facts_html("Answer", facts)
@@ -131,6 +143,17 @@ class Answer:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Iterate over the rows of a table, or over a value that is a list of dicts."""
         yield from self.table if self.table is not None else self.value or ()
+
+
+def partial_because(stop_reason: str, failures: Sequence[Any]) -> str:
+    """Return why an answer is not complete, in a word or two: a limit, or failures.
+
+    Examples
+    --------
+    >>> partial_because("turns", []), partial_because("answered", [{}])
+    ('turns', '1 failure')
+    """
+    return counted(len(failures), "failure") if stop_reason == "answered" and failures else stop_reason
 
 
 def as_text(value: Any) -> str:

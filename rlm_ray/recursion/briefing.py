@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlm_ray.corpus.manifest import Manifest
-from rlm_ray.corpus.plan import Plan, Source
-from rlm_ray.recursion import prompts
+from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.handle.plan import Plan, Source
+from rlm_ray.recursion.loop import prompts
 from rlm_ray.recursion.ports import Call
 from rlm_ray.recursion.service import Service
 

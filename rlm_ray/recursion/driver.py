@@ -12,24 +12,24 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Any
 
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.errors import BudgetExceeded, InputError, RlmRayError
-from rlm_ray.ledger.marks import MarkLog
+from rlm_ray.ledger.read_log import MarkLog
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.models.client import ChatRequest
-from rlm_ray.recursion import limits, loop, recovery
 from rlm_ray.recursion.briefing import Briefing
+from rlm_ray.recursion.budget.meter import BudgetMeter
+from rlm_ray.recursion.cell_reports import News, ended_cell, ends_run, paid, restarted_cell, told_error
 from rlm_ray.recursion.final import Finals
-from rlm_ray.recursion.history import History
-from rlm_ray.recursion.meter import BudgetMeter
-from rlm_ray.recursion.outcomes import News, ended_cell, ends_run, paid, restarted_cell, told_error
-from rlm_ray.recursion.player import Player
+from rlm_ray.recursion.jobs.progress import Progress
+from rlm_ray.recursion.loop import limits, loop, recovery
+from rlm_ray.recursion.loop.history import History
+from rlm_ray.recursion.loop.player import Player
 from rlm_ray.recursion.ports import Call, CallOutcome, Future, Ports
-from rlm_ray.recursion.progress import Progress
 from rlm_ray.recursion.service import Service
-from rlm_ray.repl import counts
-from rlm_ray.repl.events import CellDone, Limits, Request, Restarted
-from rlm_ray.repl.host import Sandbox
+from rlm_ray.sandbox.outside import counts
+from rlm_ray.sandbox.outside.events import CellDone, Limits, Request, Restarted
+from rlm_ray.sandbox.outside.host import Sandbox
 
 #: The words around a cell's output.
 ADDED_BYTES = 2_000
@@ -377,15 +377,17 @@ class Driver:
         if kind == "corpus" and self._call.depth > 0:
             kind, value = self._finals.plain(value)
         failures = tuple(self._service.failures.failures.values())
+        verbs = tuple(self._service.failures.verbs.found.values())
         return CallOutcome(
             kind=kind,
             value=value,
-            complete=finish.complete and not failures,
+            complete=finish.complete and not failures and not verbs,
             stop_reason=finish.stop_reason,
             budget=self._purse.budget,
             said=finish.said,
             turns=self._state.turn,
             failures=failures,
+            failed_verbs=verbs,
             citations=self._service.citations(),
             refused=self._service.refused(),
             events=self.events,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlm_ray.corpus.plan import Plan, Result
 from rlm_ray.errors import RlmRayError
-from rlm_ray.recursion.results import Results
-from rlm_ray.recursion.scans import Scans
-from rlm_ray.recursion.scheduler import Scheduler
-from rlm_ray.repl.events import Final
+from rlm_ray.handle.plan import Plan, Result
+from rlm_ray.recursion.jobs.results import Results
+from rlm_ray.recursion.jobs.scheduler import Scheduler
+from rlm_ray.recursion.verbs.scans import Scans
+from rlm_ray.sandbox.outside.events import Final
 
 #: Rows of a table that a recursive call hands to the one above, and that are checked against a schema.
 MAX_ROWS = 10_000

@@ -10,15 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from rlm_ray.recursion.budget import Budget
-from rlm_ray.recursion.measures import Rows
+from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.budget.measures import Rows
+from rlm_ray.recursion.failed_verbs import FailedVerb
 
 if TYPE_CHECKING:
-    from rlm_ray.corpus.work import Work
+    from rlm_ray.corpus.reading.work import Work
     from rlm_ray.ledger.segments import Segment
     from rlm_ray.models.client import ChatRequest
     from rlm_ray.models.contract import Usage
-    from rlm_ray.recursion.leaf_values import LeafSpec
+    from rlm_ray.recursion.leaf.values import LeafSpec
     from rlm_ray.settings import Settings
 
 
@@ -94,6 +95,9 @@ class CodeGroup:
     combine: bytes = b""
     values: tuple[Any, ...] = ()
     tables: dict[str, Any] = field(default_factory=dict)
+    keep: bool = False  # whatever fails; else a function that fails on all of the first records is stopped
+    part: str = ""  # which part of a group that was cut: part of the names of what it writes
+    errors: str = ""  # folder of the segments for what "filter" failed on
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,8 @@ class QueryGroup:
         Those that the query reads; None: only check the query, read nothing.
     pieces : {"shards", "pooled", "whole"}
         What the query sees at once: of one shard each time; of neighbouring ones, as much as is allowed; all of them.
+    decimals : dict of str to str
+        The types of the result's columns that are decimals.
     """
 
     query: str
@@ -118,6 +124,7 @@ class QueryGroup:
     settings: Settings
     run_id: str
     tables: dict[str, Any] = field(default_factory=dict)
+    decimals: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +136,11 @@ class CodeOutcome:
     kept: dict[int, int] = field(default_factory=dict)  # records kept, by shard
     failures: tuple[ShardFailure, ...] = ()
     events: dict[str, int] = field(default_factory=dict)
+    tried: int = 0  # records that the function was given, or batches of them
+    failed: int = 0
+    error: str = ""  # the first
+    address: str | None = None
+    stopped: bool = False  # it failed on all of the first records, and the others were not tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +259,7 @@ class CallOutcome:
     isolation: str = "strict"
     ended: float = 0.0  # Unix time
     measured: Rows = ()  # model calls by depth and model, of those below it too
+    failed_verbs: tuple[FailedVerb, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -263,6 +276,7 @@ class CallOutcome:
                 "citations": tuple(value["citations"]),
                 "refused": tuple(value.get("refused", ())),
                 "measured": tuple(value.get("measured", ())),
+                "failed_verbs": tuple(FailedVerb(**item) for item in value.get("failed_verbs", ())),
             }
         )
 

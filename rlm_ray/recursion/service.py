@@ -6,21 +6,21 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.ledger.calllog import CallLog
-from rlm_ray.ledger.marks import MarkLog
-from rlm_ray.recursion.batches import Batches
-from rlm_ray.recursion.functions import Functions
-from rlm_ray.recursion.meter import BudgetMeter
+from rlm_ray.ledger.read_log import MarkLog
+from rlm_ray.recursion.budget.meter import BudgetMeter
+from rlm_ray.recursion.jobs.lending import Purse
+from rlm_ray.recursion.jobs.results import Results
+from rlm_ray.recursion.jobs.scheduler import Scheduler
 from rlm_ray.recursion.ports import Call, Ports
-from rlm_ray.recursion.purse import Purse
-from rlm_ray.recursion.queries import Queries
-from rlm_ray.recursion.recursions import Recursions
-from rlm_ray.recursion.requests import Requests
-from rlm_ray.recursion.results import Results
-from rlm_ray.recursion.scans import FailureLog, Scans
-from rlm_ray.recursion.scheduler import Scheduler
-from rlm_ray.repl import counts
+from rlm_ray.recursion.verbs.batches import Batches
+from rlm_ray.recursion.verbs.dispatch import Requests
+from rlm_ray.recursion.verbs.functions import Functions
+from rlm_ray.recursion.verbs.queries import Queries
+from rlm_ray.recursion.verbs.recursive_calls import Recursions
+from rlm_ray.recursion.verbs.scans import FailureLog, Scans
+from rlm_ray.sandbox.outside import counts
 
 #: Seconds that what was cancelled has to end by itself.
 END_SECONDS = 2.0
@@ -65,7 +65,7 @@ class Service:
         self.batches = Batches(call, ports, self.scheduler, self.scans, self.results, self.purse, self.failures)
         self.recursions = Recursions(call, ports, self.scans, self.results, self.batches, self.purse, self.failures)
         self.requests = Requests(
-            self.scans, self.functions, self.queries, self.batches, self.recursions, self.results, log, call.replay
+            self.scans, self.functions, self.queries, self.batches, self.recursions, self.results, log, call.replay, self.failures
         )
 
     def call(self, verb: str, args: dict[str, Any], blob: bytes = b"") -> tuple[Any, bytes]:

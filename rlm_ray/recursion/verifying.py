@@ -10,21 +10,21 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.errors import InputError
 from rlm_ray.ledger.rundir import RunDirectory
-from rlm_ray.recursion import loop, recovery
-from rlm_ray.recursion.amounts import Limits as Nothing
 from rlm_ray.recursion.briefing import Briefing
-from rlm_ray.recursion.budget import Budget
+from rlm_ray.recursion.budget.amounts import Limits as Nothing
+from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.budget.meter import BudgetMeter
+from rlm_ray.recursion.cell_reports import ended_cell, restarted_cell, told_error
 from rlm_ray.recursion.final import Finals
-from rlm_ray.recursion.history import History
-from rlm_ray.recursion.meter import BudgetMeter
-from rlm_ray.recursion.outcomes import ended_cell, restarted_cell, told_error
+from rlm_ray.recursion.loop import loop, recovery
+from rlm_ray.recursion.loop.history import History
 from rlm_ray.recursion.ports import Call, Ports
 from rlm_ray.recursion.service import Service
-from rlm_ray.repl.events import CellDone, Limits, Request, Restarted
-from rlm_ray.repl.host import Sandbox
+from rlm_ray.sandbox.outside.events import CellDone, Limits, Request, Restarted
+from rlm_ray.sandbox.outside.host import Sandbox
 
 #: The parts of a cell's outcome, in the order in which they are compared.
 _PARTS = ("output", "error", "final", "problem", "requests")

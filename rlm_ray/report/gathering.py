@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow.parquet
 
 from rlm_ray import storage
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.ledger import coverage, finished
 from rlm_ray.ledger.calllog import turns
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.ledger.shares import CLASSES
 from rlm_ray.report.pictures import Intervals, Span
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 #: Rows of all results together, and characters of one value, that go into a report.
 MAX_ROWS = 20_000

@@ -11,11 +11,11 @@ from importlib.resources import files
 from typing import Any
 
 from rlm_ray import __version__
-from rlm_ray.corpus.values import size
+from rlm_ray.handle.values import size
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.report.gathering import gather
 from rlm_ray.report.pictures import CLASSES, WORDS, cost_by_depth, shard_map, timeline
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 #: Turns of these calls stand in the page itself; those of the others are drawn when they are opened.
 _DRAWN = ("0",)

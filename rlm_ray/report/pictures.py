@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 #: Squares of the map: of more shards, each square stands for several.
 MOST_SQUARES = 1_500

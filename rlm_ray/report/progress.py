@@ -17,8 +17,8 @@ from rich.status import Status
 from rich.text import Text
 
 from rlm_ray.models.contract import Usage
-from rlm_ray.recursion.progress import BatchTally, Progress, ShardTally
-from rlm_ray.words import counted
+from rlm_ray.recursion.jobs.progress import BatchTally, Progress, ShardTally
+from rlm_ray.text import counted
 
 SECONDS = 0.1
 #: Where nothing moves, a line is repeated at most this often within a turn.
@@ -47,8 +47,7 @@ class ProgressLine:
 
     def __enter__(self) -> ProgressLine:
         if self._console.is_terminal:
-            self._status = self._console.status("starting", spinner="dots", refresh_per_second=8)
-            self._status.start()
+            self._status = self._console.status("", spinner="dots", refresh_per_second=8)  # shown once a run tells of itself
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -61,6 +60,7 @@ class ProgressLine:
         if self._status is not None:
             if now - self._shown >= SECONDS:
                 self._shown = now
+                self._status.start()
                 self._status.update(line(progress, self._console.width - 4))
             return
         step = (progress.turn, progress.doing)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlm_ray.corpus.address import Address
-from rlm_ray.corpus.lookup import record_at, shard_of
-from rlm_ray.corpus.manifest import Manifest
-from rlm_ray.corpus.operations import records
-from rlm_ray.corpus.plan import Between
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.catalog.address import Address
+from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.corpus.operations.lookup import record_at, shard_of
+from rlm_ray.corpus.operations.operations import records
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
+from rlm_ray.handle.plan import Between
 from rlm_ray.ledger.rundir import RunDirectory
-from rlm_ray.repl import documents
-from rlm_ray.words import counted
+from rlm_ray.sandbox.outside import documents
+from rlm_ray.text import counted
 
 #: Rows, bytes of text, and characters of a document that are shown before and behind.
 ROWS, NBYTES, CHARS = 3, 2_000, 400
@@ -46,9 +46,14 @@ def source(run_or_id: str, number: int, base: str | None = None) -> dict[str, An
     """
     run = RunDirectory.find(run_or_id, base)
     answer = run.answer()
-    citations = answer["citations"] if answer is not None else []
+    citations, kind = answer["citations"] if answer is not None else [], "citation"
+    if run.job() is not None and answer is not None and isinstance(answer["value"], list):
+        citations, kind = (
+            [{"address": item["address"], "quote": item.get("quote")} for item in _findings(answer["value"])],
+            "finding",
+        )
     if not 1 <= number <= len(citations):
-        raise InputError(f"The run {run.id} has {counted(len(citations), 'citation')}; there is none with the number {number}.")
+        raise InputError(f"The run {run.id} has {counted(len(citations), kind)}; there is none with the number {number}.")
     citation = citations[number - 1]
     address = Address.parse(citation["address"])
     for name in run.about().get("corpora", {}):
@@ -59,6 +64,11 @@ def source(run_or_id: str, number: int, base: str | None = None) -> dict[str, An
     raise InputError(
         f"{citation['address']} is in none of the run's corpora: it is a row of a result. `rlm-ray show` has the cells."
     )
+
+
+def _findings(value: list[Any]) -> list[dict[str, Any]]:
+    """Return the findings of a job's answer that name a record."""
+    return [item for item in value if isinstance(item, dict) and isinstance(item.get("address"), str)]
 
 
 def _around(work: Work, address: Address) -> dict[str, Any]:

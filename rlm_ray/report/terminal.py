@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlm_ray.corpus.operations import shown_text
-from rlm_ray.corpus.values import Description, size
+from rlm_ray.corpus.operations.operations import shown_text
+from rlm_ray.handle.values import Description, size
 from rlm_ray.recursion.answer import Answer
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 #: Different refused acts that are printed.
 MAX_DENIED = 10
@@ -46,19 +47,11 @@ def summary(answer: Answer, console: Console) -> None:
     """Print what an answer cost and what is to be known about it, to stderr."""
     usage = answer.usage
     dollars = "price unknown" if usage["usd"] is None else f"${usage['usd']:.4f}"
-    lines = [
-        f"{'answered' if answer.complete else 'answered in part' if answer.answered else 'not answered'} ({answer.stop_reason}): "
-        f"{counted(answer.turns, 'turn')}, {_spent(usage)}, {dollars}, {usage['seconds']:.1f} s"
-    ]
+    lines = [f"{_state(answer)}: {counted(answer.turns, 'turn')}, {_spent(usage)}, {dollars}, {usage['seconds']:.1f} s"]
     lines += coverage_lines(answer.coverage)
     if answer.said:
         lines.append(answer.said)
-    if answer.failures:
-        unread = counted(len(answer.failures), "shard could not be read and is", "shards could not be read and are")
-        lines.append(f"{unread} not part of the answer:")
-        lines += [f"  {item['object']}: {item['reason']}" for item in answer.failures[:10]]
-        if len(answer.failures) > 10:
-            lines.append(f"  … and {len(answer.failures) - 10:,} more")
+    lines += failure_lines(answer.failures)
     if answer.refused:
         refused = counted(len(answer.refused), "citation was", "citations were")
         lines.append(f"{refused} refused: the quote is not in the record, or there is no such record")
@@ -71,6 +64,30 @@ def summary(answer: Answer, console: Console) -> None:
     lines += [f"run: {answer.run}"] if answer.run else []
     for text in lines:
         console.print(Text(safe(text)), soft_wrap=True)
+
+
+def failure_lines(failures: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the lines that say what could not be read, and what failed that the answer may rest on.
+
+    Examples
+    --------
+    >>> failure_lines([{"verb": "llm_each", "reason": "llm_each failed on 2 of 9: no such model"}])
+    ['1 verb failed on what the answer may rest on:', '  llm_each failed on 2 of 9: no such model']
+    """
+    shards = [f"{item['object']}: {item['reason']}" for item in failures if "object" in item]
+    verbs = [item["reason"] for item in failures if "verb" in item]
+    unread = counted(len(shards), "shard could not be read and is", "shards could not be read and are")
+    lines: list[str] = []
+    heads = (f"{unread} not part of the answer:", f"{counted(len(verbs), 'verb')} failed on what the answer may rest on:")
+    for found, head in zip((shards, verbs), heads, strict=True):
+        lines += [head, *(f"  {text}" for text in found[:10])] if found else []
+        lines += [f"  … and {len(found) - 10:,} more"] if len(found) > 10 else []
+    return lines
+
+
+def _state(answer: Answer) -> str:
+    state = "answered" if answer.complete else "answered in part" if answer.answered else "not answered"
+    return state if answer.stop_reason == "answered" else f"{state} ({answer.stop_reason})"
 
 
 def coverage_lines(coverage: dict[str, Any]) -> list[str]:
@@ -132,12 +149,35 @@ def runs_table(rows: list[dict[str, Any]]) -> Table:
     """Return the table of `rlm-ray runs`."""
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
     for name in ("run", "state", "calls", "dollars"):
-        table.add_column(name, no_wrap=True, justify="right" if name in ("calls", "dollars") else "left")
-    table.add_column("question", no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_column(
+            name, no_wrap=name != "state", justify="right" if name in ("calls", "dollars") else "left", overflow="fold"
+        )
+    table.add_column("question", overflow="fold", ratio=1)
     for row in rows:
         dollars = "unknown" if row["dollars"] is None else f"{row['dollars']:.4f}"
         question = " ".join((row["question"] or "(not stored)").split())
         table.add_row(*(Text(safe(text)) for text in (row["run"], row["state"], f"{row['calls']:,}", dollars, question)))
+    return table
+
+
+def runs_lines(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the same as whole lines, a tab between columns: what a pipe gets."""
+    lines = ["run\tstate\tcalls\tdollars\tquestion"]
+    for row in rows:
+        dollars = "unknown" if row["dollars"] is None else f"{row['dollars']:.4f}"
+        question = " ".join((row["question"] or "(not stored)").split())
+        lines.append(safe("\t".join((row["run"], row["state"], str(row["calls"]), dollars, question))))
+    return lines
+
+
+def findings_table(findings: list[dict[str, Any]]) -> Table:
+    """Return a job's findings as a table for a terminal."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = [name for name in findings[0] if name != "id"]
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for finding in findings:
+        table.add_row(*(Text(safe("" if finding.get(name) is None else value_text(finding[name]))) for name in columns))
     return table
 
 
@@ -218,7 +258,7 @@ def audited_lines(fail_on: str | None, audited: Any) -> list[str]:
     if fail_on is not None:
         new = "new " if audited.statuses else ""
         lines.append(f"{counted(len(audited.failing), f'{new}finding')} with {fail_on}")
-    if audited.broken:
+    if audited.broken and audited.broken != audited.answer.said:  # a program's failure is said with the answer
         lines.append(audited.broken)
     lines += [f"{name}: {uri}" for name, uri in audited.written.items()]
     return [safe(line) for line in lines]

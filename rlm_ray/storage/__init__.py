@@ -16,7 +16,7 @@ b'all'
 
 from rlm_ray.storage.connections import forget_connections
 from rlm_ray.storage.listings import check_version, current_version, exists, listing, stat
-from rlm_ray.storage.names import ObjectInfo, is_local, join, normal, scheme
+from rlm_ray.storage.names import ObjectInfo, is_local, join, literal, normal, scheme, shown
 from rlm_ray.storage.reading import find_bytes, open_input, open_stream, polars_source, read_bytes, read_range, read_small
 from rlm_ray.storage.writing import delete_tree, make_dirs, write_bytes
 
@@ -31,6 +31,7 @@ __all__ = [
     "is_local",
     "join",
     "listing",
+    "literal",
     "make_dirs",
     "normal",
     "open_input",
@@ -40,6 +41,7 @@ __all__ = [
     "read_range",
     "read_small",
     "scheme",
+    "shown",
     "stat",
     "write_bytes",
 ]

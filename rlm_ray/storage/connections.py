@@ -18,6 +18,10 @@ def _connect() -> Any:
             "connect_timeout": 10,
             "read_timeout": 60,
             "max_pool_connections": 64,
+            # some stores send the checksum of a whole object with a range of it; a range is bound to its object's version
+            "response_checksum_validation": "when_required",
+            # and some do not know the trailing checksums of uploads
+            "request_checksum_calculation": "when_required",
             # these are for what s3fs does not ask again: 500 and the like
             "retries": {"max_attempts": 5, "mode": "standard"},
         },
@@ -28,11 +32,16 @@ def _connect() -> Any:
 
 #: S3 as this process sees it; connects at the first request.
 S3 = s3.Store(_connect)
+#: Buckets that were seen to keep the condition of a write, and those that were seen not to.
+KEEPING: set[str] = set()
+IGNORING: set[str] = set()
 
 
 def forget_connections() -> None:
     """Close what is open to S3. The next request reads the `AWS_*` environment anew."""
     S3.forget()
+    KEEPING.clear()
+    IGNORING.clear()
 
 
 def memory() -> Any:

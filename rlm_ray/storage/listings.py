@@ -33,7 +33,8 @@ def listing(uri: str) -> Iterator[ObjectInfo]:
         yield from some
     if not found:
         hint = "The glob matches no object" if WILD.search(uri) else "No object has this name or lies below it"
-        raise InputError(f"Nothing to read at {uri}. {hint}; check the spelling, and quote globs in the shell.")
+        empty = " Its key has an empty part: two slashes that stand together are not one." if "//" in uri[5:] else ""
+        raise InputError(f"Nothing to read at {uri}. {hint}; check the spelling, and quote globs in the shell.{empty}")
 
 
 def _list_any(uri: str) -> Iterator[list[ObjectInfo]]:
@@ -43,6 +44,8 @@ def _list_any(uri: str) -> Iterator[list[ObjectInfo]]:
     parts = uri.split("/")
     first = next(index for index, part in enumerate(parts) if WILD.search(part))
     base = "/".join(parts[:first]) or "/"
+    if base.startswith("s3:") and base.endswith("/"):
+        base += "/"  # an empty part of the key, which is part of the prefix
     wanted = glob_regex(uri)
     spelled = any(part.startswith((".", "_")) for part in parts[first:])
     lead = parts[first][: WILD.search(parts[first]).start()]  # type: ignore[union-attr]
@@ -71,7 +74,7 @@ def _walk(base: str, lead: str, *, hidden: bool) -> Iterator[list[ObjectInfo]]:
 
 def _walk_s3(base: str, lead: str) -> Iterator[list[ObjectInfo]]:
     bucket, key = s3.bucket_key(base)
-    for page in pages(S3, bucket, (key + "/" if key else "") + lead):
+    for page in pages(S3, bucket, (key if not key or key.endswith("/") else key + "/") + lead):
         # a name that ends so is a folder marker of some consoles
         yield [s3.info(bucket, item) for item in page if not item["Key"].endswith("/")]
 

@@ -15,6 +15,48 @@ from rlm_ray.errors import InputError
 
 WILD = re.compile(r"[*?\[]")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+#: What is meant as a URI, and is none: an ARN, or a scheme with its slashes or its colon left out.
+_NEARLY = re.compile(r"\s*(arn:[a-z0-9-]+:s3[a-z0-9-]*:|(s3a?|memory|gs|az|https?|hdfs|abfss?|wasbs?):|s3a?//)", re.IGNORECASE)
+_ARN = re.compile(r"arn:[a-z0-9-]+:s3:::([^/\s]+.*)", re.IGNORECASE)
+_AMAZON = re.compile(
+    r"https?://(?:(?P<host>[a-z0-9.-]+)\.)?s3[.-](?:[a-z0-9-]+\.)*amazonaws\.com(?:\.cn)?/(?P<path>[^?#]*)", re.IGNORECASE
+)
+#: Keys before a host, as in scheme://KEY:SECRET@bucket. A secret may have slashes.
+_USER = re.compile(r"(:/{1,2})(?:[^/@\s]*:[^@\s]*@|[^/@\s]+@)")
+_COLON = re.compile(r"(?i)(s3a?:/{1,2}(?!arn:)[^/:@\s]*):[^/@\s]*")
+_BUCKET = re.compile(r"[^:@\s]+")
+_SECRET = re.compile(
+    r"(?i)([?&;](?:[a-z0-9_.-]*(?:signature|token|secret|credential|passw|accesskey|access_key|api_key|apikey)[a-z0-9_.-]*|sig|key)=)"
+    r"[^&;#\s]*"
+)
+
+
+def shown(uri: str) -> str:
+    """Return a URI as it may be printed: without the keys and signatures that some people write into one.
+
+    Examples
+    --------
+    >>> shown("s3://AKIA:se/cret@lake/logs"), shown("https://host/a.log?X-Amz-Signature=abc&n=1")
+    ('s3://***@lake/logs', 'https://host/a.log?X-Amz-Signature=***&n=1')
+    >>> shown("s3://lake/mail/a@b.org:1")
+    's3://lake/mail/a@b.org:1'
+    """
+    return _SECRET.sub(r"\1***", _COLON.sub(r"\1:***", _USER.sub(r"\1***@", uri)))
+
+
+def _hint(uri: str) -> str:
+    """Say how what was meant is written."""
+    uri = uri.strip()
+    if match := _ARN.match(uri):
+        return f"An ARN is written as s3://{match[1]}"
+    if uri.lower().startswith("arn:"):
+        return "An access point is named by its alias, as in s3://my-point-abc-s3alias/prefix."
+    if match := _AMAZON.match(uri):
+        return f"An address of S3 is written as s3://{'/'.join(part for part in (match['host'], match['path']) if part)}"
+    if match := re.match(r"(s3a?|memory):?[/\\]*(.*)", uri, re.IGNORECASE):
+        meant = f"{match[1].lower()}://{shown('://' + match[2])[3:]}"
+        return f"Write {meant} with a colon and two slashes; a local file of that name is ./{shown(uri)}"
+    return "Use a local path, file://, s3:// or memory://."
 
 
 class ObjectInfo(NamedTuple):
@@ -40,14 +82,14 @@ def scheme(uri: str) -> str:
     """
     match = _SCHEME.match(uri)
     if match is None:
+        if _NEARLY.match(uri):
+            raise InputError(f"{shown(uri)!r:.300} is no path and no URI. {_hint(uri)}")
         return "file"
     name = match[1].lower()
     if name == "s3a":
         return "s3"
     if name not in ("file", "s3", "memory"):
-        raise InputError(
-            f"{uri!r:.300} has the scheme '{name}', which rlm_ray cannot read. Use a local path, file://, s3:// or memory://."
-        )
+        raise InputError(f"{shown(uri)!r:.300} has the scheme '{name}', which rlm_ray cannot read. {_hint(uri)}")
     return name
 
 
@@ -66,8 +108,13 @@ def normal(uri: str) -> str:
 
     Examples
     --------
-    >>> normal("file:///data/a%20b.log"), normal("s3a://lake//logs/")
+    >>> normal("file:///data/a%20b.log"), normal("s3a://lake/logs/")
     ('/data/a b.log', 's3://lake/logs')
+
+    A key may begin with a slash, and have empty parts:
+
+    >>> normal("s3://lake//logs/"), normal("s3://lake//"), normal("s3://lake/a//")
+    ('s3://lake//logs', 's3://lake//', 's3://lake/a//')
     """
     uri = os.fspath(uri)
     if not uri.strip():
@@ -76,13 +123,42 @@ def normal(uri: str) -> str:
     if kind == "file":
         path = unquote(uri[len("file://") :]) if _SCHEME.match(uri) else uri
         return os.path.abspath(os.path.expanduser(path))
-    rest = uri.split("://", 1)[1].strip("/")
-    if kind == "s3":
-        bucket, _, key = rest.partition("/")
-        if not bucket:
-            raise InputError(f"{uri!r} names no bucket. Write s3://bucket/prefix.")
-        rest = bucket + ("/" + key.lstrip("/") if key.lstrip("/") else "")
-    return f"{kind}://{rest}"
+    rest = uri.split("://", 1)[1]
+    if kind == "memory":
+        return f"memory://{rest.strip('/')}"
+    rest = rest.lstrip("/")
+    bucket = rest.partition("/")[0]
+    if bucket.lower().startswith("arn:"):
+        raise InputError(f"{uri!r:.300} names no bucket. {_hint(rest)}")
+    if not bucket:
+        raise InputError(f"{uri!r:.300} names no bucket. Write s3://bucket/prefix.")
+    if shown(uri) != uri and _USER.search(uri):
+        raise InputError(
+            f"{shown(uri)!r:.300} has a key in it, which would be written into logs and reports. "
+            "Write s3://bucket/prefix, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+        )
+    if not _BUCKET.fullmatch(bucket):
+        raise InputError(f"'s3://{bucket.partition(':')[0]}:…' names no bucket: it has a colon. Write s3://bucket/prefix.")
+    # one slash at the end says "below"; more of them are part of the keys
+    return f"s3://{rest.removesuffix('/') if not rest.endswith('//') else rest}"
+
+
+def literal(location: str) -> str:
+    """Return a location that a table's metadata name as a URI: its characters are those of the name, `%2F` too.
+
+    Some writers escape local ones as in a URL; where only that file is there, it is meant.
+
+    Examples
+    --------
+    >>> literal("file:///data/city=A%2FB/a.parquet"), literal("file:/data/a"), literal("s3://lake/a%20b")
+    ('/data/city=A%2FB/a.parquet', '/data/a', 's3://lake/a%20b')
+    """
+    match = re.match(r"file:(?://[^/]*)?(?=/)", location)
+    if match is None:
+        return normal(location)
+    path = os.path.abspath(location[match.end() :])
+    other = unquote(path)
+    return other if other != path and not os.path.exists(path) and os.path.exists(other) else path
 
 
 def join(uri: str, *parts: str) -> str:
@@ -93,7 +169,8 @@ def join(uri: str, *parts: str) -> str:
     >>> join("s3://lake/runs", "r1", "journal")
     's3://lake/runs/r1/journal'
     """
-    return "/".join([uri.rstrip("/") or uri, *(part.strip("/") for part in parts)])
+    base = uri[:-1] if uri.startswith("s3:") and uri.endswith("//") else uri.rstrip("/") or uri
+    return "/".join([base, *(part.strip("/") for part in parts)])
 
 
 def glob_regex(pattern: str) -> re.Pattern[str]:

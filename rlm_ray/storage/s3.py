@@ -132,7 +132,7 @@ class Store:
             size = next((item["Size"] for item in self.pages(bucket, key) if item["Key"] == key), None)
             if size is None:
                 return None
-        return ObjectInfo(uri, size, head["ETag"].strip('"'))
+        return ObjectInfo(uri, size, etag(head))
 
     def read(self, uri: str, start: int, stop: int, version: str) -> bytes:
         """Return a range of an object, on the condition that it has this version.
@@ -205,7 +205,7 @@ def _named(uri: str) -> Iterator[None]:
 
     try:
         yield
-    except FileNotFoundError:
+    except (FileNotFoundError, PreconditionFailed):
         raise
     except (
         boto.NoCredentialsError,
@@ -235,7 +235,19 @@ def _named(uri: str) -> Iterator[None]:
 
 def info(bucket: str, item: dict[str, Any]) -> ObjectInfo:
     """Return an entry of a listing."""
-    return ObjectInfo(f"s3://{bucket}/{item['Key']}", item["Size"], item["ETag"].strip('"'))
+    return ObjectInfo(f"s3://{bucket}/{item['Key']}", item["Size"], etag(item))
+
+
+def etag(told: dict[str, Any]) -> str:
+    """Return the version that a reply or an entry of a listing names; empty where it names none.
+
+    Examples
+    --------
+    >>> etag({"ETag": '"9a0364b9"'}), etag({"ETag": 'W/"9a0364b9"'}), etag({})
+    ('9a0364b9', '9a0364b9', '')
+    """
+    found: str = told.get("ETag") or ""
+    return found.removeprefix("W/").strip('"')
 
 
 async def _read_body(fs: Any, **arguments: Any) -> bytes:
@@ -256,7 +268,10 @@ async def _read_body(fs: Any, **arguments: Any) -> bytes:
 
 
 async def _read_range(fs: Any, bucket: str, key: str, start: int, stop: int, version: str) -> memoryview:
-    """Read a range into memory of its own size; where the connection breaks, it goes on behind what has come."""
+    """Read a range into memory of its own size; where the connection breaks, it goes on behind what has come.
+
+    What each reply says that it is of is compared, since some stores take no notice of `If-Match`, or of `Range`.
+    """
     import aiohttp
 
     condition = {"IfMatch": f'"{version}"'} if version else {}
@@ -264,9 +279,19 @@ async def _read_range(fs: Any, bucket: str, key: str, start: int, stop: int, ver
     at = 0
     for attempt in range(1, _ATTEMPTS + 1):
         response = await fs._call_s3("get_object", Bucket=bucket, Key=key, Range=f"bytes={start + at}-{stop - 1}", **condition)
+        came = etag(response)
+        if version and came and came != version:
+            response["Body"].close()
+            raise PreconditionFailed
+        version = version or came  # where it goes on, it is to be of the same
+        whole = response["ResponseMetadata"]["HTTPStatusCode"] == 200 and "ContentRange" not in response
+        skip = start + at if whole else 0
         try:
             async with response["Body"] as body:
-                while data := await body.read(_PART):
+                while at < len(memory) and (data := await body.read(_PART)):
+                    if skip:
+                        data, skip = data[skip:], max(0, skip - len(data))
+                    data = data[: len(memory) - at]
                     memory[at : at + len(data)] = data
                     at += len(data)
             return memory[:at]

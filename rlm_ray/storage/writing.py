@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.storage import local, s3
-from rlm_ray.storage.connections import S3, memory, memory_path
+from rlm_ray.storage.connections import IGNORING, KEEPING, S3, memory, memory_path
 from rlm_ray.storage.names import is_local, normal, scheme
 
 _MEMORY_LOCK = threading.Lock()
+#: After that long, writers of one object that did not see each other have written.
+SETTLE_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 def make_dirs(uri: str, mode: int = 0o700) -> None:
@@ -30,7 +36,8 @@ def write_bytes(uri: str, data: bytes, *, only_if_absent: bool = False) -> bool:
     Parameters
     ----------
     only_if_absent : bool
-        Leave an object that is there alone. Of several writers at once exactly one wins.
+        Leave an object that is there alone. Of several writers at once exactly one wins; on a store that takes no notice of
+        `If-None-Match`, the one whose object is there after a moment, which is said once.
 
     Returns
     -------
@@ -46,11 +53,9 @@ def write_bytes(uri: str, data: bytes, *, only_if_absent: bool = False) -> bool:
     uri = normal(uri)
     if kind == "s3":
         bucket, key = s3.bucket_key(uri)
-        condition = {"IfNoneMatch": "*"} if only_if_absent else {}
-        try:
-            S3.call("put_object", uri, Bucket=bucket, Key=key, Body=data, **condition)
-        except s3.PreconditionFailed:
-            return False
+        if only_if_absent:
+            return _create(uri, bucket, key, data)
+        S3.call("put_object", uri, Bucket=bucket, Key=key, Body=data)
         return True
     if kind == "memory":
         with _MEMORY_LOCK:
@@ -59,6 +64,35 @@ def write_bytes(uri: str, data: bytes, *, only_if_absent: bool = False) -> bool:
             memory().pipe_file(memory_path(uri), data)
         return True
     return local.write(Path(uri), data, only_if_absent)
+
+
+def _create(uri: str, bucket: str, key: str, data: bytes) -> bool:
+    """Write an object that is not there. Buckets that were not seen yet to keep the condition are asked twice."""
+    if bucket in IGNORING and S3.stat(uri) is not None:
+        return False
+    conditional = {"Bucket": bucket, "Key": key, "Body": data, "IfNoneMatch": "*"}
+    try:
+        S3.call("put_object", uri, **conditional)
+    except s3.PreconditionFailed:
+        KEEPING.add(bucket)
+        return False
+    if bucket in KEEPING:
+        return True
+    try:
+        if bucket not in IGNORING:
+            S3.call("put_object", uri, **conditional)  # it is there now: the condition does not hold
+    except s3.PreconditionFailed:
+        KEEPING.add(bucket)
+        return True
+    if bucket not in IGNORING:
+        IGNORING.add(bucket)
+        _log.warning(
+            "The store of s3://%s takes no notice of conditions (If-None-Match): two processes that begin one run at the same "
+            "moment are told apart by reading back what was written. Begin each run once.",
+            bucket,
+        )
+    time.sleep(SETTLE_SECONDS)
+    return S3.body(uri) == data
 
 
 def delete_tree(uri: str) -> None:

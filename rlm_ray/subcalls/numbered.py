@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rlm_ray.models.thoughts import without_thoughts
 from rlm_ray.subcalls.forms import strict_object
 from rlm_ray.subcalls.keys import canonical
 from rlm_ray.subcalls.prompts import Messages
 from rlm_ray.subcalls.prompts import numbered as numbered_prompt
 from rlm_ray.subcalls.render import indented
-from rlm_ray.subcalls.replies import values_in, without_thoughts
+from rlm_ray.subcalls.replies import values_in
 from rlm_ray.subcalls.schema import AnswerSchema
 
 _LINE = re.compile(r"^\s*[\[(#]*\s*(\d{1,6})\s*[\])]*\s*[:.)\-–—=|]*\s*(\S.*?)\s*$")

@@ -7,25 +7,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from rlm_ray.models.thoughts import without_thoughts
 from rlm_ray.subcalls.schema import AnswerSchema
 
-_THOUGHTS = re.compile(r"\A\s*<(think|thinking|reasoning)>.*?</\1>\s*", re.DOTALL | re.IGNORECASE)
 _FENCE = re.compile(r"^[ \t]*(```|~~~)[ \t]*[\w-]*[ \t]*\n(.*?)^[ \t]*\1[ \t]*$", re.DOTALL | re.MULTILINE)
 _DECODER = json.JSONDecoder(strict=False)  # raw newlines inside strings are common and harmless
 _START = re.compile(r"[{\[]")
 #: Starts of a value that are tried in one reply; a hostile one could have a million braces.
 _MOST_STARTS = 200
-
-
-def without_thoughts(text: str) -> str:
-    """The text without a reasoning block in front.
-
-    Examples
-    --------
-    >>> without_thoughts("<think>is it?</think>\\nyes")
-    'yes'
-    """
-    return _THOUGHTS.sub("", text, count=1)
 
 
 def values_in(text: str) -> list[Any]:
@@ -82,9 +71,10 @@ def read_answer(text: str, schema: AnswerSchema) -> dict[str, Any]:
     {'label': 'spam'}
     """
     if not schema.typed:
-        if not without_thoughts(text).strip():
+        answer = without_thoughts(text).strip()
+        if not answer:
             raise ValueError("The reply is empty.")
-        return {"answer": text.strip()}
+        return {"answer": answer}
     reason: ValueError | None = None
     for value in values_in(text):
         for candidate in (value, *_inside(value)):

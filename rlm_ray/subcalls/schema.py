@@ -190,8 +190,11 @@ class AnswerSchema:
 _ABSENT = object()
 
 
+_DASHES = str.maketrans(dict.fromkeys("‐‑‒–—―−", "-") | dict.fromkeys("‘’", "'") | dict.fromkeys("“”", '"') | {"\xad": ""})
+
+
 def _plain(label: Any) -> str:
-    return re.sub(r"\s+", " ", str(label).strip(_QUOTES)).casefold() or str(label).casefold()
+    return re.sub(r"\s+", " ", str(label).translate(_DASHES).strip(_QUOTES)).casefold() or str(label).casefold()
 
 
 def _label(name: str, labels: list[Any], given: Any) -> Any:

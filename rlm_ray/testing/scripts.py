@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from rlm_ray.errors import InputError
-from rlm_ray.words import counted
+from rlm_ray.text import counted
 
 Message = Mapping[str, Any]
 RootScript = Sequence[str] | Callable[[list[Message]], str | Awaitable[str]]

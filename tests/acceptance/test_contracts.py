@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import rlm_ray
-from rlm_ray.corpus.address import Address
+from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.testing import each
 
 CONTRACTS = 510 if os.environ.get("RLM_RAY_TEST_FULL") == "1" else 40

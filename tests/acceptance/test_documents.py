@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 
 import rlm_ray
-from rlm_ray.corpus.address import Address
-from rlm_ray.corpus.formats import extracting
+from rlm_ray.corpus.catalog.address import Address
+from rlm_ray.corpus.reading.documents import extracting
 from rlm_ray.errors import MissingExtra
 from rlm_ray.testing import each
-from tests.documents import docx, pdf
+from tests.documents import docx, docx_of, pdf
 
 pytest.importorskip("pypdf", reason="pip install 'rlm-ray[documents]' brings pypdf")
 FILES = {
@@ -62,3 +64,19 @@ def test_without_the_extra_it_is_said_before_anything_is_read(tmp_path, monkeypa
     monkeypatch.setattr(extracting.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="documents"):
         rlm_ray.open(str(tmp_path))
+
+
+def test_tracked_changes_can_be_shown_and_owner_files_are_ignored(tmp_path):
+    word = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+    changed = f'<w:document xmlns:w="{word}"><w:body><w:p><w:del w:author="A"><w:r><w:delText>12</w:delText></w:r></w:del>'
+    changed += "<w:ins><w:r><w:t>24</w:t></w:r></w:ins></w:p></w:body></w:document>"
+    (tmp_path / "a.docx").write_bytes(docx_of(changed.encode()))
+    (tmp_path / "~$a.docx").write_bytes(b"\x05owner" + bytes(100))
+    (tmp_path / "b.docx.gz").write_bytes(gzip.compress(docx([["Packed."]])))
+    (tmp_path / "no-ending").write_bytes(docx([["Told by its bytes."]]))
+    texts = [row["text"].strip() for row in rlm_ray.open(str(tmp_path), unit="document").head(9)]
+    assert texts == ["24", "Packed.", "Told by its bytes."]
+    (shown,) = rlm_ray.open(str(tmp_path / "a.docx"), tracked_changes="shown").head(1)
+    assert shown["text"].strip() == "[deleted by A: 12][inserted: 24]"
+    with pytest.raises(rlm_ray.errors.InputError, match="tracked_changes"):
+        rlm_ray.open(str(tmp_path / "a.docx"), tracked_changes="all")

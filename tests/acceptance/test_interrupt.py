@@ -151,7 +151,7 @@ def test_an_interrupted_run_ends_cleanly(started, cli, model_server, lines, run_
     said = err.splitlines()[-1]
     assert said.startswith("rlm-ray: Interrupted.")
     [run] = run_dir.iterdir()
-    assert f"rlm-ray resume {run.name}" in said
+    assert f"`rlm-ray resume {run}`" in said
     assert left_over(everything) == []
     server.release()
     shown = cli("show", run.name)

@@ -148,8 +148,8 @@ def side_by_side(options: argparse.Namespace, kind: str, counts: list[int]) -> l
 
 def at_once(counts: list[int]) -> int:
     """Calls that this project has in flight for the largest batch: those of the groups that run beside each other."""
-    from rlm_ray.cluster.ports import capacity
-    from rlm_ray.recursion.groups import GROUPS_PER_CPU
+    from rlm_ray.cluster.capacity import capacity
+    from rlm_ray.recursion.verbs.groups import GROUPS_PER_CPU
 
     settings = Settings()
     groups = 1 if max(counts) <= settings.calls_per_group else GROUPS_PER_CPU * capacity(settings)

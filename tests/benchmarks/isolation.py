@@ -22,9 +22,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rlm_ray.repl import pool as pools
-from rlm_ray.repl.events import CellDone, Limits, Request
-from rlm_ray.repl.host import Sandbox
+from rlm_ray.sandbox.outside.events import CellDone, Limits, Request
+from rlm_ray.sandbox.outside.host import Sandbox
+from rlm_ray.sandbox.outside.process import pool as pools
 
 SCAFFOLD = """
 def namespace(backend, setup):

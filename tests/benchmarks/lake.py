@@ -98,9 +98,11 @@ def write(folder: Path, megabytes: int, files: int, formats: list[str]) -> None:
 
 def ours(case: Case) -> Callable[[], Any]:
     """Return a function that computes a verb over all shards, one after the other."""
-    from rlm_ray.corpus import operations, planner, work
     from rlm_ray.corpus.opening import open_manifest
-    from rlm_ray.corpus.plan import Grep, Node, Where
+    from rlm_ray.corpus.operations import operations
+    from rlm_ray.corpus.planning import planner
+    from rlm_ray.corpus.reading import work
+    from rlm_ray.handle.plan import Grep, Node, Where
 
     uri = case["uri"]
     verb = case["verb"]

@@ -179,7 +179,7 @@ def scan(objects: int, limit: int, cpus: int, ray: bool) -> str:
     """Count the lines with the needle; return what is to be said."""
     import rlm_ray
     from rlm_ray.corpus.opening import open_manifest
-    from rlm_ray.corpus.plan import Grep
+    from rlm_ray.handle.plan import Grep
 
     settings = rlm_ray.Settings(num_cpus=cpus)
     if ray:
@@ -211,8 +211,8 @@ def scan(objects: int, limit: int, cpus: int, ray: bool) -> str:
 
 def count(work: tuple[Any, ...]) -> int:
     """What a task does with a shard."""
-    from rlm_ray.corpus import operations
-    from rlm_ray.corpus.work import Work
+    from rlm_ray.corpus.operations import operations
+    from rlm_ray.corpus.reading.work import Work
 
     return int(operations.run("count", Work(*work), {}))
 

@@ -23,8 +23,8 @@ from rlm_ray.models.contract import OK, Endpoint, Outcome, Usage
 from rlm_ray.models.leases import LeasedLimiter, LocalDesk
 from rlm_ray.models.prices import Rate
 from rlm_ray.models.rates import Rates, Report
-from rlm_ray.recursion.budget import Budget
-from rlm_ray.recursion.meter import BudgetMeter
+from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.budget.meter import BudgetMeter
 from rlm_ray.settings import Price
 
 AT_ONCE = 64

@@ -9,8 +9,8 @@ import pytest
 
 from rlm_ray.cluster import ports
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Between, Grep, Node, Window
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.reading.work import Work
+from rlm_ray.handle.plan import Between, Grep, Node, Window
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 
 import rlm_ray
 from rlm_ray.models.contract import Usage
-from rlm_ray.recursion.measures import Measures
+from rlm_ray.recursion.budget.measures import Measures
 from rlm_ray.testing import Faults, ModelServer
 
 PATIENCE = 120

@@ -58,7 +58,7 @@ def joined():
     server.wait_for(1 + 12 + 16, timeout=patience)  # and of four
     told["after"] = at_work()
 
-from rlm_ray.cluster.ports import CAPACITY_SECONDS as told_seconds
+from rlm_ray.cluster.capacity import CAPACITY_SECONDS as told_seconds
 with ModelServer(root=cells, leaf=each(lambda text: {"n": int(text.split()[1])})) as server:
     settings = server.settings(run_dir=runs, records_per_call=1, calls_per_group=2, concurrency=2, address=cluster.address)
     server.hold(after=1)

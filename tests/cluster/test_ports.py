@@ -11,23 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+from ray.exceptions import RayError
 
+from rlm_ray.cluster import calls, tasks
 from rlm_ray.cluster import ports as ports_module
-from rlm_ray.cluster import tasks
-from rlm_ray.cluster.futures import TaskFuture, fetch, unwrapped
-from rlm_ray.cluster.meters import meter_of
+from rlm_ray.cluster.calls import make_ports
+from rlm_ray.cluster.futures import fetch, unwrapped
 from rlm_ray.cluster.ports import RayPorts
-from rlm_ray.corpus.handle import Corpus
+from rlm_ray.cluster.shrinking import ShrinkingFuture, scan_parts
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Plan, Source
-from rlm_ray.corpus.verbs import Verbs
 from rlm_ray.errors import BudgetExceeded, ClusterError, CredentialsError, RlmRayError, SubcallsFailed
+from rlm_ray.handle.corpus import Corpus
+from rlm_ray.handle.plan import Plan, Source
+from rlm_ray.handle.verbs import Verbs
 from rlm_ray.ledger.rundir import RunDirectory
-from rlm_ray.recursion.budget import Budget
-from rlm_ray.recursion.ports import Call
+from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.ports import Call, ScanGroup
 from rlm_ray.recursion.service import Service
 from rlm_ray.settings import Settings
 from rlm_ray.testing import Faults, ModelServer
+from rlm_ray.worker.meters import meter_of
 
 Make = Callable[..., "World"]
 
@@ -41,7 +45,7 @@ class World:
         manifest.save(run.path("manifest", "logs"))
         budget = Budget.of(settings)
         call = Call(run.uri, run.id, "0", 0, "", settings, budget, width=4)
-        self.ports = RayPorts(run.id, 0, settings)
+        self.ports = make_ports(run.id, 0, settings)
         self.service = Service(call, {"logs": manifest}, self.ports, meter_of(budget, settings))
         self.verbs = Verbs(self.service)
         self.logs = Corpus(Plan((Source("logs"),)), manifest.info(), self.service)
@@ -71,12 +75,17 @@ def world(
 
 @pytest.fixture
 def bare(ray_local: Any) -> Iterator[RayPorts]:
-    ports = RayPorts("run", 0, Settings())
+    ports = make_ports("run", 0, Settings())
     yield ports
     ports.close()
 
 
-def task(ray: Any, value: Any = None, error: Exception | None = None, gate: Any = None) -> TaskFuture:
+def made(reference: Any) -> ShrinkingFuture[Any]:
+    """A future of a group without works, which is not cut."""
+    return ShrinkingFuture(ScanGroup("count", (), {}), lambda group: reference, scan_parts)
+
+
+def task(ray: Any, value: Any = None, error: Exception | None = None, gate: Any = None) -> ShrinkingFuture[Any]:
     """A task that gives a value or raises, once its gate (an object of the store) is there."""
 
     @ray.remote(num_cpus=1, max_retries=0)  # as many workers as CPUs, used again
@@ -85,7 +94,7 @@ def task(ray: Any, value: Any = None, error: Exception | None = None, gate: Any 
             raise error
         return value
 
-    return TaskFuture(run.remote(gate))
+    return made(run.remote(gate))
 
 
 # waiting
@@ -115,7 +124,7 @@ def test_waiting_ends_when_a_descriptor_is_readable(ray_local: Any, bare: RayPor
         right.send(b"x")
         bare.wait([], [left.fileno()], None)
         assert left.recv(1) == b"x"
-        waits = TaskFuture(ray_local.remote(num_cpus=1)(lambda: time.sleep(30)).remote())
+        waits = made(ray_local.remote(num_cpus=1)(lambda: time.sleep(30)).remote())
         threading.Timer(0.05, right.send, [b"y"]).start()
         bare.wait([waits], [left.fileno()], None)
         assert left.recv(1) == b"y"
@@ -164,6 +173,13 @@ def test_an_error_that_is_not_ours_is_named_in_a_line(ray_local: Any) -> None:
     assert "\n" not in str(caught.value)
 
 
+def unwrapping(reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except RayError as error:
+        raise unwrapped(error) from None
+
+
 def test_a_worker_that_dies(ray_local: Any) -> None:
     @ray_local.remote(num_cpus=1, max_retries=0)
     def dies() -> None:
@@ -172,7 +188,7 @@ def test_a_worker_that_dies(ray_local: Any) -> None:
         os._exit(1)
 
     with pytest.raises(ClusterError, match="A worker of the cluster was lost") as caught:
-        TaskFuture(dies.remote()).result()
+        unwrapping(dies.remote())
     assert "\n" not in str(caught.value)
 
 
@@ -195,8 +211,7 @@ def test_scans_are_tasks(world: Make) -> None:
 
 def test_tasks_are_named_by_the_run_and_what_they_do(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[str] = []
-    for kind in ("scan_task", "code_task", "leaf_task", "call_task"):
-        remote = getattr(tasks, kind)
+    for remote in (tasks.scan_task, tasks.code_task, tasks.leaf_task, calls.call_task):
 
         def options(name: str, remote: Any = remote) -> Any:
             names.append(name)
@@ -290,8 +305,8 @@ def test_the_capacity_is_the_clusters(ray_local: Any, bare: RayPorts) -> None:
 
 
 def test_closing_cancels_what_is_under_way(ray_local: Any) -> None:
-    ports = RayPorts("run", 0, Settings())
-    waits = ports._task(ray_local.remote(num_cpus=1, max_retries=0)(lambda: time.sleep(60)).remote())
+    ports = make_ports("run", 0, Settings())
+    waits = ports._track(made(ray_local.remote(num_cpus=1, max_retries=0)(lambda: time.sleep(60)).remote()))
     ports.close()
     with pytest.raises(ClusterError):
         waits.result()

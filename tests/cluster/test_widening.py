@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_ray.cluster import widening
+from rlm_ray.cluster import worker_ramp
 from rlm_ray.cluster.connect import IDLE_SECONDS
-from rlm_ray.cluster.widening import Widening, machine_times
+from rlm_ray.cluster.worker_ramp import Widening, machine_times
 
 
 class Machine:
@@ -93,4 +93,4 @@ def test_workers_that_are_there_are_used_at_once(machine: Machine) -> None:
 def test_the_machine_says_how_busy_it_is() -> None:
     times = machine_times()
     assert times is None or 0 <= times[0] <= times[1]
-    assert widening.widening() is widening.widening()
+    assert worker_ramp.widening() is worker_ramp.widening()

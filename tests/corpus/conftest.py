@@ -15,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from rlm_ray import storage
-from rlm_ray.corpus import operations, planner
-from rlm_ray.corpus.manifest import Manifest
-from rlm_ray.corpus.plan import Node, Slice
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.corpus.operations import operations
+from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.reading.work import Work
+from rlm_ray.handle.plan import Node, Slice
 
 # no test may fail for its speed; fixtures here hold nothing that an example changes
 for _name, _examples in (("corpus", 50), ("corpus-deep", 1_000)):
@@ -85,7 +86,7 @@ def kit() -> Iterator[SimpleNamespace]:
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Make the readers take text in pieces of so many bytes."""
-    from rlm_ray.corpus.formats import streams
+    from rlm_ray.corpus.reading.text import streams
 
     def set_size(size: int) -> None:
         monkeypatch.setattr(streams, "PIECE", size)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.corpus.address import Address
+from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.errors import InputError
 
 

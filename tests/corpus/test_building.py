@@ -7,7 +7,7 @@ import polars
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.corpus.building import text_shards
+from rlm_ray.corpus.catalog.building import text_shards
 
 
 @given(st.lists(st.tuples(st.integers(1, 1_000), st.booleans()), min_size=1, max_size=20), st.integers(1, 400))

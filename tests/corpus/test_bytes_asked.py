@@ -12,12 +12,12 @@ import pyarrow
 import pytest
 
 from rlm_ray import storage
-from rlm_ray.corpus import planner
-from rlm_ray.corpus.formats import rowgroups
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Between, Window
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.reading.parquet import row_groups
+from rlm_ray.corpus.reading.work import Work
+from rlm_ray.handle.plan import Between, Window
 from tests.counting import CountingProxy, counted
 
 
@@ -114,7 +114,7 @@ def test_neighbouring_chunks_of_parquet_share_a_row_group(kit: SimpleNamespace, 
 
 
 def test_a_row_group_is_kept_by_version_and_within_bounds(kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rowgroups, "_groups", rowgroups._Kept(50_000))
+    monkeypatch.setattr(row_groups, "_groups", row_groups._Kept(50_000))
     uri = f"{kit.folder()}/a.parquet"
     for base in (0, 1_000_000):
         kit.parquet(pyarrow.table({"n": range(base, base + 40_000)}), uri, row_group_size=2_000)
@@ -124,5 +124,5 @@ def test_a_row_group_is_kept_by_version_and_within_bounds(kit: SimpleNamespace, 
                 number for batch in read(manifest, [(0, start, 0), (0, start + 3, 0)]) for number in batch.column("n").to_pylist()
             ]
             assert found == [base + start, base + start + 1, base + start + 2]
-        assert sum(nbytes for _, nbytes in rowgroups._groups._items.values()) == rowgroups._groups._nbytes <= 50_000
-    assert {key[1] for key in rowgroups._groups._items} == {manifest.shards[0].version}
+        assert sum(nbytes for _, nbytes in row_groups._groups._items.values()) == row_groups._groups._nbytes <= 50_000
+    assert {key[1] for key in row_groups._groups._items} == {manifest.shards[0].version}

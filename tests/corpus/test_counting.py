@@ -15,14 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.corpus import counting, deletions, opening, operations, planner
-from rlm_ray.corpus.formats import codes, parquet, rowgroups
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus import opening
+from rlm_ray.corpus.catalog import deletions
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Between, Grep, Node, Select, Split, Where, Window
-from rlm_ray.corpus.steps import check
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.operations import counting, operations
+from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning.nodes import check
+from rlm_ray.corpus.reading.parquet import dictionary_codes, polars_rows, row_groups
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectChanged, ObjectUnreadable
+from rlm_ray.handle.plan import Between, Grep, Node, Select, Split, Where, Window
 
 ROWS = 60
 
@@ -59,13 +62,13 @@ def days(tmp_path: Path) -> Manifest:
 def joint(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many shards each query over several was over."""
     seen: list[int] = []
-    ask = parquet.together
+    ask = polars_rows.together
 
     def together(queries: Any, reduce: Any) -> Any:
         seen.append(len(queries))
         return ask(queries, reduce)
 
-    monkeypatch.setattr(parquet, "together", together)
+    monkeypatch.setattr(polars_rows, "together", together)
     return seen
 
 
@@ -126,7 +129,7 @@ def test_counts_are_those_of_the_rows(tmp_path: Path, joint: list[int]) -> None:
         args = {"column": column, "limit": 1_000}
         for steps in ((), (SOME,)):
             counted = operations.merge("count_by", operations.run_all("count_by", _works(manifest, *steps), args), args)
-            expected = Counter(row[column] for row in rows if not steps or row["n"] >= 5)
+            expected = Counter(str(row[column]) if column == "day" else row[column] for row in rows if not steps or row["n"] >= 5)
             assert dict(counted["counts"]) == expected
 
 
@@ -198,7 +201,7 @@ def test_a_changed_object_is_left_out_alone(days: Manifest, joint: list[int], mo
     works = _works(days, SOME)
     good = operations.run_all("count", works, {})
     changed = works[0].shard.uri
-    ask = parquet.together
+    ask = polars_rows.together
 
     def change_after(queries: Any, reduce: Any) -> Any:
         found = ask(queries, reduce)
@@ -206,7 +209,7 @@ def test_a_changed_object_is_left_out_alone(days: Manifest, joint: list[int], mo
         return found
 
     for change in (change_after, ask):  # while it is read, and before
-        monkeypatch.setattr(parquet, "together", change)
+        monkeypatch.setattr(polars_rows, "together", change)
         for name, args in (("count", {}), ("count_by", {"column": "took", "limit": 9})):
             found = operations.run_all(name, works, args)
             failed = [isinstance(partial, ObjectChanged) for partial in found]
@@ -254,10 +257,10 @@ def test_codes_count_what_the_rows_have(
     (work,) = _shards(path)
     low, high = min(*part, len(values)), min(max(part), len(values))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(codes, "_MOST_BYTES", 1_000)
-        patch.setattr(codes, "_BATCH_ROWS", batch)
-        patch.setattr(rowgroups, "is_part", lambda *_: False)
-        assert codes.counts(work.shard, work.schema, column, low, high) == Counter(values[low:high])
+        patch.setattr(dictionary_codes, "_MOST_BYTES", 1_000)
+        patch.setattr(dictionary_codes, "_BATCH_ROWS", batch)
+        patch.setattr(row_groups, "is_part", lambda *_: False)
+        assert dictionary_codes.counts(work.shard, work.schema, column, low, high) == Counter(values[low:high])
 
 
 def test_codes_that_give_way_to_texts_count_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,12 +270,12 @@ def test_codes_that_give_way_to_texts_count_the_same(tmp_path: Path, monkeypatch
     options: dict[str, Any] = {"dictionary_pagesize_limit": 64, "data_page_size": 64, "write_batch_size": 16}
     pyarrow.parquet.write_table(pyarrow.table({"host": values}), path, **options)
     (work,) = _shards(path)
-    assert codes.counts(work.shard, work.schema, "host", 0, len(values)) is None
+    assert dictionary_codes.counts(work.shard, work.schema, "host", 0, len(values)) is None
     args = {"column": "host", "limit": 3}
     expected = {"counts": [["first", 2_000], ["last", 2_000], ["text 0", 1]], "distinct": 502}
     assert operations.merge("count_by", operations.run_all("count_by", [work], args), args) == expected
-    monkeypatch.setattr(codes, "_MOST_BYTES", 1_000)
-    assert codes.counts(work.shard, work.schema, "host", 0, len(values)) == Counter(values)
+    monkeypatch.setattr(dictionary_codes, "_MOST_BYTES", 1_000)
+    assert dictionary_codes.counts(work.shard, work.schema, "host", 0, len(values)) == Counter(values)
 
 
 def _plain(path: Path) -> None:
@@ -296,15 +299,15 @@ def _no_text(path: Path) -> None:
 def test_what_is_no_text_in_codes_is_left_to_others(tmp_path: Path, write: Callable[[Path], None]) -> None:
     write(tmp_path / "one.parquet")
     (work,) = _shards(tmp_path)
-    assert codes.counts(work.shard, work.schema, "host", 0, work.shard.stop) is None
+    assert dictionary_codes.counts(work.shard, work.schema, "host", 0, work.shard.stop) is None
 
 
 def test_codes_of_a_changed_object_are_not_counted(tmp_path: Path) -> None:
     path = tmp_path / "one.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"host": ["h"] * 900}), path)
     (work,) = _shards(path)
-    assert codes.counts(work.shard, work.schema, "host", 0, 900) == {"h": 900}
+    assert dictionary_codes.counts(work.shard, work.schema, "host", 0, 900) == {"h": 900}
     path.write_bytes(path.read_bytes() + b"more")
-    assert codes.counts(work.shard, work.schema, "host", 0, 900) is None
+    assert dictionary_codes.counts(work.shard, work.schema, "host", 0, 900) is None
     (found,) = operations.run_all("count_by", [work], {"column": "host", "limit": 1})
     assert isinstance(found, ObjectChanged)

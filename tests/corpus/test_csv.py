@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlm_ray.corpus.formats.dialect import Given
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Grep, Select, Slice, Where
+from rlm_ray.corpus.reading.text.dialect import Given
+from rlm_ray.handle.plan import Grep, Select, Slice, Where
 
 _FIELDS = st.text(st.sampled_from('ab1 ",\n\r\tü'), max_size=6)
 _ROWS = st.lists(st.lists(_FIELDS, min_size=2, max_size=2) | st.lists(_FIELDS, max_size=3), min_size=1, max_size=30)

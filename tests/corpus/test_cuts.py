@@ -11,11 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rlm_ray import storage
-from rlm_ray.corpus import planner
-from rlm_ray.corpus.address import Address
-from rlm_ray.corpus.formats import streams
+from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Between, Grep
+from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.reading.text import streams
+from rlm_ray.handle.plan import Between, Grep
 
 _TEXTS = st.sampled_from(["", "a", "é漢😀", "line\nbreak", "\r", "x" * 50, "\u2028", "\ufeff"])
 _ROWS = st.lists(st.tuples(_TEXTS, st.sampled_from(["\n", "\r\n", "\n\n", "\n \t\n"])), min_size=1, max_size=12)

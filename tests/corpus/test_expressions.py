@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from rlm_ray.corpus.expressions import check_pattern
+from rlm_ray.corpus.meaning.types import arrow_type, is_flat, type_name, unite
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Grep, Node, Select, Split, Where
-from rlm_ray.corpus.steps import check
-from rlm_ray.corpus.types import arrow_type, is_flat, type_name, unite
+from rlm_ray.corpus.planning.expressions import check_pattern
+from rlm_ray.corpus.planning.nodes import check
 from rlm_ray.errors import InputError
+from rlm_ray.handle.plan import Grep, Node, Select, Split, Where
 
 _SCHEMA = {
     "n": "int64",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from rlm_ray.corpus.formats import extracting
-from rlm_ray.corpus.shard import Shard
+from rlm_ray.corpus.catalog.shard import Shard
+from rlm_ray.corpus.reading.documents import extracting
 from rlm_ray.errors import ObjectUnreadable
 
 
@@ -41,3 +43,10 @@ def test_who_cannot_parse_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extracting, "_extractor", None)
     with pytest.raises(ObjectUnreadable, match="has no sandbox for it"):
         extracting.text_of(shard("refused.docx"), b"")
+
+
+def test_tracked_changes_are_another_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extracting, "_extractor", lambda kind, data: [kind])
+    plain = shard("tracked-changes.docx")
+    assert extracting.text_of(plain, b"PK") == "docx"
+    assert extracting.text_of(dataclasses.replace(plain, tracked_changes="shown"), b"PK") == "docx+changes"

@@ -13,10 +13,10 @@ import pyarrow.parquet
 import pytest
 
 from rlm_ray import storage
-from rlm_ray.corpus.formats.signatures import encoding_of_text
+from rlm_ray.corpus.catalog.signatures import encoding_of_text
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Grep
 from rlm_ray.errors import InputError
+from rlm_ray.handle.plan import Grep
 
 TEXT = b"2024-01-01 ERROR disk\n2024-01-02 INFO fine\n" * 50
 
@@ -85,7 +85,7 @@ def test_parquet_under_another_name(kit: SimpleNamespace) -> None:
         (b"%PDF-1.7\n", "PDF"),
         (b"PK\x03\x04", "zip"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Office"),
-        (b"Obj\x01", "Avro"),
+        (b"Obj\x01\x04\x16avro.schema", "Avro"),
         (b"ORC\x00", "ORC"),
         (b"PARE", "encrypted"),
         (gzip.compress(b"%PDF-1.7\n" + bytes(100)), "PDF"),
@@ -118,3 +118,9 @@ def test_the_files_of_a_delta_table_are_no_plain_parquet(kit: SimpleNamespace) -
 def test_an_encrypted_footer_is_not_handed_on(kit: SimpleNamespace) -> None:
     with pytest.raises(InputError, match="encrypted"):
         open_manifest(kit.object(b"PARE" + bytes(40) + b"PARE", ".parquet"))
+
+
+@pytest.mark.parametrize("first", ["PARENT started", "ORCA swims", "PAR1 is a word here", "BZhello", "Obj of desire"])
+def test_a_text_may_begin_with_the_letters_of_a_binary_format(kit: SimpleNamespace, first: str) -> None:
+    manifest = open_manifest(kit.object(f"{first}\nERROR disk\n".encode(), ".log"))
+    assert [record["text"] for record in kit.records(manifest)] == [first, "ERROR disk"]

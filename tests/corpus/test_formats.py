@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray import storage
-from rlm_ray.corpus.address import Address
+from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Grep, Select, Split, Where
 from rlm_ray.errors import InputError, ObjectUnreadable
+from rlm_ray.handle.plan import Grep, Select, Split, Where
 
 
 def _bare(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -57,7 +58,7 @@ def _merged(record: dict[str, Any]) -> dict[str, Any]:
 
 def test_columns_are_those_of_the_sample(kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     from rlm_ray.corpus import opening
-    from rlm_ray.corpus.formats import jsonl
+    from rlm_ray.corpus.reading.text import jsonl
 
     # of a large corpus only some lines are looked at
     monkeypatch.setattr(opening, "_sampled_members", lambda shards: (jsonl.infer(lines[:3]) | jsonl.EXTRA, 30.0))
@@ -141,7 +142,7 @@ def test_csv_with_quotes_breaks_and_damage(kit: SimpleNamespace) -> None:
 
 def test_a_csv_value_that_does_not_fit_is_kept_aside(kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     from rlm_ray.corpus import opening
-    from rlm_ray.corpus.formats import csv
+    from rlm_ray.corpus.reading.text import csv
 
     monkeypatch.setattr(opening, "_SAMPLE_LINES", 2)
     monkeypatch.setattr(csv, "_ROWS", 2)
@@ -203,7 +204,7 @@ def test_a_span_that_is_too_long_ends_with_a_paragraph_a_line_or_a_word(kit: Sim
 
 def test_a_document_above_the_limit_is_a_reason(kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     from rlm_ray.corpus import opening
-    from rlm_ray.corpus.formats import document
+    from rlm_ray.corpus.reading.documents import document
 
     base = kit.folder()
     storage.write_bytes(f"{base}/large.txt", b"x" * 100)
@@ -250,12 +251,12 @@ def test_values_of_every_type_are_json(kit: SimpleNamespace) -> None:
     }
     manifest = open_manifest(kit.parquet(pyarrow.table(columns), f"{kit.folder()}/a.parquet"))
     first, second = _bare(kit.records(manifest))
+    assert repr(first.pop("nan")) == "nan"  # no null
     assert json.loads(json.dumps(first, allow_nan=False)) == first
     assert first == {
         "i8": 1,
         "u64": 1 << 63,
         "f16": 1.5,
-        "nan": None,
         "b": True,
         "raw": "abc",
         "fixed": "ab",
@@ -270,11 +271,12 @@ def test_values_of_every_type_are_json(kit: SimpleNamespace) -> None:
         "huge": "1.5",
         "cat": "x",
         "tags": ["a", None],
-        "inner": {"k": 1, "when": "2026-01-31 12:00:00.250000"},
+        "inner": {"k": 1, "when": "2026-01-31T12:00:00.25"},
         "map": {"k": 1},
         "nothing": None,
     }
     assert second.pop("raw") == "base64:/wA="
+    assert second.pop("nan") == math.inf
     assert set(second.values()) == {None}
     simple = Select(("i8", "us", "cat"))
     assert _bare(kit.records(manifest, simple)) == [

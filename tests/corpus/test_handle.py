@@ -12,11 +12,11 @@ import cloudpickle
 import numpy
 import pytest
 
-from rlm_ray.corpus.chunks import Chunks
-from rlm_ray.corpus.handle import Corpus, set_backend
-from rlm_ray.corpus.parts import parts_from_json, parts_to_json
-from rlm_ray.corpus.plan import Between, Grep, Plan, Result, Select, Slice, Source, Split, Where
 from rlm_ray.errors import InputError
+from rlm_ray.handle.chunks import Chunks
+from rlm_ray.handle.corpus import Corpus, set_backend
+from rlm_ray.handle.parts import parts_from_json, parts_to_json
+from rlm_ray.handle.plan import Between, Grep, Plan, Result, Select, Slice, Source, Split, Where
 
 INFO = {
     "kind": "parquet",
@@ -276,7 +276,7 @@ def test_count_by(context: Corpus, backend: Backend) -> None:
 def test_functions_are_sent_as_bytes(context: Corpus, backend: Backend) -> None:
     offset = 3
     reply = {"plan": Plan((Result("0-r1"),)).to_json(), "info": {"kind": "result", "schema": {"n": "int64"}}}
-    backend.replies |= {"map": [reply], "filter": [reply], "aggregate": [41]}
+    backend.replies |= {"map": [reply], "filter": [reply], "aggregate": [{"value": 41}]}
     result = context.map(lambda record: {"n": record["n"] + offset})
     assert result.schema == {"n": "int64"}
     assert cloudpickle.loads(backend.blobs[0])({"n": 2}) == {"n": 5}

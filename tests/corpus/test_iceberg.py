@@ -16,11 +16,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from rlm_ray.corpus import planner
-from rlm_ray.corpus.address import Address
+from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Where
+from rlm_ray.corpus.planning import planner
 from rlm_ray.errors import InputError
+from rlm_ray.handle.plan import Where
 
 pytest.importorskip("pyiceberg", reason="pip install 'rlm-ray[tables]' brings pyiceberg")
 pytest.importorskip("sqlalchemy", reason="pip install 'pyiceberg[sql-sqlite]' brings a catalogue for the tests")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlm_ray.corpus.formats import jsonl
+from rlm_ray.corpus.reading.text import jsonl
 
 SCHEMA = {"n": "int64", "x": "double", "b": "bool", "s": "string", "deep": "json", "_more": "json", "_error": "string"}
 _NAMES = st.sampled_from(["n", "x", "b", "s", "deep", "late", "_pos", "pos_"])

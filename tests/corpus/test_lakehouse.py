@@ -17,17 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlm_ray import storage
-from rlm_ray.corpus import deletions, planner
-from rlm_ray.corpus.address import Address
-from rlm_ray.corpus.lakehouse.opening import manifest_of
-from rlm_ray.corpus.lakehouse.table import DataFile, Table
-from rlm_ray.corpus.lookup import record_at, shard_of
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog import deletions
+from rlm_ray.corpus.catalog.address import Address
+from rlm_ray.corpus.catalog.lakehouse.opening import manifest_of
+from rlm_ray.corpus.catalog.lakehouse.table import DataFile, Table
+from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.corpus.meaning.readable import jsonable
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Between, Grep, Select, Slice, Where
-from rlm_ray.corpus.records import jsonable
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.operations.lookup import record_at, shard_of
+from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, MissingExtra, ObjectChanged
+from rlm_ray.handle.plan import Between, Grep, Select, Slice, Where
 
 deltalake = pytest.importorskip("deltalake", reason="pip install 'rlm-ray[tables]' brings deltalake")
 
@@ -100,7 +101,7 @@ def test_deleted_rows_are_no_records_and_the_others_keep_their_numbers(
 
 
 def _at(shard: Any, manifest: Manifest, ordinals: list[int]) -> list[dict[str, Any]]:
-    from rlm_ray.corpus import operations
+    from rlm_ray.corpus.operations import operations
 
     found: list[dict[str, Any]] = operations.run("at", Work(shard, (Select(("n",)),), manifest.schema), {"ordinals": ordinals})
     return found

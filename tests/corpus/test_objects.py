@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlm_ray.corpus.objects import classify, kind_of, table_of
+from rlm_ray.corpus.catalog.objects import classify, kind_of, table_of
 from rlm_ray.storage import ObjectInfo
 
 _NAMES = st.lists(st.sampled_from([".", "a", "gz", "parquet", "PQ", "zst", "csv", "jsonl", "log", "\n", " ", "é"]), min_size=1)

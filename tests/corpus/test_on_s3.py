@@ -12,11 +12,11 @@ import pyarrow
 import pytest
 
 from rlm_ray import storage
-from rlm_ray.corpus import operations
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Grep, Node, Select, Slice, Split, Where
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.operations import operations
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectChanged
+from rlm_ray.handle.plan import Grep, Node, Select, Slice, Split, Where
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_broken_parquet_on_s3_is_a_reason(kit: SimpleNamespace, bucket: str) -> 
 
 
 def test_results_on_s3_are_read_without_a_size(kit: SimpleNamespace, bucket: str) -> None:
-    from rlm_ray.corpus.building import manifest_of_segments
+    from rlm_ray.corpus.catalog.building import manifest_of_segments
 
     table = pyarrow.table({"_address": ["a@1#row=1"], "tags": ['["x"]'], "n": [1], "_error": pyarrow.nulls(1, "string")})
     uri = kit.parquet(table, f"s3://{bucket}/run/segments/0.parquet")

@@ -14,13 +14,13 @@ import pytest
 
 from rlm_ray import storage
 from rlm_ray.corpus import opening
-from rlm_ray.corpus.building import manifest_of_segments
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog.building import manifest_of_segments
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.operations import run
-from rlm_ray.corpus.plan import Grep, Select, Where
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.operations.operations import run
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectChanged, ObjectUnreadable
+from rlm_ray.handle.plan import Grep, Select, Where
 
 
 @pytest.fixture
@@ -39,12 +39,12 @@ def test_info_of_a_partitioned_lake(lake: str) -> None:
     assert json.loads(json.dumps(info)) == info
     assert info["kind"] == "parquet"
     assert info["unit"] == "row"
-    assert info["schema"] == {"n": "int64", "msg": "string", "day": "int64", "system": "string"}
+    assert info["schema"] == {"n": "int64", "msg": "string", "day": "string", "system": "string"}
     assert (info["objects"], info["shards"], info["records"], info["estimate"]) == (6, 6, 20, None)
     assert info["nbytes"] > 0
     assert info["uris"] == [lake]
     assert info["partitions"] == {
-        "day": {"values": [1, 2, 10], "distinct": 3, "min": 1, "max": 10},
+        "day": {"values": ["1", "2", "10"], "distinct": 3, "min": "1", "max": "10"},
         "system": {"values": ["db", "web"], "distinct": 2, "min": "db", "max": "web"},
     }
     assert info["failed"] == info["conflicts"] == []
@@ -54,12 +54,12 @@ def test_partitions_are_columns_and_prune(kit: SimpleNamespace, lake: str) -> No
     manifest = open_manifest(lake)
     found = kit.records(manifest, Where((("day", ">", 1), ("system", "==", "db"))), Select(("day", "msg")))
     assert [(record["day"], record["msg"]) for record in found] == [
-        *((10, f"db 10 {number}") for number in range(2)),
-        *((2, f"db 2 {number}") for number in range(5)),
+        *(("10", f"db 10 {number}") for number in range(2)),
+        *(("2", f"db 2 {number}") for number in range(5)),
     ]
     # the object order is that of the names, and a shard that cannot match is not opened
     for shard in manifest.shards:
-        if shard.partitions != (("day", 1), ("system", "web")):
+        if shard.partitions != (("day", "1"), ("system", "web")):
             storage.delete_tree(shard.uri)
     assert len(kit.records(manifest, Where((("day", "==", 1), ("system", "in", ("web",)))))) == 3
     with pytest.raises(ObjectChanged):
@@ -68,8 +68,8 @@ def test_partitions_are_columns_and_prune(kit: SimpleNamespace, lake: str) -> No
 
 def test_one_file_of_a_partitioned_lake_keeps_its_partitions(lake: str) -> None:
     manifest = open_manifest(f"{lake}/day=2/system=web/part-0.parquet")
-    assert manifest.schema["day"] == "int64"
-    assert dict(manifest.shards[0].partitions) == {"day": 2, "system": "web"}
+    assert manifest.schema["day"] == "folder"
+    assert dict(manifest.shards[0].partitions) == {"day": "2", "system": "web"}
 
 
 def test_partition_values(kit: SimpleNamespace) -> None:
@@ -78,10 +78,10 @@ def test_partition_values(kit: SimpleNamespace) -> None:
         storage.write_bytes(f"{base}/lake/{name}", name.encode())
     manifest = open_manifest(f"{base}/lake")
     rows = [(record["text"], record["p"], record["q"]) for record in kit.records(manifest)]
-    assert manifest.schema == {"text": "string", "p": "int64", "q": "string"}
+    assert manifest.schema == {"text": "string", "p": "folder", "q": "folder"}
     assert rows == [
-        ("p=-3/z.log", -3, None),
-        ("p=1/q=a%20b/x.log", 1, "a b"),
+        ("p=-3/z.log", "-3", None),
+        ("p=1/q=a%20b/x.log", "1", "a b"),
         ("p=__HIVE_DEFAULT_PARTITION__/q=2/y.log", None, "2"),
     ]
     assert kit.operate(manifest, "count", Where((("p", "==", None),))) == 1

@@ -15,14 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray import storage
-from rlm_ray.corpus import counting, operations, planner
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.operations import merge, run
-from rlm_ray.corpus.plan import Between, Grep, Keep, Slice, Split, Where, Window
-from rlm_ray.corpus.selections import save_selection
-from rlm_ray.corpus.spans import split
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.operations import counting, operations
+from rlm_ray.corpus.operations.operations import merge, run
+from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.reading.selections import save_selection
+from rlm_ray.corpus.reading.spans import split
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, StorageError
+from rlm_ray.handle.plan import Between, Grep, Keep, Slice, Split, Where, Window
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlm_ray import storage
-from rlm_ray.corpus import operations, planner
-from rlm_ray.corpus.formats import packed, streams
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Between, Grep
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.operations import operations
+from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.reading.text import compressed, streams
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectChanged, ObjectUnreadable
+from rlm_ray.handle.plan import Between, Grep
 
 
 def _lines(count: int, seed: int = 1) -> bytes:
@@ -109,7 +110,7 @@ def test_a_shard_of_frames_asks_for_its_own_bytes_only(kit: SimpleNamespace, s3:
     assert [record["text"] for record in kit.records(manifest)] == data.decode().splitlines()
     assert kit.operate(manifest, "count") == 60_000
     storage.write_bytes(place, _framed(data + b"more\n", 50_000))
-    packed.frames.cache_clear()
+    compressed.frames.cache_clear()
     with pytest.raises(ObjectChanged):
         kit.records(manifest)
 
@@ -120,10 +121,10 @@ def test_a_shard_of_frames_asks_for_its_own_bytes_only(kit: SimpleNamespace, s3:
 @pytest.fixture
 def small_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every gzip object gets an index, with places close together."""
-    monkeypatch.setattr(packed, "LEAST_INDEXED", 0)
-    monkeypatch.setattr(packed, "SPACING", 1 << 16)
-    monkeypatch.setattr(packed, "PLACES", 1 << 20)
-    monkeypatch.setattr(packed, "_BLOCK", 1 << 16)
+    monkeypatch.setattr(compressed, "LEAST_INDEXED", 0)
+    monkeypatch.setattr(compressed, "SPACING", 1 << 16)
+    monkeypatch.setattr(compressed, "PLACES", 1 << 20)
+    monkeypatch.setattr(compressed, "_BLOCK", 1 << 16)
 
 
 def _page(manifest: Any, start: int, run_dir: str | None, n: int = 3) -> Any:
@@ -147,13 +148,13 @@ def test_cutting_chunks_leaves_an_index_and_lines_far_behind_are_found_by_it(
     (index,) = (tmp_path / "run" / "indexes").iterdir()
     assert 0 < index.stat().st_size < len(data) // 2
     asked: list[int] = []
-    opened = packed._Source._open
+    opened = compressed._Source._open
 
     def counted(source: Any) -> None:
         asked.append(source._at)
         opened(source)
 
-    monkeypatch.setattr(packed._Source, "_open", counted)
+    monkeypatch.setattr(compressed._Source, "_open", counted)
     for start in (0, 1, 999_990, 1_000_000, len(data) // 2, len(data) - 30, len(data) - 1, len(data), len(data) + 99):
         assert _page(manifest, start, run) == _page(manifest, start, None), start
     assert _page(manifest, len(data) - 30, run)["records"]

@@ -8,22 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.corpus.plan import (
-    MAX_NODES,
-    Between,
-    Grep,
-    Keep,
-    Node,
-    Plan,
-    Result,
-    Select,
-    Slice,
-    Source,
-    Split,
-    Where,
-    Window,
-)
 from rlm_ray.errors import InputError
+from rlm_ray.handle.plan import MAX_NODES, Between, Grep, Keep, Node, Plan, Result, Select, Slice, Source, Split, Where, Window
 
 NODES: list[Node] = [
     Source("context"),

@@ -12,11 +12,11 @@ import pyarrow
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.corpus import planner
-from rlm_ray.corpus.address import Address
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog.address import Address
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Between, Grep, Node, Select, Slice, Split, Where
+from rlm_ray.corpus.planning import planner
+from rlm_ray.handle.plan import Between, Grep, Node, Select, Slice, Split, Where
 
 _WORDS = ["alpha", "beta", "gamma delta", "Ünï", "error 42", "x\ny", "x\r\n\r\ny z", "", "  ", "a\n\n\nb\n"]
 _texts = st.lists(st.sampled_from(_WORDS), max_size=4).map(" ".join)

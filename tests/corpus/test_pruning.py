@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.corpus import planner
-from rlm_ray.corpus.manifest import Manifest, Shards
+from rlm_ray.corpus.catalog.manifest import Manifest, Shards
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Grep, Select, Slice, Split, Where
+from rlm_ray.corpus.planning import planner
+from rlm_ray.handle.plan import Grep, Select, Slice, Split, Where
 
 _WHEN = st.datetimes(datetime.datetime(1900, 1, 1), datetime.datetime(2200, 1, 1))
 _COLUMNS: dict[str, tuple[Any, Any]] = {
@@ -49,9 +49,10 @@ def test_no_record_is_lost(kit: SimpleNamespace, data: Any, column: str, compare
     manifest = open_manifest(uri, shard_bytes=1)
     assert manifest.shards.ranges is not None
     step = Where(((column, compared, wanted),))
-    assert kit.records(manifest, step) == kit.records(without_ranges(manifest), step)
+    # as texts: NaN equals nothing
+    assert repr(kit.records(manifest, step)) == repr(kit.records(without_ranges(manifest), step))
     cut = [step, Slice(1, 4)]
-    assert kit.records(manifest, *kit.local(manifest, cut)) == kit.records(manifest, step)[1:4]
+    assert repr(kit.records(manifest, *kit.local(manifest, cut))) == repr(kit.records(manifest, step)[1:4])
 
 
 @pytest.fixture

@@ -14,14 +14,14 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from rlm_ray.corpus import planner
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.corpus.meaning.types import shown_name
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.operations import records
-from rlm_ray.corpus.plan import Grep, Split, Where
-from rlm_ray.corpus.types import shown_name
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.operations.operations import records
+from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectUnreadable
+from rlm_ray.handle.plan import Grep, Split, Where
 from tests.corpus.same import same
 
 #: What pyarrow refuses: seven that are bad on purpose, a map whose keys may be null, and one whose texts are 2 GB.

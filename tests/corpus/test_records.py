@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pyarrow
 import pytest
 
-from rlm_ray.corpus import operations
+from rlm_ray.corpus.catalog.shard import Shard
+from rlm_ray.corpus.meaning.types import type_name
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Grep
-from rlm_ray.corpus.records import to_json, to_records
-from rlm_ray.corpus.shard import Shard
-from rlm_ray.corpus.types import type_name
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.operations import operations
+from rlm_ray.corpus.reading.records import to_json, to_records
+from rlm_ray.corpus.reading.work import Work
+from rlm_ray.handle.plan import Grep
 
 WHEN = datetime.datetime(2026, 1, 31, 12, 30, 0, 120_000, tzinfo=datetime.UTC)
 COLUMNS = {
@@ -44,7 +44,7 @@ def batch(columns: dict[str, pyarrow.Array], **places: list[int | None]) -> pyar
 
 def same(found: pyarrow.RecordBatch, of: Shard, schema: dict[str, str], span: str | None = None) -> list[dict[str, object]]:
     records = to_records(found, of, schema, span)
-    assert json.loads(to_json(found, of, schema, span)) == records
+    assert json.dumps(json.loads(to_json(found, of, schema, span))) == json.dumps(records)  # NaN equals nothing
     return records
 
 

@@ -12,10 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rlm_ray import storage
-from rlm_ray.corpus.address import Address
-from rlm_ray.corpus.formats import searching, streams
+from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Grep, Where
+from rlm_ray.corpus.reading.text import line_search, streams
+from rlm_ray.handle.plan import Grep, Where
 
 _PATTERNS = [
     r"b",
@@ -46,8 +46,8 @@ _LINES = st.lists(st.lists(_BITS, max_size=4).map("".join), min_size=1, max_size
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(searching, "_BLOCK", 16)
-    monkeypatch.setattr(searching, "_REACH", 12)
+    monkeypatch.setattr(line_search, "_BLOCK", 16)
+    monkeypatch.setattr(line_search, "_REACH", 12)
 
 
 def _found(texts: list[str], pattern: str, ignore_case: bool) -> list[str]:
@@ -136,4 +136,4 @@ def test_most_blocks_are_never_cut(kit: SimpleNamespace, monkeypatch: pytest.Mon
     monkeypatch.setattr(streams.Run, "piece", piece)
     (record,) = kit.records(manifest, Grep("need[l]e"))
     assert record["text"] == "line 070000 needle"
-    assert sum(cut) <= 2 * searching._BLOCK
+    assert sum(cut) <= 2 * line_search._BLOCK

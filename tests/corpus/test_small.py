@@ -11,11 +11,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rlm_ray import storage
-from rlm_ray.corpus import operations, planner, small
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Between, Grep, Node, Select, Where
-from rlm_ray.corpus.work import Work
+from rlm_ray.corpus.operations import operations, small_objects
+from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectChanged, StorageError
+from rlm_ray.handle.plan import Between, Grep, Node, Select, Where
 
 _STEPS: list[tuple[Node, ...]] = [
     (),
@@ -90,7 +91,7 @@ def test_the_reader_is_asked_once_for_many(tmp_path: Path, monkeypatch: pytest.M
     steps = (Between((2, 4, 0), None), Grep("one"))
     assert sum(operations.run_all("count", _works(manifest, steps), {})) == sum(range(3, 11)) - 1
     assert [work.shard.index for work in alone] == [2]
-    monkeypatch.setattr(small, "SMALL", 40)
+    monkeypatch.setattr(small_objects, "SMALL", 40)
     alone.clear()
     assert operations.run_all("count", _works(manifest, (Grep("one"),)), {}) == list(range(1, 11))
     assert [work.shard.index for work in alone] == [5, 6, 7, 8, 9]
@@ -103,7 +104,7 @@ def test_objects_without_a_record_are_not_read_one_by_one(tmp_path: Path) -> Non
     manifest = open_manifest(str(tmp_path))
     works = _works(manifest, (Grep("three"),))
     (tmp_path / "31.log").unlink()
-    marked = small.without_others(works)
+    marked = small_objects.without_others(works)
     assert [work.shard.index for work in marked if not work.nothing] == [17, 23, 31]
     args = {"n": 3, "max_bytes": 1 << 20, "after": None}
     found = operations.run_all("page", works, args)
@@ -113,7 +114,7 @@ def test_objects_without_a_record_are_not_read_one_by_one(tmp_path: Path) -> Non
     assert len(operations.merge("page", found, args)["records"]) == 3
     # where most objects have one it is not worth it
     works = _works(manifest, (Grep("one"),))
-    assert [work.shard.index for work in small.without_others(works) if work.nothing] == [17, 23]
+    assert [work.shard.index for work in small_objects.without_others(works) if work.nothing] == [17, 23]
 
 
 def test_what_does_not_fit_is_an_error(tmp_path: Path) -> None:

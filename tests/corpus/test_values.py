@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from rlm_ray.corpus.values import Budget, Counts, Description, size
+from rlm_ray.handle.values import Budget, Counts, Description, size
 
 
 @pytest.mark.parametrize(

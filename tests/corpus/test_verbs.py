@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from rlm_ray.corpus.chunks import Chunks
-from rlm_ray.corpus.handle import Corpus, set_backend
-from rlm_ray.corpus.plan import Plan, Result, Source
-from rlm_ray.corpus.verbs import NAMES, Verbs, explain, namespace
 from rlm_ray.errors import InputError, SubcallsFailed
+from rlm_ray.handle.chunks import Chunks
+from rlm_ray.handle.corpus import Corpus, set_backend
+from rlm_ray.handle.plan import Plan, Result, Source
+from rlm_ray.handle.verbs import NAMES, Verbs, explain, namespace
 
 INFO = {"unit": "line", "schema": {"text": "string"}}
 RESULT = {"plan": Plan((Result("0-r1"),)).to_json(), "info": {"kind": "result", "schema": {"answer": "string"}}}

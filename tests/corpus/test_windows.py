@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from rlm_ray.corpus import planner
-from rlm_ray.corpus.building import manifest_of_segments
-from rlm_ray.corpus.plan import Between, Grep, Select, Window
+from rlm_ray.corpus.catalog.building import manifest_of_segments
+from rlm_ray.corpus.planning import planner
+from rlm_ray.handle.plan import Between, Grep, Select, Window
 
 
 def manifest(counts):

@@ -96,7 +96,7 @@ def test_a_half_written_line_is_left_out_and_said(
     run.rename(run_dir / "later")  # this process knows what "night" has finished
     again = api.resume("later", settings)
     assert again.value == answer.value == ANSWER
-    assert "2 half-written line(s) in the logs of" in caplog.text
+    assert "2 half-written lines are in the logs of" in caplog.text
     # the answer that was cut is asked again, and the turn whose reply was not written down yet
     assert server.count == asked + 2
 

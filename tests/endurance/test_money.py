@@ -146,7 +146,7 @@ def test_when_the_money_is_spent_the_root_is_told_and_has_its_last_turn(
         told.append(messages[-1]["content"])
         if len(told) == 1:
             return "```repl\nfound = llm_each('Which?', context, schema={'number': 'integer'})\nprint(found.ok.count())\n```"
-        return "```repl\nFinal = [found.count(), found.ok.count(), found.failed.head(1)[0]['_error']]\n```"
+        return "```repl\nFinal = [found.count() + found.failed.count(), found.ok.count(), found.failed.head(1)[0]['_error']]\n```"
 
     server = model_server(root=root, leaf=each(numbers))
     settings = server.settings(

@@ -72,7 +72,7 @@ def test_sigterm_leaves_a_run_that_goes_on(
     driver.send_signal(signal.SIGTERM)
     _, err = driver.communicate(timeout=120)
     assert driver.returncode == 130, err
-    assert "rlm-ray resume night" in err
+    assert "/night` goes on from here" in err
     server.release()
     for path, data in contents(run_dir).items():
         assert not any(secret.encode() in data for secret in SECRETS.values()), path

@@ -51,15 +51,15 @@ class Reader:
 
 
 def lines_by_form(lines: list[str], monkeypatch: Any) -> dict[str, set[int]]:
-    """Return the numbers of the lines of each form: the job's own cell, with a miner that tells where each line went."""
+    """Return the numbers of the lines of each form and variant: the job's own cell, with a miner that notes each line's form."""
     import drain3
 
-    went: list[tuple[Any, int]] = []
+    went: list[tuple[Any, int, str]] = []
 
     class Telling(drain3.TemplateMiner):  # type: ignore[misc]
         def add_log_message(self, message: str) -> Any:
             told = super().add_log_message(message)
-            went.append((self, told["cluster_id"]))
+            went.append((self, told["cluster_id"], message))
             return told
 
     class Logs:
@@ -73,7 +73,8 @@ def lines_by_form(lines: list[str], monkeypatch: Any) -> dict[str, set[int]]:
     exec((JOBS / "log_audit" / "program" / "cells" / "01.py").read_text("utf-8"), {"logs": Logs()})
     monkeypatch.undo()
     forms: dict[str, set[int]] = {}
-    for number, (miner, cluster) in enumerate(went):
+    for number, (miner, cluster, message) in enumerate(went):
         template = next(item.get_template() for item in miner.drain.clusters if item.cluster_id == cluster)
-        forms.setdefault(template, set()).add(number)
+        for form in {template, message}:  # a variant of a form is named by its own words
+            forms.setdefault(form, set()).add(number)
     return forms

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import rlm_ray
+from rlm_ray.audit.running import Audited
 from rlm_ray.testing import ModelServer, each, small_lake
 from tests.jobs.jobs import precision_recall, run_job
 from tests.jobs.logs import ALERTS, Reader, bgl, is_alert, lines_by_form
@@ -66,6 +68,75 @@ def test_times_and_hosts_are_read_from_lines(
     assert (finding["first"], finding["hosts"], finding["timeline"], finding["lines"]) == (first, hosts, timeline, 1)
     assert finding["quote"] == line
     assert ("500" in finding["form"]) == ("500" in line)
+
+
+def _audit(
+    model_server: Callable[..., ModelServer], folder: Path, files: dict[str, list[str]], trouble: Callable[[str], bool]
+) -> Audited:
+    (folder / "logs").mkdir()
+    for name, lines in files.items():
+        (folder / "logs" / name).write_text("\n".join(lines) + "\n")
+    leaf = each(lambda text: {"severity": "high" if trouble(text) else "none", "kind": "outage" if trouble(text) else "other"})
+    server = model_server(leaf=leaf, models=("leaf",))
+    return run_job("log_audit", "logs", str(folder / "logs"), folder, server.base_url)
+
+
+def test_first_and_last_are_times_and_not_the_order_of_files(model_server: Callable[..., ModelServer], tmp_path: Path) -> None:
+    files = {
+        "app.log" + (f".{number}" if number else ""): [
+            f"2024-01-{20 - number:02d} {hour:02d}:00:00 web1 app: write failed" for hour in (9, 3)
+        ]
+        for number in range(12)
+    }
+    (finding,) = _audit(model_server, tmp_path, files, lambda line: "failed" in line).checked.standing
+    assert (finding["first"], finding["last"], finding["hosts"]) == ("2024-01-09 03:00:00", "2024-01-20 09:00:00", ["web1"])
+    assert finding["lines"] == 24
+
+
+def test_a_line_that_differs_in_the_word_that_counts_is_a_finding_of_its_own(
+    model_server: Callable[..., ModelServer], tmp_path: Path
+) -> None:
+    """The last pair differs in a word of no list: it is read since the form has few variants."""
+    time = "2024-01-05 10:00:00"
+    pairs = {
+        "web": ('10.0.0.1 - - [05/Jan/2024:10:00:00 +0000] "GET /pay HTTP/1.1" {} 12', "200", "500"),
+        "job": (f"{time} web1 nightly backup of the customer database to offsite storage has {{}} run 7", "completed", "failed"),
+        "task": (f"{time} web1 worker finished the task cleanup of all old files rc={{}} in 4 ms", "0", "137"),
+        "odd": (f"{time} web1 the cooling of rack number two in hall north is {{}} at this hour", "calm", "frobnicated"),
+    }
+    files = {
+        name: [line.format(bad if number == 50 else good) for number in range(100)] for name, (line, good, bad) in pairs.items()
+    }
+    trouble = [lines[50] for lines in files.values()]
+    audited = _audit(
+        model_server, tmp_path, files, lambda text: any(word in text for word in ('" 500 ', "failed", "rc=137", "frob"))
+    )
+    assert audited.checked.rejected == []
+    assert sorted((finding["quote"], finding["lines"]) for finding in audited.checked.standing) == sorted(
+        (line, 1) for line in trouble
+    )
+
+
+def test_a_message_that_is_an_object_is_read_and_levels_keep_lines_apart(
+    model_server: Callable[..., ModelServer], tmp_path: Path
+) -> None:
+    line = {"time": "2024-01-05T10:00:00Z", "level": "info", "message": "request 5 served"}
+    lines = [json.dumps(line)] * 3000 + [
+        json.dumps(line | {"message": {"error": "disk full", "volume": number}}) for number in range(5)
+    ]
+    lines += [json.dumps(line | {"level": "fatal"})]
+    audited = _audit(model_server, tmp_path, {"app.jsonl": lines}, lambda text: "disk full" in text or "fatal" in text)
+    assert audited.checked.rejected == []
+    assert sorted(finding["lines"] for finding in audited.checked.standing) == [1, 5]
+
+
+def test_no_stream_is_a_host(model_server: Callable[..., ModelServer], tmp_path: Path) -> None:
+    lines = [f"2024-01-05T10:00:{number:02d}.123456789Z stderr F payment {number} refused by bank" for number in range(20)]
+    audited = _audit(model_server, tmp_path, {"0.log": lines}, lambda line: "refused" in line)
+    (finding,) = audited.checked.standing
+    assert (finding["hosts"], finding["lines"]) == ([], 20)
+    (row,) = rlm_ray.open(audited.written["findings"])
+    assert row["hosts"] is None  # a list without members is no text `[]`
 
 
 @pytest.mark.parametrize(("column", "said"), [("text", "There is no line"), ("level", "holds a log line")])

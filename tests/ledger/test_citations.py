@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.ledger.citations import is_in, normalised
+from rlm_ray.ledger.citations import is_in, normalised, own_words
 
 WORDS = ["the", "disk", "of", "node", "n17", "was", "full", "at", "03:17", "and", "Gerät", "4", "wrote", "“no", "space", "left”"]
 
@@ -44,3 +45,25 @@ def test_our_columns_are_not_quoted_and_rows_are_as_a_model_sees_them() -> None:
     assert is_in('"host":"n1","code":507', row)
     assert not is_in("s3://lake", row)
     assert not is_in("user", row)
+
+
+@pytest.mark.parametrize(
+    ("quote", "text", "own"),
+    [
+        ("30-60 days", "within 30‑60\u00a0days of notice", "30‑60\u00a0days"),
+        ('the "Supplier"', "by the “Supplier”.", "the “Supplier”"),
+        ("party's duty", "each party’s duty", "party’s duty"),
+        ("cooperate", "shall co\u00adoperate fully", "co\u00adoperate"),
+        ("the file", "see the\n ﬁle", "the\n ﬁle"),
+        ("a b", "x a b y", "a b"),
+        ("Café", "the Cafe\u0301 is", "Cafe\u0301"),
+    ],
+)
+def test_a_citation_keeps_the_words_of_the_record(quote: str, text: str, own: str) -> None:
+    assert own_words(quote, {"_address": "x", "text": text}) == own
+
+
+def test_other_words_are_no_quote() -> None:
+    assert own_words("30 60 days", {"text": "30-60 days"}) is None
+    assert own_words("3060 days", {"text": "30-60 days"}) is None
+    assert own_words("zz", {"_address": "zz", "text": "y"}) is None

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.corpus import deletions
-from rlm_ray.corpus.building import Builder
-from rlm_ray.corpus.manifest import Manifest
-from rlm_ray.corpus.shard import Shard
+from rlm_ray.corpus.catalog import deletions
+from rlm_ray.corpus.catalog.building import Builder
+from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.ledger.coverage import Noted, counted, measure, seen
-from rlm_ray.ledger.marks import MarkLog, Marks
+from rlm_ray.ledger.read_log import MarkLog, Marks
 from rlm_ray.ledger.shares import CLASSES, Numbers, of_shard
 from rlm_ray.storage import ObjectInfo
 

@@ -12,8 +12,8 @@ from aiohttp import web
 from rlm_ray.errors import BudgetExceeded, CredentialsError, ModelError, ModelRefused
 from rlm_ray.models.client import ChatClient, ChatReply, ChatRequest, Endpoint, Usage
 from rlm_ray.models.limiter import LocalLimiter
-from rlm_ray.recursion.budget import Budget
-from rlm_ray.recursion.meter import BudgetMeter
+from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.budget.meter import BudgetMeter
 from rlm_ray.testing import Faults, ModelServer
 from tests.models.conftest import completion
 
@@ -109,7 +109,7 @@ def test_attempts_are_counted_and_charged(raw_server: Any) -> None:
     ("faults", "reason"),
     [
         (Faults(error=1), "HTTP 500"),
-        (Faults(cut=1), "Not enough data"),
+        (Faults(cut=1), "the connection broke"),
         (Faults(garbled=1), "no JSON"),
         (Faults(hang=1), "no reply within 0.05 s"),
     ],

@@ -87,7 +87,7 @@ def test_a_dollar_limit_needs_prices() -> None:
 
 def test_nothing_heavy_is_imported() -> None:
     code = (
-        "import sys, rlm_ray.models.client, rlm_ray.models.prices, rlm_ray.models.limiter, rlm_ray.recursion.budget\n"
+        "import sys, rlm_ray.models.client, rlm_ray.models.prices, rlm_ray.models.limiter, rlm_ray.recursion.budget.budget\n"
         "from rlm_ray.models.prices import look_up\n"
         "from rlm_ray.settings import Price\n"
         "look_up(['m'], {'m': Price(input=1, output=1)}, None)\n"

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from rlm_ray.cluster.meters import meter_of
-from rlm_ray.corpus.handle import Corpus
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Plan, Source
-from rlm_ray.corpus.verbs import Verbs
+from rlm_ray.handle.corpus import Corpus
+from rlm_ray.handle.plan import Plan, Source
+from rlm_ray.handle.verbs import Verbs
 from rlm_ray.ledger.coverage import measure
-from rlm_ray.ledger.marks import MarkLog
+from rlm_ray.ledger.read_log import MarkLog
 from rlm_ray.ledger.rundir import RunDirectory
-from rlm_ray.recursion.budget import Budget
+from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.ports import Call
 from rlm_ray.recursion.service import Service
 from rlm_ray.settings import Settings
+from rlm_ray.worker.meters import meter_of
 from tests.recursion.local_ports import LocalPorts, Recurse
 
 #: Three services write a log each: 40 lines a file, one in four an error.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rlm_ray.corpus.plan import Plan, Source
+from rlm_ray.handle.plan import Plan, Source
 
 PLAN = Plan((Source("logs"),)).to_json()
 

@@ -9,12 +9,15 @@ from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from rlm_ray.cluster import queries, threads, work
-from rlm_ray.cluster.leaves import LeafRun
 from rlm_ray.ledger.segments import Segment
 from rlm_ray.models.contract import Endpoint
+from rlm_ray.models.rates import Rates
 from rlm_ray.recursion.ports import Call, CallOutcome, CodeGroup, Future, LeafGroup, QueryGroup, ScanGroup
+from rlm_ray.worker import queries, threads, work
+from rlm_ray.worker.calling import local_calling
+from rlm_ray.worker.leaves import LeafRun
 
+CALLING = local_calling()
 Recurse = Callable[[Call], CallOutcome]
 
 
@@ -70,7 +73,7 @@ class LocalPorts:
     def leaves(self, group: LeafGroup, progress: Callable[..., None], spread: bool) -> Future:
         self.groups.append(group)
         self.spread.append(spread)
-        run = LeafRun(group, progress)
+        run = LeafRun(group, CALLING, progress)
         return self._local(run.future, run.cancel)
 
     def room(self, live: int, ahead: float) -> float:
@@ -82,7 +85,7 @@ class LocalPorts:
         return self._local(self._pool.submit(self._recurse, call))
 
     def complete(self, request: Any, meter: Any, settings: Any, *, root: bool) -> Future:
-        client = threads.client(Endpoint.of(settings, root=root), settings.concurrency)
+        client = threads.client(Endpoint.of(settings, root=root), settings.concurrency, Rates.of(settings), CALLING.make_limiter)
         return self._local(threads.run_async(client.complete(request, meter)))
 
     def keep(self, segment: Segment) -> Segment:

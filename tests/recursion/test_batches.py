@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from rlm_ray.errors import BudgetExceeded, CredentialsError, InputError, SubcallFailed, SubcallsFailed
-from rlm_ray.recursion.groups import GROUPS_PER_CPU
-from rlm_ray.recursion.scheduler import Promise
+from rlm_ray.recursion.jobs.scheduler import Promise
+from rlm_ray.recursion.verbs.groups import GROUPS_PER_CPU
 from rlm_ray.testing import Faults, ModelServer
 from tests.recursion.conftest import SERVICES, World, lines_of
 
@@ -239,7 +239,8 @@ def test_a_chunk_that_fails_is_a_row(served: Served) -> None:
     made, _ = served()
     parts = [made["logs"][:4], made["logs"].grep("nothing like it"), made["logs"][4:8]]
     result = made.verbs.llm_map("How many errors?", parts)
-    assert [row["_error"] is None for row in result] == [True, False, True]
+    assert [row["_part"] for row in result] == [0, 2]
+    assert result.count() == 2
     assert [row["_part"] for row in result.failed] == [1]
     assert "no records" in result.failed.head(1)[0]["_error"]
     assert [row["answer"] for row in result.ok] == ["1 errors", "1 errors"]
@@ -353,7 +354,7 @@ def test_records_without_an_answer_are_failed_rows(served: Served) -> None:
 
     made, _ = served(leaf=forgetful)
     result = made.verbs.llm_each("Which level?", made["logs"], LEVEL)
-    assert result.count() == 120
+    assert result.count() == 119
     assert result.failed.count() == 1, [(row["text"], row["_error"]) for row in result.failed][:5]
     (row,) = result.failed
     assert row["text"] == "cart 07 INFO request 7"
@@ -367,14 +368,17 @@ def test_a_model_that_never_answers_in_form_gives_only_failed_rows(served: Serve
     made, _ = served(faults=Faults(malformed=1))
     result = made.verbs.llm_each("Which level?", made["logs"][:5], LEVEL)
     assert result.failed.count() == 5
-    assert result.count() == 5
+    with pytest.raises(SubcallFailed, match=r"llm_each failed on 5 of 5: No valid answer.*look at \.failed|Look at \.failed"):
+        result.count()
+    kept = made.verbs.llm_each("Which level?", made["logs"][:5], LEVEL, on_error="keep")
+    assert (kept.count(), kept.failed.count()) == (0, 5)
 
 
 def test_rows_that_the_budget_did_not_reach_say_so(served: Served) -> None:
     made, server = served(faults=Faults(malformed=1), max_calls=4, records_per_call=50)
     result = made.verbs.llm_each("Which level?", made["logs"][:100], LEVEL)
-    assert result.count() == result.failed.count() == 100
-    assert any("budget" in row["_error"] for row in result)
+    assert (result.count(), result.failed.count()) == (0, 100)  # no error: the next call is refused, and says why
+    assert any("budget" in row["_error"] for row in result.failed)
     assert server.count <= 4
 
 
@@ -388,7 +392,8 @@ def test_a_result_is_a_corpus_that_can_be_asked_about(served: Served) -> None:
     again = made.verbs.llm_map("How many errors?", errors.chunks(tokens=200), schema={"errors": "integer"})
     # each record shows its text and its level
     assert sum(row["errors"] for row in again) == 2 * 30
-    assert made.verbs.llm_each("Which level?", errors.select("text")[:2], {"sure": ["yes"]}).count() == 2
+    sure = made.verbs.llm_each("Which level?", errors.select("text")[:2], {"sure": ["yes"]}, on_error="keep")
+    assert (sure.count(), sure.failed.count()) == (0, 2)
     assert len({corpus.plan.origin for corpus in (levels, again)}) == 2
 
 
@@ -412,8 +417,8 @@ def test_a_changed_object_is_a_failed_row_or_shard_never_a_mixture(served: Serve
     chunks = made["moving"].chunks(tokens=16)
     path.write_text("c ERROR\nd INFO\ne INFO\n")
     result = made.verbs.llm_map("How many errors?", chunks)
-    assert result.failed.count() == result.count() == len(chunks)
-    assert "moving.log" in result.head(1)[0]["_error"]
+    assert result.failed.count() == len(chunks)
+    assert "moving.log" in result.failed.head(1)[0]["_error"]
     assert made.verbs.llm_each("Which level?", made["moving"], LEVEL).count() == 0
     (failure,) = made.service.failures.failures.values()
     assert failure.object == str(path)

@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from rlm_ray.errors import BudgetExceeded, InputError
 from rlm_ray.models.contract import Usage
-from rlm_ray.recursion.amounts import NANO, NOTHING, Amount, Reservation, nanodollars
-from rlm_ray.recursion.budget import Budget
+from rlm_ray.recursion.budget.amounts import NANO, NOTHING, Amount, Reservation, nanodollars
+from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.settings import Settings
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.recursion.cells import cells, other_fences
+from rlm_ray.recursion.loop.cells import cells, other_fences
 
 
 def fenced(code: str, mark: str = "repl", fence: str = "```") -> str:

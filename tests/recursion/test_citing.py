@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from rlm_ray.corpus.address import Address
+from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.errors import InputError
-from rlm_ray.recursion import citing
+from rlm_ray.recursion.verbs import citing
 from tests.recursion.conftest import World
 
 Make = Callable[..., World]
@@ -102,3 +102,14 @@ def test_citations_are_kept_once_and_are_bounded(world: Make, monkeypatch: pytes
         with pytest.raises(InputError):
             made.verbs.cite(third, f"not there {number}")
     assert len(made.service.refused()) == 3
+
+
+def test_a_citation_keeps_the_record_s_own_characters(world: Make, tmp_path: Path) -> None:
+    made = world()
+    record = made["docs"].head(1)[0]
+    own = words(record)
+    plain = " ".join(own.split()).replace("-", "–").replace("'", "’")
+    assert plain != own
+    assert made.verbs.cite(record, plain)["quote"].split() == own.split()
+    assert len(made.service.citations()) == 1
+    assert made.verbs.cite(record, plain) == made.service.citations()[0]

@@ -19,21 +19,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlm_ray.cluster.meters import meter_of
-from rlm_ray.corpus.address import Address
-from rlm_ray.corpus.handle import Corpus
-from rlm_ray.corpus.manifest import Manifest
+from rlm_ray.corpus.catalog.address import Address
+from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Plan, Source
-from rlm_ray.corpus.verbs import Verbs
 from rlm_ray.errors import SubcallFailed
+from rlm_ray.handle.corpus import Corpus
+from rlm_ray.handle.plan import Plan, Source
+from rlm_ray.handle.verbs import Verbs
 from rlm_ray.ledger.coverage import measure
-from rlm_ray.ledger.marks import MarkLog
+from rlm_ray.ledger.read_log import MarkLog
 from rlm_ray.ledger.rundir import RunDirectory
-from rlm_ray.recursion.budget import Budget
+from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.ports import Call
 from rlm_ray.recursion.service import Service
 from rlm_ray.testing import ModelServer, each
+from rlm_ray.worker.meters import meter_of
 from tests.recursion.local_ports import LocalPorts
 
 EXAMPLES = 600 if os.environ.get("RLM_RAY_TEST_FULL") == "1" else 12

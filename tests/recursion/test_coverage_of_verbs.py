@@ -9,11 +9,11 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from rlm_ray.corpus.handle import Corpus
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.plan import Plan, Source
+from rlm_ray.handle.corpus import Corpus
+from rlm_ray.handle.plan import Plan, Source
 from rlm_ray.ledger.coverage import measure
-from rlm_ray.ledger.marks import MarkLog
+from rlm_ray.ledger.read_log import MarkLog
 from rlm_ray.testing import ModelServer, each
 from tests.recursion.conftest import World
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_ray.recursion import feedback
+from rlm_ray.recursion.loop import feedback
 
 
 def turn(**changes: object) -> str:

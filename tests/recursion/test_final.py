@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from rlm_ray.corpus.plan import Plan, Result, Slice, Source
 from rlm_ray.errors import StorageError
+from rlm_ray.handle.plan import Plan, Result, Slice, Source
 from rlm_ray.recursion import final as final_module
 from rlm_ray.recursion.final import Finals, misfit
-from rlm_ray.repl.events import Final
+from rlm_ray.sandbox.outside.events import Final
 from tests.recursion.conftest import World
 
 ROWS = {"type": "array", "items": {"type": "object", "required": ["n"]}}

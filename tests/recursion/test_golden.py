@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +40,21 @@ def plain(text: str) -> str:
 
 
 @pytest.fixture
-def play(lake: Path, run_dir: Path, model_server: Callable[..., ModelServer]) -> Callable[[Persona], Played]:
+def logs(lake: Path) -> Iterator[Path]:
+    """The lake's logs, under a path of one length everywhere: what is printed is cut by its length."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder, "x" * (58 - len(folder)), "logs")
+        shutil.copytree(lake / "logs", place)
+        yield place
+
+
+@pytest.fixture
+def play(logs: Path, run_dir: Path, model_server: Callable[..., ModelServer]) -> Callable[[Persona], Played]:
     def run(persona: Persona) -> Played:
         leaf = each(lambda text: "yes" if "ERROR" in text else "no")
         server = model_server(root=list(persona.replies), leaf=leaf, keep_messages=True)
-        files = sorted((lake / "logs").iterdir())
-        corpus: Any = "".join(file.read_text() for file in files) if persona.text else rlm_ray.open(str(lake / "logs"))
+        files = sorted(logs.iterdir())
+        corpus: Any = "".join(file.read_text() for file in files) if persona.text else rlm_ray.open(str(logs))
         answer = rlm_ray.ask(corpus, "How many errors are there?", server.settings(run_dir=str(run_dir), **persona.settings))
         last = [request["messages"] for request in server.requests if request["model"] == "root"][-1]
         turns = sum(message["role"] == "assistant" for message in last)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.recursion.history import LEAST_CHARS, Entry, History, cut_middle
+from rlm_ray.recursion.loop.history import LEAST_CHARS, Entry, History, cut_middle
 
 
 def turns(history: History, count: int, size: int, first: int = 1) -> History:

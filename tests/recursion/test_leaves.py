@@ -14,9 +14,9 @@ import pytest
 from rlm_ray.errors import BudgetExceeded, CredentialsError, InputError, ModelError, ModelRefused
 from rlm_ray.models.client import ChatClient, ChatReply, ChatRequest, Endpoint, Usage
 from rlm_ray.models.limiter import LocalLimiter
-from rlm_ray.recursion.budget import Budget
-from rlm_ray.recursion.leaves import Item, LeafSpec, Row, run_group
-from rlm_ray.recursion.meter import BudgetMeter
+from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.budget.meter import BudgetMeter
+from rlm_ray.recursion.leaf.group import Item, LeafSpec, Row, run_group
 from rlm_ray.testing import Faults, ModelServer
 
 PARITY = {"label": ["even", "odd"]}

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from rlm_ray.errors import ModelError, ModelRefused
 from rlm_ray.models.client import ChatReply, ChatRequest, Usage
-from rlm_ray.recursion.budget import Budget
-from rlm_ray.recursion.leaves import Item, LeafSpec, Row, run_group
-from rlm_ray.recursion.meter import BudgetMeter
+from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.budget.meter import BudgetMeter
+from rlm_ray.recursion.leaf.group import Item, LeafSpec, Row, run_group
 
 LABELS = {"label": ["even", "odd"]}
 WAYS = ("right", "part", "wrong", "twice", "cut", "nothing", "words", "failed", "refused", "long")

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from rlm_ray.models.contract import Usage
-from rlm_ray.recursion.budget import Budget
-from rlm_ray.recursion.limits import MAX_DENIALS, MAX_RESTARTS, reached
+from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.loop.limits import MAX_DENIALS, MAX_RESTARTS, reached
 from rlm_ray.settings import Settings
 
 #: Without a limit of time: these are made long before the test runs.

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_ray.recursion import feedback
-from rlm_ray.recursion.history import History
-from rlm_ray.recursion.loop import (
+from rlm_ray.recursion.loop import feedback
+from rlm_ray.recursion.loop.history import History
+from rlm_ray.recursion.loop.loop import (
     AskFailed,
     AskRoot,
     CellDone,

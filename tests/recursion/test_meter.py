@@ -9,9 +9,9 @@ import pytest
 from rlm_ray.errors import BudgetExceeded, SettingsError
 from rlm_ray.models.contract import Usage
 from rlm_ray.models.prices import Rate
-from rlm_ray.recursion.amounts import Amount
-from rlm_ray.recursion.budget import Budget
-from rlm_ray.recursion.meter import BudgetMeter
+from rlm_ray.recursion.budget.amounts import Amount
+from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.budget.meter import BudgetMeter
 from rlm_ray.settings import Price
 
 PRICES = {"m": Rate.of(Price(input=1, cached_input=0.1, output=10))}

@@ -8,9 +8,9 @@ import pytest
 
 import rlm_ray
 from rlm_ray.errors import SettingsError
-from rlm_ray.recursion import loop
-from rlm_ray.recursion.cells import cells
-from rlm_ray.recursion.player import Player
+from rlm_ray.recursion.loop import loop
+from rlm_ray.recursion.loop.cells import cells
+from rlm_ray.recursion.loop.player import Player
 from rlm_ray.testing import ModelServer, each
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from rlm_ray.recursion import prompts
-from rlm_ray.recursion.cells import cells
+from rlm_ray.recursion.loop import prompts
+from rlm_ray.recursion.loop.cells import cells
 from rlm_ray.settings import Settings
 
 INFO = {

@@ -4,10 +4,10 @@ import pytest
 
 from rlm_ray.errors import BudgetExceeded
 from rlm_ray.models.contract import Usage
-from rlm_ray.recursion.budget import Budget
-from rlm_ray.recursion.leaf_values import LeafSpec
-from rlm_ray.recursion.meter import BudgetMeter
-from rlm_ray.recursion.purse import EXTRA, SLACK, Purse
+from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.budget.meter import BudgetMeter
+from rlm_ray.recursion.jobs.lending import EXTRA, SLACK, Purse
+from rlm_ray.recursion.leaf.values import LeafSpec
 
 SPEC = LeafSpec("prompts", "", "leaf", call_tokens=100, completion_tokens=50)
 

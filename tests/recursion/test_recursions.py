@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from rlm_ray.corpus.plan import Plan
 from rlm_ray.errors import BudgetExceeded, ClusterError, CredentialsError, DepthExceeded, InputError, SubcallFailed, SubcallsFailed
+from rlm_ray.handle.plan import Plan
 from rlm_ray.ledger.finished import Finished
 from rlm_ray.models.contract import Usage
-from rlm_ray.recursion.meter import BudgetMeter
+from rlm_ray.recursion.budget.meter import BudgetMeter
+from rlm_ray.recursion.jobs.scheduler import Promise
 from rlm_ray.recursion.ports import Call, CallOutcome, ShardFailure
-from rlm_ray.recursion.scheduler import Promise
 from rlm_ray.testing import Faults, ModelServer
 from tests.recursion.conftest import World
 
@@ -127,7 +127,8 @@ def test_typed_answers(world: Make) -> None:
 
     made = world(recurse=typed)
     result = made.verbs.rlm_map("What is it?", ["good", "bad"], schema={"label": ["spam", "ham"], "amount": "number"})
-    good, bad = list(result)
+    (good,) = list(result)
+    (bad,) = result.failed
     assert (good["label"], good["amount"], good["_error"]) == ("spam", 5.0, None)
     assert bad["label"] is None
     assert "does not fit the schema" in bad["_error"]
@@ -143,10 +144,11 @@ def test_a_call_without_an_answer_is_a_failed_row_and_the_others_go_on(world: Ma
         return CallOutcome("json", {"n": 5}, True, "answered", call.budget)
 
     made = world(recurse=mixed)
-    rows = list(made.verbs.rlm_map("q", ["fine", "silent", "lost", "fine"]))
-    assert [row["answer"] for row in rows] == ['{"n": 5}', None, None, '{"n": 5}']
-    assert rows[1]["_error"] == "no answer (turns)"
-    assert rows[2]["_error"] == "ClusterError: A worker of the cluster was lost: out of memory."
+    result = made.verbs.rlm_map("q", ["fine", "silent", "lost", "fine"])
+    assert [row["answer"] for row in result] == ['{"n": 5}', '{"n": 5}']
+    rows = list(result.failed)
+    assert rows[0]["_error"] == "no answer (turns)"
+    assert rows[1]["_error"] == "ClusterError: A worker of the cluster was lost: out of memory."
     with pytest.raises(SubcallsFailed, match=r"1 of 2 calls failed, the first at index 1: no answer \(turns\)") as caught:
         made.verbs.rlm_query_batched(["q", "q"], ["fine", "silent"])
     assert caught.value.answers == ['{"n": 5}', None]
@@ -251,8 +253,9 @@ def test_at_the_deepest_level_a_part_that_does_not_fit_is_an_error_to_act_on(dee
     made, server = deepest(lambda prompt, schema: "an answer", call_tokens=200)
     with pytest.raises(DepthExceeded, match=r"This is depth 1 of 1, where a recursive call is one plain call.*Use chunks"):
         made.verbs.rlm_query("What about", made["logs"])
-    rows = list(made.verbs.rlm_map("What about", [made["logs"], made["logs"][:2]]))
-    assert [row["_error"] is None for row in rows] == [False, True]
+    result = made.verbs.rlm_map("What about", [made["logs"], made["logs"][:2]])
+    assert [row["_part"] for row in result] == [1]
+    rows = list(result.failed)
     assert "too large for one call" in rows[0]["_error"]
     assert server.count == 1
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rlm_ray.errors import BudgetExceeded, InputError
 from rlm_ray.recursion.ports import Call, CallOutcome
-from rlm_ray.recursion.requests import MAX_PROMPT
+from rlm_ray.recursion.verbs.dispatch import MAX_PROMPT
 from tests.recursion.conftest import World
 from tests.recursion.hostile import PLAN, VALUES
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from rlm_ray import storage
-from rlm_ray.corpus import selections
-from rlm_ray.corpus.plan import Grep, Keep, Plan, Result, Slice, Source
+from rlm_ray.corpus.reading import selections
 from rlm_ray.errors import InputError, StorageError
+from rlm_ray.handle.plan import Grep, Keep, Plan, Result, Slice, Source
 from rlm_ray.recursion.ports import ShardFailure
-from rlm_ray.recursion.scans import MAX_LOOK, FailureLog
+from rlm_ray.recursion.verbs.scans import MAX_LOOK, FailureLog
 from tests.recursion.conftest import SERVICES, World, lines_of
 
 Make = Callable[..., World]
@@ -101,9 +101,9 @@ def test_a_slice_near_the_beginning_does_not_count_everything(small: World) -> N
 
 
 def test_iterating_streams_pages_in_order(small: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlm_ray.corpus import handle
+    from rlm_ray.handle import corpus
 
-    monkeypatch.setattr(handle, "PAGE_RECORDS", 7)
+    monkeypatch.setattr(corpus, "PAGE_RECORDS", 7)
     assert texts(list(small["logs"])) == LINES
     assert texts(list(small["logs"].grep("cart"))) == lines_of("cart")
     assert list(small["logs"].grep("nothing")) == []
@@ -231,7 +231,7 @@ def test_a_run_can_stop_at_the_first_unreadable_object() -> None:
 
 @pytest.mark.parametrize("capacity", [1, 2, 4])
 def test_a_large_scan_is_spread_over_the_cpus(world: Make, monkeypatch: pytest.MonkeyPatch, capacity: int) -> None:
-    from rlm_ray.recursion import scans
+    from rlm_ray.recursion.verbs import scans
 
     monkeypatch.setattr(scans, "LEAST_BYTES", 1)
     made = world(shard_bytes=128, capacity=capacity)
@@ -241,7 +241,7 @@ def test_a_large_scan_is_spread_over_the_cpus(world: Make, monkeypatch: pytest.M
 
 
 def test_a_task_has_more_shards_where_little_of_them_is_read(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlm_ray.recursion import scans
+    from rlm_ray.recursion.verbs import scans
 
     monkeypatch.setattr(scans, "LEAST_BYTES", 1)
     monkeypatch.setattr(scans, "MOST_BYTES", 128)
@@ -267,11 +267,15 @@ def test_results_are_read_like_corpora(world: Make) -> None:
     writer.extend({"answer": f"a{n}", "_address": f"x@1#row={n}", "_error": "no" if n == 2 else None} for n in range(5))
     state.segments = writer.close()
     made.service.results.finish(state)
-    from rlm_ray.corpus.handle import Corpus
+    from rlm_ray.handle.corpus import Corpus
 
     result = Corpus(Plan((Result(state.id),)), state.info(), made.service)
-    assert result.count() == 5
-    assert [row["answer"] for row in result[1:3]] == ["a1", "a2"]
+    assert result.count() == 4
+    assert [row["answer"] for row in result[1:3]] == ["a1", "a3"]
+    assert [row["answer"] for row in result.head(9)] == [row["answer"] for row in result] == ["a0", "a1", "a3", "a4"]
+    assert result.count_by("answer") == {"a0": 1, "a1": 1, "a3": 1, "a4": 1}
+    assert {row["answer"] for row in result.sample(9)} == {"a0", "a1", "a3", "a4"}
+    assert "a2" not in result.text()
     assert [row["_error"] for row in result.failed] == ["no"]
     assert result.ok.count() == 4
     assert result.progress == {"finished": True, "done": 0, "failed": 0, "expected": None}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rlm_ray.errors import InputError
-from rlm_ray.recursion.scheduler import Job, Promise, Scheduler, Until
+from rlm_ray.recursion.jobs.scheduler import Job, Promise, Scheduler, Until
 from tests.recursion.local_ports import LocalPorts
 
 

@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 from rlm_ray.models.contract import Usage
-from rlm_ray.recursion.budget import Budget
-from rlm_ray.recursion.progress import Progress, ShardTally, Spending
-from rlm_ray.recursion.scheduler import Promise
+from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.jobs.progress import Progress, ShardTally, Spending
+from rlm_ray.recursion.jobs.scheduler import Promise
 from rlm_ray.report import progress as shows
 
 

@@ -28,9 +28,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlm_ray.repl import sandbox
-from rlm_ray.repl.events import CellDone, Event, Limits, Request, Restarted
-from rlm_ray.repl.host import Sandbox
+from rlm_ray.sandbox.outside.events import CellDone, Event, Limits, Request, Restarted
+from rlm_ray.sandbox.outside.host import Sandbox
+from rlm_ray.sandbox.outside.process import launch
 from tests.security.snippets import files, network, processes, protocol, resources, writing
 from tests.security.snippets import secrets as secret_things
 
@@ -425,7 +425,7 @@ def trials(level: str, wanted: list[str]) -> Iterator[dict[str, Any]]:
         for kind in wanted:
             limits, most = (TIGHT, SHARED_WHEN_BREAKING) if kind in BREAKING else (ROOMY, SHARED)
             if kind in BREAKING:
-                sandbox.PRELOADED_EXTRAS = ()  # at level noopen each start would wait for numpy
+                launch.PRELOADED_EXTRAS = ()  # at level noopen each start would wait for numpy
             for name, code in KINDS[kind].SNIPPETS.items():
                 if level == "none" and (kind in BREAKING or name in KINDS[kind].ONLY_BEHIND_WALLS):
                     continue

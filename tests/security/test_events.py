@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rlm_ray.recursion import loop, recovery
-from rlm_ray.repl import counts
+from rlm_ray.recursion.loop import loop, recovery
+from rlm_ray.sandbox.outside import counts
 
 
 def test_a_resumed_run_counts_on():

@@ -12,7 +12,7 @@ from rich.console import Console
 
 import rlm_ray
 import rlm_ray.runs
-from rlm_ray.recursion.limits import MAX_DENIALS
+from rlm_ray.recursion.loop.limits import MAX_DENIALS
 from rlm_ray.report.terminal import show_run
 from tests.security.arena import KINDS, Arena
 

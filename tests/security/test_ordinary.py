@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_ray.repl.events import CellDone
+from rlm_ray.sandbox.outside.events import CellDone
 from tests.security.arena import ROOMY, Trial
 from tests.security.snippets.ordinary import NOT_AT_NOOPEN, ORDINARY
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_ray.repl.events import CellDone
+from rlm_ray.sandbox.outside.events import CellDone
 from tests.security.arena import ROOMY, Trial
 
 REACH = """

@@ -157,3 +157,9 @@ def test_travels() -> None:
     schema = AnswerSchema.of(SHORT)
     schema.validate({"label": "ham", "amount": 1, "quote": "", "n": 1, "flag": True, "tags": []})
     assert pickle.loads(pickle.dumps(AnswerSchema.of(SHORT))) == schema
+
+
+def test_a_label_may_be_written_with_another_hyphen() -> None:
+    schema = AnswerSchema.of({"clause": ["Non-Compete", "Party's Duty"]})
+    assert schema.validate({"clause": "non‑compete"}) == {"clause": "Non-Compete"}
+    assert schema.validate({"clause": "“Party’s Duty”"}) == {"clause": "Party's Duty"}

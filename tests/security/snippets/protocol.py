@@ -68,8 +68,8 @@ SNIPPETS = {
     + "os.set_blocking(channel, False)\nwhile True:\n    try:\n        os.read(channel, 1 << 20)\n    except BlockingIOError:\n        pass",
     "descriptors sent to the parent": _SOCKET
     + "import socket, array\ns = socket.socket(fileno=os.dup(channel))\ns.sendmsg([b'x'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [0]))])",
-    "the kernel's own sending replaced": "import rlm_ray.repl.link as link\nlink.Link.send = lambda self, header, blob=b'', **more: None",
-    "the kernel's encoder replaced": 'import rlm_ray.repl.channel as channel\nchannel.dumps = lambda value: b\'{"t": "done"}\'\nchannel.json = None',
+    "the kernel's own sending replaced": "import rlm_ray.sandbox.inside.link as link\nlink.Link.send = lambda self, header, blob=b'', **more: None",
+    "the kernel's encoder replaced": 'import rlm_ray.sandbox.wire.channel as channel\nchannel.dumps = lambda value: b\'{"t": "done"}\'\nchannel.json = None',
     "the kernel found and changed": "import gc\nfor thing in gc.get_objects():\n    if type(thing).__name__ == 'Kernel':\n        thing._namespace = {}\n        thing._link = None",
     "modules taken away": "import sys\nfor name in list(sys.modules): sys.modules[name] = None",
     "builtins taken away": "import builtins\nfor name in list(vars(builtins)): delattr(builtins, name)",

@@ -4,7 +4,9 @@ def unpacked(record):
     import unicodedata
 
     def normalised(text):
-        return " ".join(unicodedata.normalize("NFKC", text).split())
+        forms = dict.fromkeys(map(ord, "‐‑‒–—―−﹘﹣－⁃"), "-") | dict.fromkeys(map(ord, "‘’‚‛′`´ʼ‹›"), "'")
+        forms |= dict.fromkeys(map(ord, "“”„‟″«»"), '"') | dict.fromkeys([0xAD, 0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF], None)
+        return " ".join(unicodedata.normalize("NFKC", text).translate(forms).split())
 
     found = record["found"] if isinstance(record["found"], list) else json.loads(record["found"] or "[]")
     text = normalised(record[column])

@@ -1,81 +1,112 @@
-# Near the data, what varies in a line (numbers, names, times, paths) is dropped. What is left is its form; of each form: how many
-# lines, up to three of them as samples, when it was first and last seen, how often in each hour, on which hosts.
-texts = [name for name, kind in logs.schema.items() if kind == "string"]
-column = next((name for name in ("text", "message", "msg", "raw", "line") if name in texts), None)
+# Near the data, what varies in a line (numbers, names, times, paths) is dropped; what can decide (a level, a status, an exit code,
+# a word of state) is not. What is left is its form. A form has variants, which differ in a word; of each: how many lines, up to
+# three of them as samples, when it was first and last seen, how often in each hour, on which hosts.
+COLUMNS = ("text", "message", "msg", "MESSAGE", "Message", "log", "raw", "line", "event", "body", "@message")
+column = next((name for name in COLUMNS if name in logs.schema), None)
 assert column is not None, f"None of the columns {sorted(logs.schema)} holds a log line. Call it `message`."
-timed_by = next((name for name in ("ts", "time", "timestamp", "@timestamp", "date") if name in logs.schema), None)
-placed_by = next((name for name in ("host", "hostname", "node", "server", "pod") if name in logs.schema), None)
+TIMES = (
+    "ts",
+    "time",
+    "timestamp",
+    "@timestamp",
+    "date",
+    "datetime",
+    "asctime",
+    "__REALTIME_TIMESTAMP",
+    "_SOURCE_REALTIME_TIMESTAMP",
+)
+timed_by = next((name for name in TIMES if name in logs.schema), None)
+placed_by = next((name for name in ("host", "hostname", "_HOSTNAME", "node", "server", "pod") if name in logs.schema), None)
 MOST_FORMS = 20_000  # logs that have more are no logs, or need masks of their own
+MOST_VARIANTS = 8  # where a word has more values it is a name
 
 
 def mined(records):
-    import re
-
     from drain3 import TemplateMiner
     from drain3.template_miner_config import TemplateMinerConfig
 
-    varying = re.compile(
-        r"(?P<kept>\b(?:status|code|HTTP/\d(?:\.\d)?\"?)[=: ]{1,2}[1-5]\d\d\b)"  # what a server answered is no mere number
-        r"|(?P<path>(?<![\w/])(?:/[\w.+@%-]+)+/?)|(?P<name>[^\s=:\"'(\[]*\d[^\s=,\"')\]]*)"
-    )
-    time = re.compile(r"((?:\d{4}-\d\d-\d\d|\b[A-Z][a-z]{2} [ \d]?\d)[T -]\d\d)[:.]\d\d[:.]\d\d|^(\d{6} \d\d)\d{4}\b")
-    host = re.compile(
-        r"^(?:\S+ +\d{1,2} [\d:]+|\d{4}-\d\d-\d\d[T ]\S+) (?=[\w.-]*[a-z])(?!(?i:info|warn|error|debug|fatal))([\w.-]+) "
-    )
+    from rlm_ray.audit.logs import forms as reading
+    from rlm_ray.audit.logs import hosts, times
+
     config = TemplateMinerConfig()
     config.drain_sim_th = 0.9  # the beginnings of lines are alike whatever they say: nearly all words must be the same
-    miner = TemplateMiner(config=config)
+    miners = {}
     found = {}
+    empty = 0
     for record in records:
-        text = record.get(column)
-        if not isinstance(text, str) or not text.strip():
+        text = reading.text_of(record, column)
+        if text is None:
+            empty += 1
             continue
-        masked = varying.sub(lambda match: match[0] if match["kept"] else "<path>" if match["path"] else "<n>", text[:4000])
-        number = miner.add_log_message(masked)["cluster_id"]
-        if timed_by is not None:
-            at = str(record[timed_by])
-            hour = at[:13]
-        else:
-            match = time.search(text)
-            at, hour = (match[0], match[1] or match[2]) if match else (None, None)
-        if placed_by is not None:
-            where = record[placed_by]
-        else:
-            match = host.match(text)
-            where = match[1] if match else None
-        entry = found.setdefault(number, {"lines": 0, "samples": [], "first": at, "last": None, "hours": {}, "hosts": []})
+        masked = reading.masked(text[:32_000])
+        level = " ".join(f"{name}={value}" for name, value in sorted(reading.beside(record, column).items()))
+        sign = f"{level} {reading.deciding(masked)}"
+        masked = masked[:4000]
+        if sign not in miners:
+            miners[sign] = TemplateMiner(config=config)
+        number = miners[sign].add_log_message(masked)["cluster_id"]
+        time = times.of_value(record.get(timed_by)) if timed_by is not None else None
+        time = time or times.find(text)
+        host = hosts.of_value(record.get(placed_by)) if placed_by is not None else hosts.find(text)
+        variants = found.setdefault((sign, number), {"level": level, "variants": {}})["variants"]
+        name = masked if masked in variants or len(variants) < MOST_VARIANTS else "…"
+        entry = variants.setdefault(
+            name, {"lines": 0, "samples": [], "first": None, "last": None, "hours": {}, "hosts": [], "plain": True}
+        )
         entry["lines"] += 1
-        entry["last"] = at or entry["last"]
-        if hour is not None and (hour in entry["hours"] or len(entry["hours"]) < 1000):
+        entry["plain"] = entry["plain"] and record.get(column) == text  # else the line is made of other values, and no quote
+        if time is not None:
+            seen = [time.key, time.text]
+            entry["first"] = min(entry["first"] or seen, seen)
+            entry["last"] = max(entry["last"] or seen, seen)
+            hour = time.hour if time.hour in entry["hours"] or len(entry["hours"]) < 1000 else "other"
             entry["hours"][hour] = entry["hours"].get(hour, 0) + 1
-        if where is not None and str(where) not in entry["hosts"] and len(entry["hosts"]) < 20:
-            entry["hosts"].append(str(where))
+        if host is not None and host not in entry["hosts"] and len(entry["hosts"]) < 20:
+            entry["hosts"].append(host)
         entry["samples"] = [*entry["samples"][:2], record["_address"]]  # the first two and the last
     forms = {}
-    for cluster in miner.drain.clusters:
-        if cluster.cluster_id in found:
-            forms = joined(forms, {cluster.get_template(): found[cluster.cluster_id]})
-    return forms
+    for sign, miner in miners.items():
+        for cluster in miner.drain.clusters:
+            form = found[sign, cluster.cluster_id]
+            template = cluster.get_template()
+            missing = [word for word in sign.split() if word not in template.lower()] if "<*>" in template else []
+            name = " ".join(
+                [*([f"[{form['level']}]"] if form["level"] else []), template, *([f"({' '.join(missing)})"] if missing else [])]
+            )
+            forms = joined(forms, {name: form["variants"]})
+    return joined(forms, {"": {"": {"lines": empty}}}) if empty else forms
+
+
+def merged(one, other):
+    if one is None or "samples" not in other:
+        return {**other, "lines": other["lines"] + (one or {"lines": 0})["lines"]} if one is not None else other
+    samples = [*one["samples"], *other["samples"]]
+    hours = dict(one["hours"])
+    for hour, lines in other["hours"].items():
+        hours[hour] = hours.get(hour, 0) + lines
+    return {
+        "lines": one["lines"] + other["lines"],
+        "samples": [samples[0], samples[len(samples) // 2], samples[-1]] if len(samples) > 3 else samples,
+        "first": min((at for at in (one["first"], other["first"]) if at), default=None),
+        "last": max((at for at in (one["last"], other["last"]) if at), default=None),
+        "hours": hours,
+        "plain": one["plain"] and other["plain"],
+        "hosts": list(dict.fromkeys([*one["hosts"], *other["hosts"]]))[:20],
+    }
 
 
 def joined(one, other):
-    for form, entry in other.items():
-        known = one.get(form)
-        if known is None:
-            one[form] = entry
-            continue
-        known["lines"] += entry["lines"]
-        known["samples"] = [*known["samples"], *entry["samples"]]
-        if len(known["samples"]) > 3:
-            known["samples"] = [known["samples"][0], known["samples"][len(known["samples"]) // 2], known["samples"][-1]]
-        known["first"], known["last"] = known["first"] or entry["first"], entry["last"] or known["last"]
-        for hour, lines in entry["hours"].items():
-            known["hours"][hour] = known["hours"].get(hour, 0) + lines
-        known["hosts"] = list(dict.fromkeys([*known["hosts"], *entry["hosts"]]))[:20]
+    for form, variants in other.items():
+        known = one.setdefault(form, {})
+        for name, entry in variants.items():
+            name = name if name in known or len(known) < MOST_VARIANTS else "…"
+            known[name] = merged(known.get(name), entry)
     return one
 
 
 forms = logs.aggregate(mined, joined) or {}
+empty = forms.pop("", {"": {"lines": 0}})[""]["lines"]
 assert forms, "There is no line to audit."
 assert len(forms) <= MOST_FORMS, f"{len(forms):,} forms: these are no logs whose lines repeat. Read them by llm_each instead."
-print(len(forms), "forms of", sum(entry["lines"] for entry in forms.values()), "lines")
+lines = sum(entry["lines"] for variants in forms.values() for entry in variants.values())
+print(len(forms), "forms of", lines, "lines;", empty, "empty records")

@@ -1,12 +1,13 @@
-# A finding is a form of which a line tells of trouble. Its evidence is the worst of its lines that were read.
+# A finding is a form of which a line tells of trouble. Its evidence is the worst of its lines that were read. Where only some
+# variants of a form tell of trouble, each of those is a finding of its own: the other variants' lines are not counted with it.
 order = {"high": 0, "medium": 1, "low": 2, "none": 3}
 worst = {}
 for row in judged.ok:
-    form = form_of[row["_address"]]
-    if form not in worst or order[row["severity"]] < order[worst[form]["severity"]]:
-        worst[form] = row
-unread = [form for form in forms if form not in worst]
-assert not unread, f"{len(unread)} forms could not be judged, as this one: {unread[0]}: {judged.failed.head(1)[0]['_error']}"
+    place = form_of[row["_address"]]
+    if place not in worst or order[row["severity"]] < order[worst[place]["severity"]]:
+        worst[place] = row
+unread = [place for place in dict.fromkeys(form_of.values()) if place not in worst]
+assert not unread, f"{len(unread)} forms could not be judged, as this one: {unread[0][0]}: {judged.failed.head(1)[0]['_error']}"
 
 
 def timeline(hours):
@@ -15,22 +16,34 @@ def timeline(hours):
     return shown + (f", and {len(hours) - len(busy)} more hours" if len(hours) > len(busy) else "") or None
 
 
-Final = sorted(
-    (
-        {
-            "severity": row["severity"],
-            "kind": row["kind"],
-            "form": form,
-            "lines": forms[form]["lines"],
-            "first": forms[form]["first"],
-            "last": forms[form]["last"],
-            "hosts": forms[form]["hosts"],
-            "timeline": timeline(forms[form]["hours"]),
-            "address": row["_address"],
-            "quote": row["line"],
-        }
-        for form, row in worst.items()
-        if row["severity"] != "none"
-    ),
-    key=lambda finding: (order[finding["severity"]], -finding["lines"], finding["form"]),
-)
+def finding(form, row, entry):
+    return {
+        "severity": row["severity"],
+        "kind": row["kind"],
+        "form": form,
+        "lines": entry["lines"],
+        "first": entry["first"] and entry["first"][1],
+        "last": entry["last"] and entry["last"][1],
+        "hosts": entry["hosts"],
+        "timeline": timeline(entry["hours"]),
+        "address": row["_address"],
+        "quote": row["line"][: 8000 if len(row["line"]) <= 8000 else 4000] if entry["plain"] else None,
+    }
+
+
+def findings():
+    for form, variants in forms.items():
+        troubled = [name for name in variants if worst[form, name]["severity"] != "none"]
+        if not troubled:
+            continue
+        if len(troubled) == len(variants):
+            entry = None
+            for other in variants.values():
+                entry = merged(entry, other)
+            yield finding(form, min((worst[form, name] for name in troubled), key=lambda row: order[row["severity"]]), entry)
+        else:
+            for name in troubled:
+                yield finding(f"{form} …" if name == "…" else name, worst[form, name], variants[name])
+
+
+Final = sorted(findings(), key=lambda finding: (order[finding["severity"]], -finding["lines"], finding["form"]))

@@ -1,0 +1,75 @@
+"""Which part of a shard a plan's steps look at when they are carried out. Reads nothing."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from rlm_ray.corpus.catalog.shard import Shard
+from rlm_ray.corpus.planning.nodes import position_range
+from rlm_ray.corpus.planning.planner import row_range
+from rlm_ray.handle.plan import Between, Grep, Keep, Node, Select, Where, Window
+
+#: How much larger than expected what a shard holds may be where its end is not known.
+_SLACK = 20
+
+
+def extent(steps: Sequence[Node], shard: Shard) -> tuple[int, int] | None:
+    """Return the positions `[low, high)` that steps look at, filters included; None is the whole shard.
+
+    Examples
+    --------
+    >>> lines = Shard(0, 0, "a.log", "1", 1000, "lines", None, 0, 1000, None, 1000)
+    >>> extent([Between((0, 100, 0), None), Grep("x")], lines), extent([Grep("x")], lines)
+    ((100, 1000), None)
+    """
+    if shard.format == "document":
+        return None
+    constants = dict(shard.partitions)
+    plain = list(itertools.takewhile(lambda step: _is_plain(step, constants), steps))
+    found = row_range(plain, shard) or position_range(steps, shard)
+    first, last = (0, 1 << 62) if shard.packed or shard.format == "csv" else (shard.start, shard.stop)
+    low, high = max(found[0], first), min(found[1], last)
+    if (low, high) == (first, last):
+        return None
+    return low, min(high, _SLACK * max(1, shard.size, shard.nbytes))
+
+
+def without(low: int, high: int, excluded: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return what is left of `[low, high)` without some ranges, which are in order.
+
+    Examples
+    --------
+    >>> without(0, 10, [(2, 4), (8, 20)])
+    [(0, 2), (4, 8)]
+    """
+    left = []
+    for start, stop in excluded:
+        if start > low:
+            left.append((low, min(start, high)))
+        low = max(low, stop)
+    left.append((low, high))
+    return [(start, stop) for start, stop in left if start < stop]
+
+
+def filters(steps: Sequence[Node], shard: Shard) -> bool:
+    """Whether steps look at records to tell which to leave, beside those that the path of their object tells of."""
+    constants = dict(shard.partitions)
+    return any(isinstance(step, Where | Grep | Keep) and not _is_plain(step, constants) for step in steps)
+
+
+def is_counted(steps: Sequence[Node], shard: Shard) -> bool:
+    """Whether a footer, or the listing, says how many records steps leave: counting them reads none."""
+    constants = dict(shard.partitions)
+    return shard.format in ("parquet", "segment", "document") and all(_is_plain(step, constants) for step in steps)
+
+
+def is_everything(steps: Sequence[Node]) -> bool:
+    """Whether steps leave every record."""
+    return all(isinstance(step, Select) for step in steps)
+
+
+def _is_plain(step: Node, constants: dict[str, object]) -> bool:
+    if isinstance(step, Where):
+        return all(column in constants for column, _, _ in step.conditions)
+    return isinstance(step, Select | Between | Window)

@@ -1,0 +1,44 @@
+"""A whole object as one record `{"path": …, "text": …}`: text as it is, documents as what a sandbox reads in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars
+
+from rlm_ray.corpus.catalog.document_kinds import document_kind, kind_in
+from rlm_ray.corpus.catalog.shard import Shard
+from rlm_ray.corpus.reading.decode_replacements import ERRORS, counted
+from rlm_ray.corpus.reading.documents.extracting import text_of
+from rlm_ray.corpus.reading.text.streams import BOM, MAX_RECORD, PIECE, encoding_of, opened, readable
+from rlm_ray.errors import ObjectUnreadable
+
+
+def read(shard: Shard) -> Iterator[polars.DataFrame]:
+    """Yield one frame of `text`, `_pos` (0) and `_end` (bytes of the text).
+
+    Raises
+    ------
+    ObjectUnreadable
+        The document is larger than `MAX_RECORD`, its compressed stream is damaged, or it cannot be parsed.
+    """
+    parts = []
+    size = 0
+    with opened(shard) as stream, readable(shard):
+        while data := stream.read(PIECE):
+            parts.append(data)
+            size += len(data)
+            if size > MAX_RECORD:
+                raise ObjectUnreadable(
+                    f"{shard.uri} is larger than {MAX_RECORD >> 20} MiB, the most that is read as one document. "
+                    "Open it with unit='line'."
+                )
+    data = b"".join(parts)
+    if document_kind(shard.uri) is not None or kind_in(data) is not None:
+        text = text_of(shard, data)
+    else:
+        with counted(shard):
+            text = data.removeprefix(BOM).decode(encoding_of(shard), ERRORS)
+    yield polars.DataFrame(
+        {"text": [text], "_pos": polars.Series([0], dtype=polars.Int64), "_end": polars.Series([size], dtype=polars.Int64)}
+    )

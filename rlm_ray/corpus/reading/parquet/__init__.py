@@ -1,0 +1,1 @@
+"""Readers of Parquet: rows by polars or by Arrow, row groups, and texts stored as dictionary codes."""

@@ -1,0 +1,1 @@
+"""Readers of text: streams of bytes, lines, CSV and JSON lines, also compressed."""

@@ -1,0 +1,117 @@
+"""Text by line: each line is a record `{"text": …}`."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Sequence
+
+import numpy
+import polars
+import pyarrow
+
+from rlm_ray.corpus.catalog.shard import Shard
+from rlm_ray.corpus.reading.decode_replacements import ERRORS, counted
+from rlm_ray.corpus.reading.text.line_search import is_utf8, narrowed
+from rlm_ray.corpus.reading.text.streams import Piece, encoding_of, runs
+
+#: Encodings whose bytes are UTF-8.
+_UTF8 = ("utf-8", "ascii")
+
+
+def read(
+    shard: Shard,
+    columns: Sequence[str],
+    low: int,
+    high: int | None,
+    predicates: Sequence[polars.Expr] = (),
+    pattern: str | None = None,
+    extents: bool = False,
+    numbers: Sequence[int] | None = None,
+    early: bool = False,
+) -> Iterator[polars.DataFrame]:
+    """Yield frames of `columns` (`text` or nothing), `_pos` and `_end` for the lines that start in `[low, high)`.
+
+    Parameters
+    ----------
+    predicates : sequence of expressions
+        Only lines that fulfil them all.
+    pattern : str, optional
+        What is found in every text that has such a line in it (see `searching.prefilter`).
+    extents : bool
+        Add `_next`: the byte behind the line break.
+    numbers : sequence of int, optional
+        Only the lines of these numbers, which ascend; the first that starts at `low` or behind it is 0.
+    early : bool
+        Whether who takes them may soon stop: then little is read at first.
+    """
+    for piece in found_pieces(shard, low, high, pattern, early) if numbers is None else chosen_pieces(shard, low, high, numbers):
+        found = frame(piece, shard) if columns else places(piece)
+        if extents:
+            found = found.with_columns(next_lines(piece))
+        for predicate in predicates:
+            found = found.filter(predicate)
+        yield found
+
+
+def found_pieces(shard: Shard, low: int, high: int | None, pattern: str | None, early: bool) -> Iterator[Piece]:
+    """Yield the lines that start in `[low, high)`, but for most of those that a pattern of `searching.prefilter` leaves out."""
+    if encoding_of(shard) not in _UTF8:
+        pattern = None  # the pattern would look at other letters than a line has
+    for run in runs(shard, low, high, early):
+        piece = run.piece() if pattern is None else narrowed(run, pattern)
+        if piece is not None:
+            yield piece
+
+
+def chosen_pieces(shard: Shard, low: int, high: int | None, numbers: Sequence[int]) -> Iterator[Piece]:
+    """Yield the lines of some numbers; the others are counted, not cut."""
+    first = done = 0
+    for run in runs(shard, low, high):
+        breaks = run.breaks()
+        behind = first + breaks[-1] + (run.memory[run.stop - 1] != 10)
+        upto = bisect.bisect_left(numbers, behind, done)
+        if upto > done:
+            yield run.chosen([number - first for number in numbers[done:upto]], breaks)
+        first, done = behind, upto
+        if done == len(numbers):
+            return
+
+
+def frame(piece: Piece, shard: Shard) -> polars.DataFrame:
+    """Return the lines of a piece with their byte ranges. Bytes that are no text become U+FFFD, and are counted."""
+    encoding = encoding_of(shard)
+    text = _utf8(piece) if encoding in _UTF8 else None
+    if text is None:
+        data = piece.memory.tobytes()
+        with counted(shard):
+            cut = [data[start:end].decode(encoding, ERRORS) for start, end in zip(piece.starts, piece.ends, strict=True)]
+        text = polars.Series(cut, dtype=polars.String)
+    return places(piece).insert_column(0, text.alias("text"))
+
+
+def places(piece: Piece) -> polars.DataFrame:
+    """Return the byte ranges of the lines of a piece."""
+    ranges = {"_pos": piece.starts + piece.offset, "_end": piece.ends + piece.offset}
+    return polars.DataFrame({name: polars.Series(array, dtype=polars.Int64) for name, array in ranges.items()})
+
+
+def next_lines(piece: Piece) -> polars.Series:
+    """Return the bytes behind the line breaks of a piece, as `_next`."""
+    memory, ends = piece.memory, piece.ends
+    ends = ends + ((ends < len(memory)) & (memory[numpy.minimum(ends, len(memory) - 1)] == 13))
+    return polars.Series("_next", ends + (ends < len(memory)) + piece.offset, dtype=polars.Int64)
+
+
+def _utf8(piece: Piece) -> polars.Series | None:
+    """The lines as views of the piece's own memory, or None where it is not all UTF-8."""
+    memory = piece.memory
+    # line ends are ASCII: the lines are UTF-8 exactly when all between them is
+    if not is_utf8(memory[piece.starts[0] : piece.ends[-1]]):
+        return None
+    # every other text is a line, those between are the line ends: so all of them lie one behind the other
+    offsets = numpy.empty(2 * len(piece.starts), numpy.int64)
+    offsets[0::2] = piece.starts
+    offsets[1::2] = piece.ends
+    buffers = [None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(memory)]
+    texts = pyarrow.Array.from_buffers(pyarrow.large_string(), len(offsets) - 1, buffers)
+    return polars.Series("text", texts).gather_every(2)

@@ -1,0 +1,48 @@
+"""Arguments of the handle's verbs, checked and brought to what a plan keeps."""
+
+from __future__ import annotations
+
+from rlm_ray.errors import InputError
+
+TYPE_CHECKING = False  # see rlm_ray/__init__.py
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def pickled(function: Any) -> bytes:
+    """Return root code's function as bytes that only a sandbox loads."""
+    if not callable(function):
+        raise InputError(f"{function!r:.80} is no function. Give a function of one record.")
+    import cloudpickle
+
+    return cloudpickle.dumps(function)
+
+
+def count_of(value: Any, what: str) -> int:
+    """Return a whole number from 0, or say that it is none."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InputError(f"{what} = {value!r:.80} is no count. Give a whole number from 0.")
+    return value
+
+
+def error_choice(on_error: str) -> dict[str, str]:
+    """Return `on_error` as an argument of a request: nothing where it is the usual."""
+    if on_error not in ("raise", "keep"):
+        raise InputError(f"on_error = {on_error!r:.40} is no choice. Give 'raise' or 'keep'.")
+    return {"on_error": on_error} if on_error == "keep" else {}
+
+
+def literal(value: Any) -> Any:
+    """Return a condition's value as a plan keeps it: times as text, numpy scalars as numbers, sequences as tuples."""
+    if isinstance(value, list | tuple | set | frozenset):
+        return tuple(map(literal, value))
+    if hasattr(value, "isoformat"):
+        return value.isoformat(sep=" ") if hasattr(value, "hour") and hasattr(value, "date") else value.isoformat()
+    if hasattr(value, "item") and callable(value.item):
+        return value.item()  # a numpy scalar
+    return value
+
+
+def hashable(value: Any) -> Any:
+    """Return a value that can be the key of a dict."""
+    return repr(value) if isinstance(value, list | dict) else value

@@ -1,0 +1,276 @@
+"""What the two ways of asking share: the batch's state, one call, and the votes of an item."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from rlm_ray.errors import BudgetExceeded
+from rlm_ray.models.contract import ChatReply, ChatRequest, Meter, Usage
+from rlm_ray.recursion.leaf.values import Item, LeafSpec, Row
+from rlm_ray.subcalls import keys
+from rlm_ray.subcalls.prompts import Messages
+from rlm_ray.subcalls.schema import AnswerSchema
+from rlm_ray.subcalls.votes import Votes, differ, majority
+
+#: Askings after which an answer that is there but not valid is an error row.
+TRIES = 3
+#: The same for replies in which nothing can be read at all.
+BROKEN_TRIES = 5
+#: Items that are taken without a pause, so that others on the loop get their turn.
+_TURN = 64
+
+
+class Client(Protocol):
+    """What a group needs of `models.client.ChatClient`."""
+
+    async def complete(self, request: ChatRequest, meter: Meter) -> ChatReply:
+        """Ask for one completion."""
+
+
+@dataclass(slots=True)
+class Target:
+    """What one row will be about: an item, or a piece of it."""
+
+    item: Item
+    text_hash: str
+    piece: int | None = None
+    pieces: int | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """How one vote on a target ended."""
+
+    answer: dict[str, Any] | None = None
+    error: str | None = None
+    unasked: bool = False
+    reused: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """The votes on one target, as they come in."""
+
+    target: Target
+    key: str
+    results: list[Result | None]
+    replaced: bool = False  # by tallies of its pieces
+
+
+class Group:
+    """State of one group of leaf calls.
+
+    Attributes
+    ----------
+    stopped : str or None
+        Why nothing more is asked: the budget's words.
+    """
+
+    def __init__(
+        self,
+        spec: LeafSpec,
+        *,
+        client: Client,
+        meter: Meter,
+        known: Callable[[str], dict[str, Any] | None],
+        on_row: Callable[[Row], None],
+        on_vote: Callable[[Row], None] | None,
+    ) -> None:
+        self.spec = spec
+        self.votes = Votes.of(spec.votes)
+        self.schema = AnswerSchema.of(spec.schema)
+        self.known = known
+        self.stopped: str | None = None
+        self._client = client
+        self._meter = meter
+        self._on_row = on_row
+        self._on_vote = on_vote
+        self._unbilled = Usage()
+        self._times: list[tuple[float, float]] = []
+        self._schema_text = keys.canonical(spec.schema)
+
+    # keys
+
+    def key(self, target: Target, vote: int) -> str:
+        """Key of the answer (vote 0) or of one vote on a target."""
+        spec = self.spec
+        prompt = target.item.prompt if target.item.prompt is not None else spec.prompt
+        # The votes are a parameter of the answer: a majority of three is not the answer of one call.
+        kind = spec.kind if vote or self.votes.most == 1 else f"{spec.kind} votes={spec.votes}"
+        question = keys.question_key(kind, spec.model, prompt, self._schema_text, spec.temperature)
+        return keys.call_key(question, target.item.version_key, target.text_hash, vote, target.piece)
+
+    # calls
+
+    async def ask(self, messages: Messages, schema: dict[str, Any] | None, name: str) -> ChatReply:
+        """One call. Its usage is billed to the next row.
+
+        Raises
+        ------
+        BudgetExceeded
+            The group is stopped: nothing more is asked.
+        """
+        if self.stopped is not None:
+            raise BudgetExceeded(self.stopped)
+        spec = self.spec
+        if spec.structured_output == "json":
+            schema = None
+        request = ChatRequest(spec.model, messages, spec.completion_tokens, spec.temperature, schema, name)
+        begun, at = time.monotonic(), time.time()
+        try:
+            reply = await self._client.complete(request, self._meter)
+        except Exception as error:
+            usage = getattr(error, "usage", Usage())
+            self._unbilled += usage
+            if usage.calls:
+                self._times.append((at, time.monotonic() - begun))
+            if isinstance(error, BudgetExceeded):
+                self.stopped = str(error)
+            raise
+        self._unbilled += reply.usage
+        self._times.append((at, time.monotonic() - begun))
+        return reply
+
+    # rows
+
+    def open(self, target: Target) -> tuple[Tally | None, list[int]]:
+        """Begin a target: its tally and the votes to ask for; no tally where the ledger answers it whole."""
+        most = self.votes.most
+        key = self.key(target, 0)
+        found = self.known(key)
+        if found is not None:
+            self._row(target, key, Result(found, reused=True), 1.0 if most > 1 else None)
+            return None, []
+        tally = Tally(target, key, [None] * most)
+        if most == 1:
+            return tally, [0]
+        return tally, self._missing(tally, range(1, self.votes.first + 1)) or self._settle(tally)
+
+    def close(self, tally: Tally, vote: int, result: Result) -> list[int]:
+        """Enter the result of one vote; with the last one the row goes out. Returns the votes that must now be asked for."""
+        if vote and self._on_vote is not None and not result.reused:
+            target = tally.target
+            row = self._make(target, self.key(target, vote), result)
+            self._on_vote(replace(row, vote=vote))
+        if tally.replaced:
+            return []
+        tally.results[max(0, vote - 1)] = result
+        if any(found is None for found in tally.results[: self.votes.first if vote <= self.votes.first else None]):
+            return []
+        return self._settle(tally)
+
+    def refuse(self, target: Target, reason: str) -> None:
+        """An error row for a target that is not asked about at all."""
+        self._row(target, self.key(target, 0), Result(error=reason))
+
+    def _missing(self, tally: Tally, votes: Iterable[int]) -> list[int]:
+        """Enter the votes that the ledger has; return the others."""
+        missing = []
+        for vote in votes:
+            found = self.known(self.key(tally.target, vote))
+            if found is None:
+                missing.append(vote)
+            else:
+                tally.results[vote - 1] = Result(found, reused=True)
+        return missing
+
+    def _settle(self, tally: Tally) -> list[int]:
+        """The first votes or all of them are there: the row goes out, or more votes are needed because those differ."""
+        votes = self.votes
+        first = [result for result in tally.results[: votes.first] if result is not None]
+        if tally.results[-1] is None and not any(result.unasked for result in first) and differ([one.answer for one in first]):
+            missing = self._missing(tally, range(votes.first + 1, votes.most + 1))
+            if missing:
+                return missing
+        self._decide(tally)
+        return []
+
+    def _decide(self, tally: Tally) -> None:
+        results = [result for result in tally.results if result is not None]
+        if self.votes.most == 1:
+            self._row(tally.target, tally.key, results[0])
+            return
+        answers = [result.answer for result in results]
+        unasked = any(result.unasked for result in results)
+        if unasked or not any(answer is not None for answer in answers):
+            worst = next((result for result in results if result.unasked), results[0])
+            self._row(tally.target, tally.key, Result(error=worst.error, unasked=unasked))
+            return
+        winner, agreed = majority(answers, self.schema)
+        self._row(tally.target, tally.key, Result(winner, reused=all(result.reused for result in results)), agreed)
+
+    def _row(self, target: Target, key: str, result: Result, agreed: float | None = None) -> None:
+        self._on_row(self._make(target, key, result, agreed))
+
+    def _make(self, target: Target, key: str, result: Result, agreed: float | None = None) -> Row:
+        usage, times = (Usage(), []) if result.reused else (self._unbilled, self._times)
+        if not result.reused:
+            self._unbilled, self._times = Usage(), []
+        item = target.item
+        return Row(
+            item.index,
+            key,
+            result.answer,
+            result.error,
+            item.address,
+            target.piece,
+            target.pieces,
+            result.unasked,
+            usage,
+            result.reused,
+            target.text_hash,
+            0,
+            agreed,
+            tuple(times),
+        )
+
+
+@dataclass(slots=True)
+class Source:
+    """Items one by one, from an iterable or an async iterable, for several workers."""
+
+    items: Iterable[Item] | AsyncIterable[Item]
+    ended: bool = False
+    _taken: int = 0
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _iterator: Iterator[Item] | None = None
+    _async_iterator: AsyncIterator[Item] | None = None
+
+    async def next(self) -> Item | None:
+        """The next item, or None at the end."""
+        if isinstance(self.items, AsyncIterable):
+            async with self._lock:
+                return await self._next_async(self.items)
+        if self.ended:
+            return None
+        if self._iterator is None:
+            self._iterator = iter(self.items)
+        self._taken += 1
+        if self._taken % _TURN == 0:
+            await asyncio.sleep(0)
+        try:
+            return next(self._iterator)
+        except StopIteration:
+            self.ended = True
+            return None
+
+    async def _next_async(self, items: AsyncIterable[Item]) -> Item | None:
+        if self.ended:
+            return None
+        if self._async_iterator is None:
+            self._async_iterator = aiter(items)
+        try:
+            return await anext(self._async_iterator)
+        except StopAsyncIteration:
+            self.ended = True
+            return None
+
+    async def close(self) -> None:
+        """Close an async source that was not read to its end."""
+        close = getattr(self._async_iterator, "aclose", None)
+        if close is not None:
+            await close()

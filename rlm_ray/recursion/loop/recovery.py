@@ -1,0 +1,94 @@
+"""A call's events as a log, and from the log back to where the call was. Pure: knows no file.
+
+Every event that the loop takes is written down before its commands are carried out. The loop is a pure state machine,
+so the same events lead to the same state: what was last commanded is what has to be done next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rlm_ray.recursion.loop import loop
+from rlm_ray.recursion.loop.history import History
+
+_EVENTS: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (loop.Started, loop.Replied, loop.AskFailed, loop.CellDone, loop.LimitReached, loop.Unaffordable, loop.ProgramEnded)
+}
+
+
+def entry_of(event: loop.Event, left: str, **more: Any) -> dict[str, Any]:
+    """Return an event as a line of the log.
+
+    Examples
+    --------
+    >>> entry_of(loop.Replied("hi"), "Left: 3 calls.", turn=1)
+    {'event': 'Replied', 'given': {'text': 'hi', 'cut': False}, 'left': 'Left: 3 calls.', 'turn': 1}
+    """
+    return {"event": type(event).__name__, "given": asdict(event), "left": left} | more
+
+
+def event_of(entry: dict[str, Any]) -> loop.Event | None:
+    """Return the event of a log's line; None where the line is about something else."""
+    kind = _EVENTS.get(entry["event"])
+    return None if kind is None else kind(**entry["given"])
+
+
+@dataclass(slots=True)
+class Past:
+    """What a log says.
+
+    Attributes
+    ----------
+    state : loop.State
+    commands : list of loop.Command
+        What was commanded last, and has to be carried out.
+    cells : list of (label, code)
+        The cells that ended, in order.
+    snapshot : int
+        Number of the snapshot after the last of them; 0 is none.
+    lost : list of str
+        Names that this snapshot could not keep.
+    trouble : str, optional
+        The error of the last of them, or why what it set is no answer.
+    """
+
+    state: loop.State
+    commands: list[loop.Command]
+    cells: list[tuple[str, str]] = field(default_factory=list)
+    snapshot: int = 0
+    lost: list[str] = field(default_factory=list)
+    trouble: str | None = None
+    citations: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+    failed_verbs: list[dict[str, Any]] = field(default_factory=list)
+    events: dict[str, int] = field(default_factory=dict)
+
+
+def replay(entries: Sequence[dict[str, Any]], limit_tokens: int, bytes_per_token: float, max_turns: int) -> Past | None:
+    """Return where the events of a log lead; None where the call had not begun."""
+    begun = next((entry for entry in entries if entry["event"] == "Started"), None)
+    if begun is None:
+        return None
+    history = History(begun["system"], begun["task"], limit_tokens=limit_tokens, bytes_per_token=bytes_per_token)
+    past = Past(loop.State(history, max_turns, questions_unread=begun["questions_unread"]), [])
+    for entry in entries:
+        event = event_of(entry)
+        if event is None:
+            continue
+        past.state, commands = loop.step(past.state, event, entry["left"])
+        # a limit changes the state and commands nothing: what was commanded before still stands
+        past.commands = commands or past.commands
+        if isinstance(event, loop.CellDone):
+            past.cells.append((entry["cell"], entry["code"]))
+            past.snapshot, past.lost = entry["snapshot"], entry["lost"]
+            past.trouble = event.error or event.problem
+            past.citations += entry.get("citations", [])
+            past.refused += entry.get("refused", [])
+            past.failures += entry.get("failures", [])
+            past.failed_verbs = entry.get("failed_verbs", [])
+            past.events = entry.get("events", {})
+    return past

@@ -1,0 +1,307 @@
+"""Leaf calls in batches, as jobs: one question about many prompts, chunks or records.
+
+A batch is checked whole before anything is spent, cut into groups, and each group is one task that reads its slice,
+asks, and writes its segment; this process sees counts. Recursive calls are in `recursions`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rlm_ray.corpus.reading.work import Work
+from rlm_ray.errors import InputError, SubcallFailed
+from rlm_ray.handle.plan import Plan, Window
+from rlm_ray.ledger.segments import kept_type
+from rlm_ray.recursion.cell_reports import ends_run
+from rlm_ray.recursion.failed_verbs import MAX_ERROR, MAX_WHAT, FailedVerb
+from rlm_ray.recursion.jobs.lending import Purse
+from rlm_ray.recursion.jobs.progress import Tally
+from rlm_ray.recursion.jobs.results import Results, ResultState
+from rlm_ray.recursion.jobs.scheduler import Job, Scheduler
+from rlm_ray.recursion.leaf.values import Kind, LeafSpec
+from rlm_ray.recursion.ports import Asked, Call, LeafOutcome, Ports, Prompted
+from rlm_ray.recursion.verbs.groups import Batch, Groups, Piece
+from rlm_ray.recursion.verbs.scans import FailureLog, Scans, retried, target, with_steps
+from rlm_ray.subcalls.schema import AnswerSchema
+from rlm_ray.subcalls.votes import Votes
+
+ROWS_PER_GROUP = 10_000
+#: Most calls of a group that has to read: with texts alone a process does more before another is worth its start.
+DATA_CALLS = 256
+
+
+class Batches:
+    """The sub-call verbs of one call."""
+
+    def __init__(
+        self,
+        call: Call,
+        ports: Ports,
+        scheduler: Scheduler,
+        scans: Scans,
+        results: Results,
+        purse: Purse,
+        failures: FailureLog,
+    ) -> None:
+        self._settings = call.settings
+        self._ports = ports
+        self._scheduler = scheduler
+        self._scans = scans
+        self._results = results
+        self._purse = purse
+        self.tally = Tally()
+        self._groups = Groups(call, ports, results, purse, failures, self.tally, scans.noting.marks)
+        self.fatal: Exception | None = None
+
+    def left(self) -> dict[str, Any]:
+        """Return what is left of the limits, and what was spent."""
+        return self._purse.told()
+
+    # leaf calls
+
+    def query(self, prompt: str, part: str | Plan | None, model: str | None, asked: Asked) -> Job:
+        """Ask once; return the answer."""
+        if part is None:
+            reply = yield from self.prompts([prompt], model, asked)
+            row = {"answer": reply["answers"][0], "error": reply["errors"].get(0)}
+        else:
+            (row,) = yield from self.about([(prompt, part)], None, model, asked)
+        if row["error"] is not None:
+            raise SubcallFailed(f"The model call failed: {row['error']}")
+        return row["answer"]
+
+    def prompts(self, prompts: list[str], model: str | None, asked: Asked) -> Job:
+        """Ask many prompts; return answers and errors by index."""
+        self._check(len(prompts), asked)
+        rows = yield from self._texts(self._spec("prompts", "", model, None, 1), prompts)
+        errors = {index: row["error"] for index, row in enumerate(rows) if row["error"] is not None}
+        return {"answers": [row["answer"] for row in rows], "errors": errors}
+
+    def about(self, questions: Sequence[tuple[str, str | Plan]], schema: Any, model: str | None, asked: Asked) -> Job:
+        """Ask a prompt about each part, one call each; return a row each: `answer`, `error`, `address`."""
+        self._check(len(questions), asked)
+        resolved = yield from self._resolve([part for _, part in questions])
+        parts = [Prompted(prompt, part) for (prompt, _), part in zip(questions, resolved, strict=True)]
+        return (yield from self._texts(self._spec("prompts", "", model, schema, 1), parts))
+
+    def _texts(self, spec: LeafSpec, parts: Sequence[Any]) -> Job:
+        """Run bare calls whose answers root code wants as values; they never become a table. Equal ones are one call."""
+        rows: list[dict[str, Any]] = [{"answer": None, "error": "The call came to no answer.", "address": None} for _ in parts]
+        places: dict[Any, list[int]] = {}
+        for index, part in enumerate(parts):
+            places.setdefault(_alike(part, index), []).append(index)
+        alike = list(places.values())
+        size = self._group_size([parts[indices[0]] for indices in alike], self._settings.calls_per_group)
+        groups: list[Piece] = []
+        for first in range(0, len(alike), size):
+            group = tuple(parts[indices[0]] for indices in alike[first : first + size])
+            groups.append(Piece(len(groups), len(group), group, first=first))
+        batch = Batch(ResultState("texts", {}), spec, {}, self._results.folder("texts"), len(alike))
+        for outcome in (yield from self._groups.run(batch, groups)):
+            for row in outcome.rows:
+                for index in alike[row["index"]]:
+                    rows[index] = row
+        return rows
+
+    def map(
+        self,
+        prompt: str,
+        parts: list[str | Plan],
+        schema: Any,
+        model: str | None,
+        votes: int | str,
+        asked: Asked,
+        keep: bool = False,
+    ) -> Job:
+        """Start one call per part; return the handle of the result at once."""
+        spec, many = self._spec("chunks", prompt, model, schema, votes), Votes.of(votes)
+        self._check(len(parts) * many.first, asked)
+        if asked.again and (before := self._results.finished(asked.name)) is not None:
+            return before.reply()
+        columns = {
+            **answer_columns(schema),
+            "_address": "string",
+            "_part": "int64",
+            "_piece": "int64",
+            "_error": "string",
+        } | _votes_column(many)
+        state = self._results.new(asked.name, answer_columns(schema), len(parts))
+
+        def work() -> Job:
+            resolved = yield from self._resolve(parts)
+            size = self._group_size(resolved, max(1, self._settings.calls_per_group // many.most))
+            groups: list[Piece] = []
+            for first in range(0, len(resolved), size):
+                group = tuple(resolved[first : first + size])
+                groups.append(Piece(len(groups), len(group) * many.most, group, first=first))
+            yield from self._fill(state, spec, columns, groups, len(parts))
+
+        state.key = target("llm_map", parts)
+        self.begin(state, work(), "llm_map", prompt, keep)
+        return state.reply()
+        yield
+
+    def each(
+        self,
+        prompt: str,
+        plan: Plan,
+        schema: Any,
+        model: str | None,
+        votes: int | str,
+        asked: Asked,
+        keep: bool = False,
+    ) -> Job:
+        """Start one answer per record; return the handle of the result at once."""
+        spec, many = self._spec("records", prompt, model, schema, votes), Votes.of(votes)
+        if asked.again and (before := self._results.finished(asked.name)) is not None:
+            return before.reply()
+        manifest = yield from self._scans.manifest(plan)
+        answer = answer_columns(schema)
+        given = _selected(manifest.schema, plan)
+        if taken := sorted(answer.keys() & given.keys()):
+            raise InputError(
+                f"The records already have the column {taken[0]!r}: give the answer another name, or .select() other columns."
+            )
+        works = yield from self._scans.works(plan)
+        counts = yield from self._scans.partials("count", works, {})
+        total = sum(count for count in counts if isinstance(count, int))
+        least = math.ceil(total / spec.records_per_call) * many.first
+        self._check(least, asked)
+        columns = {**given, **answer, "_address": "string", "_error": "string"} | _votes_column(many)
+        state = self._results.new(asked.name, {**given, **answer}, total)
+        state.given = self._scans.noting.showing(plan, tuple(given))
+        size = max(1, min(self._settings.calls_per_group * spec.records_per_call, ROWS_PER_GROUP))
+        if total > size:
+            size = max(1, min(size, math.ceil(total / self._ports.capacity())))
+        cut = [list(group) for group in _cut(works, counts, size)]
+        groups = [
+            Piece(number, _calls([count for _, count in group], spec) * many.most, works=tuple(work for work, _ in group))
+            for number, group in enumerate(cut)
+        ]
+        state.key, state.retried = target("llm_each", [plan]), retried(plan)
+        self.begin(state, self._fill(state, spec, columns, groups, total), "llm_each", prompt, keep)
+        return state.reply()
+
+    def begin(self, state: ResultState, job: Job, verb: str, prompt: str, keep: bool) -> None:
+        """Start the job that fills a result; one with more failed rows than `max_failed_share` raises when it is read."""
+
+        def judged() -> Job:
+            yield from job
+            state.segments.sort(key=lambda segment: segment.uri)
+            failed, total = (sum(getattr(one, name) for one in state.segments) for name in ("failed", "rows"))
+            if failed:
+                first = yield from self._scans.first_failed(state)
+                much = failed == total or failed > total * self._settings.max_failed_share
+                state.failure = FailedVerb(
+                    verb,
+                    prompt[:MAX_WHAT],
+                    failed,
+                    total,
+                    str(first.get("_error"))[:MAX_ERROR],
+                    first.get("_address"),
+                    raised=much and not keep and not state.unasked,
+                    key=state.key,
+                    result=state.id,
+                )
+
+        def ended(_: Any, error: Exception | None) -> None:
+            if ends_run(error):
+                self.fatal = error
+            self._results.finish(state, error)
+
+        self._scheduler.start(judged(), ended)
+
+    def _fill(self, state: ResultState, spec: LeafSpec, columns: dict[str, str], groups: list[Piece], expected: int) -> Job:
+        """Run the groups of a batch; their segments, in order, are the result."""
+
+        def landed(number: int, outcome: LeafOutcome) -> None:
+            if not outcome.unasked:
+                state.land(number, [self._ports.keep(segment) for segment in outcome.segments])
+
+        batch = Batch(state, spec, columns, self._results.folder(state.id), expected, landed)
+        outcomes = yield from self._groups.run(batch, groups)
+        state.segments += [self._ports.keep(segment) for outcome in outcomes for segment in outcome.segments]
+        state.unasked = sum(outcome.unasked for outcome in outcomes)
+        state.landed.clear()
+
+    def _check(self, calls: int, asked: Asked) -> None:
+        """Refuse a batch larger than the calls left; one that was begun before has passed, and is paid in part."""
+        if not asked.again:
+            self._purse.check(calls)
+
+    def _spec(self, kind: Kind, prompt: str, model: str | None, schema: Any, votes: int | str) -> LeafSpec:
+        AnswerSchema.of(schema)  # a schema that cannot work is an error before anything is spent
+        named = self._settings.leaf_model if model is None else self.known_model(model)
+        return LeafSpec.of(self._settings, kind, prompt, named or "", schema, votes)
+
+    def known_model(self, model: str) -> str:
+        """Return a model's name; raise InputError where it is not one of the run's."""
+        settings = self._settings
+        allowed = [name for name in dict.fromkeys((settings.leaf_model, settings.root_model, *settings.models)) if name]
+        if model not in allowed:
+            raise InputError(f"The model {model!r:.80} is not one of this run: {', '.join(allowed)}.")
+        return model
+
+    def _group_size(self, parts: Sequence[Any], most: int) -> int:
+        """Return how many calls one group makes: all in this process where they are few, else spread over the CPUs."""
+        calls, most = len(parts), most if all(isinstance(part, str) for part in parts) else min(most, DATA_CALLS)
+        return calls or 1 if calls <= most else max(1, min(most, math.ceil(calls / self._ports.capacity())))
+
+    def _resolve(self, parts: Sequence[str | Plan]) -> Job:
+        resolved: list[Any] = []
+        for part in parts:
+            if isinstance(part, str):
+                resolved.append(part)
+            else:
+                resolved.append(tuple((yield from self._scans.works(part))))
+        return resolved
+
+
+def _alike(part: Any, index: int) -> Any:
+    """Return what equal parts have in common; parts that are read from shards are told apart by the calls' keys alone."""
+    if isinstance(part, str):
+        return part
+    return (part.prompt, part.part) if isinstance(part.part, str) else index
+
+
+def answer_columns(schema: Any) -> dict[str, str]:
+    """Return the columns of an answer, with their types."""
+    return dict(AnswerSchema.of(schema).columns)
+
+
+def _selected(schema: dict[str, str], plan: Plan) -> dict[str, str]:
+    names = {name: kept_type(kind) for name, kind in schema.items() if not name.startswith("_")}
+    for step in plan.steps:
+        if step.kind == "select":
+            names = {name: names[name] for name in step.columns if name in names}  # type: ignore[attr-defined]
+    return names
+
+
+def _cut(works: Sequence[Work], counts: Sequence[Any], size: int) -> Iterator[list[tuple[Work, int]]]:
+    """Cut works into groups of about `size` records; a shard with more is cut by windows."""
+    group: list[tuple[Work, int]] = []
+    held = 0
+    for work, count in zip(works, counts, strict=True):
+        if not isinstance(count, int) or count == 0:
+            continue
+        for first in range(0, count, size):
+            part = min(size, count - first)
+            index = work.shard.index
+            piece = work if count <= size else with_steps(work, Window(index, first, index, first + part))
+            if group and held + part > size:
+                yield group
+                group, held = [], 0
+            group.append((piece, part))
+            held += part
+    if group:
+        yield group
+
+
+def _calls(counts: Sequence[int], spec: LeafSpec) -> int:
+    return max(1, math.ceil(sum(counts) / spec.records_per_call))
+
+
+def _votes_column(votes: Votes) -> dict[str, str]:
+    return {"_votes": "double"} if votes.most > 1 else {}

@@ -1,0 +1,211 @@
+"""Groups of leaf calls under way: each gets a slice of the budget, is one task, and gives its slice back.
+
+A group whose slice ran out runs again when what others gave back reaches for it; one whose worker was lost is begun anew.
+What was answered before is taken from the ledger.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlm_ray.corpus.reading.work import Work
+from rlm_ray.errors import ClusterError
+from rlm_ray.ledger.read_log import MarkLog
+from rlm_ray.ledger.rundir import RunDirectory
+from rlm_ray.models.contract import Usage
+from rlm_ray.recursion.budget.amounts import NOTHING, Amount
+from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.jobs.lending import Purse
+from rlm_ray.recursion.jobs.loans import Settling, ended_and_live, may_run_again
+from rlm_ray.recursion.jobs.progress import BatchTally, Spending, Tally
+from rlm_ray.recursion.jobs.results import Results, ResultState
+from rlm_ray.recursion.jobs.scheduler import Job, Until
+from rlm_ray.recursion.leaf.values import LeafSpec
+from rlm_ray.recursion.ports import Call, Future, LeafGroup, LeafOutcome, Ports, Prompted
+from rlm_ray.recursion.verbs.scans import FailureLog
+
+#: Groups in flight for each CPU: one works while the next is on its way.
+GROUPS_PER_CPU = 2
+#: Calls that a slice reaches for at least, by their upper estimates, when groups run again.
+LEAST_CALLS = 8
+
+
+@dataclass(slots=True)
+class Piece:
+    """What one group of a batch is about.
+
+    Attributes
+    ----------
+    calls : int
+        That it needs at least.
+    told : list of int
+        Rows done and failed that were counted.
+    losses : int
+        Workers that were lost with it.
+    """
+
+    number: int
+    calls: int
+    parts: tuple[Any, ...] = ()
+    works: tuple[Work, ...] = ()
+    first: int = 0
+    told: list[int] = field(default_factory=lambda: [0, 0])
+    losses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the groups of one batch have in common.
+
+    Attributes
+    ----------
+    columns : dict
+        Type by column of the rows to write.
+    folder : str
+        Where the segments go.
+    expected : int
+        Rows that are to come.
+    landed : callable
+        Told of each group that ended, by its number.
+    """
+
+    state: ResultState
+    spec: LeafSpec
+    columns: dict[str, str]
+    folder: str
+    expected: int
+    landed: Callable[[int, LeafOutcome], None] = lambda number, outcome: None
+
+
+class Groups:
+    """Runs the groups of batches, on a purse."""
+
+    def __init__(
+        self, call: Call, ports: Ports, results: Results, purse: Purse, failures: FailureLog, tally: Tally, marks: MarkLog
+    ) -> None:
+        self._call = call
+        self._ports = ports
+        self._results = results
+        self._purse = purse
+        self._failures = failures
+        self._tally = tally
+        self._marks = marks
+        self._run_dir = RunDirectory(call.run_dir)
+
+    def run(self, batch: Batch, groups: list[Piece]) -> Job:
+        """Run the groups of a batch and return their outcomes, in order."""
+        counted = self._tally.begin(batch.expected)
+        try:
+            return (yield from self._run(batch, groups, counted))
+        finally:
+            self._tally.end(counted)
+
+    def _run(self, batch: Batch, groups: list[Piece], counted: BatchTally) -> Job:
+        outcomes: dict[int, LeafOutcome] = {}
+        spread, todo = 0, groups
+        while todo:
+            yield from self._round(batch, todo, counted, outcomes, spread, whole=todo is not groups)
+            todo = [group for group in groups if outcomes[group.number].unasked]
+            if not todo:
+                break
+            needed = max(Amount(*(outcomes[group.number].refused or NOTHING)) for group in todo)
+            while (problem := self._purse.problem(needed)) is not None and self._purse.budget.lent:
+                yield Until((self._purse.returned(),))
+            if problem is not None:
+                self._purse.exhaust(problem)
+                break
+            spread = max(1, min(self._most(), len(todo), self._purse.times(needed) // LEAST_CALLS))
+        return [outcomes[group.number] for group in groups]
+
+    def _most(self) -> int:
+        """Return how many groups may be in flight; nodes come and go."""
+        return GROUPS_PER_CPU * self._ports.capacity()
+
+    def _round(
+        self, batch: Batch, groups: list[Piece], counted: BatchTally, outcomes: dict[int, LeafOutcome], spread: int, whole: bool
+    ) -> Job:
+        """Run groups, `spread` at a time, each once (0: as many as the cluster bears); one whose worker was lost is begun anew."""
+        limit = spread
+        waiting = deque(groups)
+        pending: list[tuple[Piece, Future]] = []
+        alone = len(groups) == 1 and not whole
+        while waiting or pending:
+            spread = limit or self._most()
+            while waiting and len(pending) < spread:
+                group = waiting.popleft()
+                rest = sum(other.calls for other in waiting)
+                at_once = min(spread, len(waiting) + len(pending) + 1) if whole else 1 if alone else spread
+                tokens = largest(group) if alone and batch.spec.kind == "prompts" else None
+                budget = self._purse.lend(group.calls, batch.spec, at_once, rest, whole and at_once == 1, tokens)
+                pending.append((group, self._start(batch, group, counted, budget, not alone)))
+            yield Until(tuple(future for _, future in pending), 1)
+            ended, pending = ended_and_live(pending)
+            for group, future in ended:
+                outcome = self._settled(group, future)
+                if outcome is None:
+                    waiting.append(group)
+                else:
+                    outcomes[group.number] = outcome
+                    batch.landed(group.number, outcome)
+
+    def _start(self, batch: Batch, piece: Piece, counted: BatchTally, budget: Budget, spread: bool) -> Future:
+        uris = {work.shard.uri for work in (*piece.works, *(work for part in piece.parts for work in _works(part)))}
+        group = LeafGroup(
+            batch.state.id,
+            piece.number,
+            batch.spec,
+            piece.parts,
+            piece.works,
+            batch.columns,
+            batch.folder,
+            budget,
+            self._call.settings,
+            piece.calls,
+            run_dir=self._call.run_dir,
+            tables=self._results.mirrors(uris),
+            others=self._call.others,
+            first=piece.first,
+            id=f"{self._call.id}:{secrets.token_hex(4)}",
+            depth=self._call.depth,
+        )
+        told = piece.told
+
+        def progress(done: int, failed: int, spent: Usage) -> None:
+            for one in (batch.state, counted):
+                one.done += done - told[0]
+                one.failed += failed - told[1]
+            told[:] = [done, failed]
+            if budget.name in counted.live:
+                counted.live[budget.name] = Spending(spent)
+
+        counted.live[budget.name] = Spending()  # here: another thread must not change the size of what this one looks through
+        future = self._ports.leaves(group, progress, spread)
+        return Settling(future, budget, self._purse, counted, lambda: self._run_dir.account(group.id))
+
+    def _settled(self, group: Piece, future: Future) -> LeafOutcome | None:
+        """Return what a group came to; None where its worker was lost and it may run again."""
+        try:
+            outcome: LeafOutcome = future.result()
+        except ClusterError as error:
+            group.losses += 1
+            if not may_run_again(error, group.losses):
+                raise
+            return None
+        self._failures.add(outcome.failures)
+        self._marks.add(outcome.noted)
+        return outcome
+
+
+def largest(group: Piece) -> int | None:
+    """Return the most bytes of one of a group's bare prompts, each of which is at least one token; None where there are others."""
+    if group.works or not all(isinstance(part, str) for part in group.parts):
+        return None
+    return max((len(part.encode("utf-8", "replace")) for part in group.parts), default=None)
+
+
+def _works(part: Any) -> tuple[Work, ...]:
+    return part.works if isinstance(part, Prompted) else () if isinstance(part, str) else part

@@ -1,0 +1,1 @@
+"""The walls as the child builds them: Landlock, seccomp, resource limits, and the count of denied attempts."""

@@ -1,0 +1,216 @@
+"""One group of leaf calls at work: reads its slice, asks, and writes its segments; in a Ray task or in the caller.
+
+The reading happens in threads, the asking on the models' event loop; rows leave memory as soon as those before them
+are there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+from rlm_ray.corpus.operations import small_objects
+from rlm_ray.corpus.reading.work import Work
+from rlm_ray.errors import StorageError
+from rlm_ray.ledger.segments import SegmentWriter
+from rlm_ray.models.contract import Endpoint, Usage
+from rlm_ray.models.rates import Rates
+from rlm_ray.recursion.leaf.group import Item, Row, run_group
+from rlm_ray.recursion.ports import LeafGroup, LeafOutcome, Prompted, ShardFailure
+from rlm_ray.worker import threads
+from rlm_ray.worker.calling import Calling, Watched
+from rlm_ray.worker.meters import LedgerMeter, meter_of
+from rlm_ray.worker.prompt_coverage import Page, Shown
+from rlm_ray.worker.work import at_hand, failure
+
+#: A chunk with more text than this is not read into one process.
+MAX_CHUNK_BYTES = 32 << 20
+READ_RECORDS = 500
+#: Calls that the first mark of a group covers; the next ones cover more.
+FIRST_MARK = 64
+
+
+class LeafRun:
+    """A group under way. Starts when it is made.
+
+    Parameters
+    ----------
+    group : LeafGroup
+    calling : Calling
+    progress : callable, optional
+        Gets rows done and failed, and what was used, on the models' thread.
+    """
+
+    def __init__(self, group: LeafGroup, calling: Calling, progress: Callable[[int, int, Usage], None] | None = None) -> None:
+        self._group = group
+        self._progress = progress
+        self._cancelled = False
+        self._unasked = 0
+        self._meter = meter_of(group.budget, group.settings)
+        self._failures: list[ShardFailure] = []
+        self._texts: list[dict[str, Any]] = []
+        self._records: dict[int, dict[str, Any]] = {}
+        self._held: dict[int, list[Row]] = {}
+        self._next = group.first
+        self._shown = Shown()
+        self._writer = SegmentWriter(group.output, f"{group.number:06d}", group.columns)
+        self.done = 0
+        self.failed = 0
+        endpoint, rates = Endpoint.of(group.settings, root=False), Rates.of(group.settings)
+        client = threads.client(endpoint, group.settings.concurrency, rates, calling.make_limiter)
+        self._metrics = calling.metrics
+        self._client = Watched(client, group.depth, calling.metrics)
+        self.future: concurrent.futures.Future[LeafOutcome] = threads.run_async(self._run())
+
+    @property
+    def used(self) -> Usage:
+        """What was used so far."""
+        return self._meter.sums[2]
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long; return whether the group has ended."""
+        done, _ = concurrent.futures.wait([self.future], seconds)
+        return bool(done)
+
+    def result(self) -> tuple[LeafOutcome, list[Any]]:
+        """Return the outcome, and the segments as tables."""
+        return self.future.result(), self._writer.tables
+
+    def cancel(self) -> None:
+        """Drop the calls in flight and begin no more."""
+        self._cancelled = True
+
+    async def _run(self) -> LeafOutcome:
+        group = self._group
+        finished = threads.finished(group.run_dir, group.others)
+        await asyncio.to_thread(finished.refresh)
+        paid = LedgerMeter(self._meter, finished, group.id, min(group.spec.concurrency, group.calls, FIRST_MARK))
+        await run_group(
+            group.spec,
+            self._items(),
+            client=self._client,
+            meter=paid,
+            known=finished.get,
+            on_row=lambda row: self._take(row, paid),
+            on_vote=paid.keep,
+            cancelled=lambda: self._cancelled,
+        )
+        for index in sorted(self._held):
+            self._write(self._held[index])
+        segments = await asyncio.to_thread(self._writer.close)
+        paid.end()
+        await asyncio.to_thread(finished.flush)
+        texts, failures = tuple(self._texts), tuple(self._failures)
+        self._metrics.flush()
+        measured = self._client.measures.rows()
+        noted = self._shown.entries()
+        return LeafOutcome(tuple(segments), self._meter.budget, texts, failures, self._unasked, paid.refused, measured, noted)
+
+    # reading
+
+    async def _items(self) -> AsyncIterator[Item]:
+        group = self._group
+        index = group.first
+        for part in group.parts:
+            item = await asyncio.to_thread(self._part, index, part)
+            if item is not None:
+                yield item
+            index += 1
+        for work in await asyncio.to_thread(small_objects.without_others, at_hand(group.works, group.tables)):
+            pages = self._guarded(work)
+            while (page := await asyncio.to_thread(next, pages, None)) is not None:
+                records, places = page
+                for number, record in enumerate(records):
+                    self._records[index] = record
+                    self._shown.take(index, work, [record], places[number : number + 1])
+                    yield Item(index, _digest([record]), (record,), record.get("_address"))
+                    index += 1
+
+    def _part(self, index: int, part: str | tuple[Work, ...] | Prompted, prompt: str | None = None) -> Item | None:
+        if isinstance(part, Prompted):
+            return self._part(index, part.part, part.prompt)
+        if isinstance(part, str):
+            self._shown.text(index, part)
+            if self._group.spec.kind == "prompts" and not (prompt or self._group.spec.prompt):
+                return Item(index, prompt=part)
+            return Item(index, _digest([{"text": part}]), ({"text": part},), prompt=prompt)
+        records: list[dict[str, Any]] = []
+        nbytes = 0
+        try:
+            for work in at_hand(part, self._group.tables):
+                for batch, places in self._shown.pages(work, READ_RECORDS):
+                    records += batch
+                    self._shown.take(index, work, batch, places)
+                    nbytes += sum(len(str(value)) for record in batch for value in record.values())
+                    if nbytes > MAX_CHUNK_BYTES:
+                        self._fail(
+                            index, f"The part has more than {MAX_CHUNK_BYTES >> 20} MB of text. Cut it with .chunks(tokens=…)."
+                        )
+                        return None
+        except StorageError as error:
+            self._failures.append(failure(work, error))
+            self._fail(index, f"The part cannot be read: {error}")
+            return None
+        if not records:
+            self._fail(index, "The part has no records.")
+            return None
+        return Item(index, _digest(records), tuple(records), records[0].get("_address"), prompt)
+
+    def _fail(self, index: int, reason: str) -> None:
+        threads.event_loop().call_soon_threadsafe(self._take, Row(index, "", error=reason))
+
+    def _guarded(self, work: Work) -> Iterator[Page]:
+        try:
+            yield from self._shown.pages(work, READ_RECORDS)
+        except StorageError as error:
+            self._failures.append(failure(work, error))
+
+    # rows
+
+    def _take(self, row: Row, paid: LedgerMeter | None = None) -> None:
+        if paid is not None:
+            paid.keep(row)
+        self._unasked += row.unasked
+        if row.piece in (None, 1):
+            self.done += 1
+        self.failed += row.error is not None
+        rows = self._held.setdefault(row.index, [])
+        rows.append(row)
+        while (ready := self._held.get(self._next)) is not None and len(ready) >= (ready[0].pieces or 1):
+            self._write(self._held.pop(self._next))
+            self._next += 1
+        if self._progress is not None:
+            self._progress(self.done, self.failed, self.used)
+
+    def _write(self, rows: list[Row]) -> None:
+        whole = len(rows) >= (rows[0].pieces or 1) and all(row.error is None for row in rows)
+        self._shown.settle(rows[0].index, [row.key for row in rows], whole)
+        for row in sorted(rows, key=lambda row: row.piece or 0):
+            kind = self._group.spec.kind
+            if kind == "prompts":
+                answer = row.answer if self._group.spec.schema is not None else (row.answer or {}).get("answer")
+                self._texts.append({"index": row.index, "answer": answer, "error": row.error, "address": row.address})
+                continue
+            told: dict[str, Any] = {"_address": row.address, "_error": row.error, **(row.answer or {})}
+            if row.votes is not None or self._group.spec.votes != 1:
+                told["_votes"] = row.votes
+            if kind == "records":
+                told = self._records.pop(row.index, {}) | told
+            else:
+                told |= {"_part": row.index, "_piece": row.piece or 1}
+            self._writer.add(told)
+
+
+def _digest(records: list[dict[str, Any]]) -> str:
+    """Name what a model will read, whatever the way there: a record is read again only if its columns changed."""
+    digest = hashlib.sha256()
+    for record in records:
+        digest.update(str(record.get("_address")).encode())
+        digest.update(
+            json.dumps({key: value for key, value in record.items() if key != "_address"}, sort_keys=True, default=str).encode()
+        )
+    return digest.hexdigest()
