@@ -39,7 +39,7 @@ TYPE_CHECKING = False  # see rlm_ray/__init__.py
 if TYPE_CHECKING:
     from typing import Any
 
-    from rlm_ray.usage import Usage
+    from rlm_ray.types.usage import Usage
 
 
 def _rebuild(kind: type[RlmRayError], args: tuple[Any, ...], state: dict[str, Any]) -> RlmRayError:

@@ -14,7 +14,7 @@ import pytest
 
 from rlm_ray import errors
 from rlm_ray.errors import MissingExtra, RlmRayError, SubcallsFailed
-from rlm_ray.usage import Usage
+from rlm_ray.types.usage import Usage
 
 
 def tree(kind: type[RlmRayError] = RlmRayError) -> Iterator[type[RlmRayError]]:

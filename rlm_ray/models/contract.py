@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rlm_ray.errors import CredentialsError
-from rlm_ray.usage import Usage as Usage
+from rlm_ray.types.usage import Usage as Usage
 
 if TYPE_CHECKING:
     from rlm_ray.settings import Settings
