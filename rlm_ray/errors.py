@@ -39,6 +39,8 @@ TYPE_CHECKING = False  # see rlm_ray/__init__.py
 if TYPE_CHECKING:
     from typing import Any
 
+    from rlm_ray.types.usage import Usage
+
 
 def _rebuild(kind: type[RlmRayError], args: tuple[Any, ...], state: dict[str, Any]) -> RlmRayError:
     error = kind.__new__(kind, *args)
@@ -101,7 +103,7 @@ class StorageError(OSError, RlmRayError):
         What could not be written is the run's own record: it cannot go on.
     """
 
-    ends_run = False
+    ends_run: bool = False
 
 
 class ObjectChanged(StorageError):
@@ -117,15 +119,42 @@ class UnreadShard(UserWarning):
 
 
 class BudgetExceeded(RuntimeError, RlmRayError):
-    """A limit of the run would be passed. Raised before anything is spent."""
+    """A limit of the run would be passed. Raised before anything is spent.
+
+    Attributes
+    ----------
+    passing : bool
+        Whether the amount fits once calls in flight have settled for less than was set aside for them.
+    usage : Usage or None
+        What earlier attempts of the same call were charged.
+    """
+
+    passing: bool = False
+    usage: Usage | None = None
 
 
 class ModelError(RuntimeError, RlmRayError):
-    """A chat completion that did not come to a usable reply, after its attempts."""
+    """A chat completion that did not come to a usable reply, after its attempts.
+
+    Attributes
+    ----------
+    usage : Usage or None
+        What its attempts were charged.
+    """
+
+    usage: Usage | None = None
 
 
 class ModelRefused(ModelError):
-    """The endpoint refused the request itself (HTTP 400, 404, 422): asking again is no use."""
+    """The endpoint refused the request itself (HTTP 400, 404, 422): asking again is no use.
+
+    Attributes
+    ----------
+    too_long : bool
+        Whether the endpoint says that the request is longer than the model's context.
+    """
+
+    too_long: bool = False
 
 
 class ReplyInvalid(ModelError):
@@ -196,6 +225,9 @@ class ClusterError(RuntimeError, RlmRayError):
     ----------
     ends_run : bool
         Whether nothing that root code could do would help.
+    worker_lost : bool
+        Whether a worker ended while it ran the task.
     """
 
-    ends_run = False
+    ends_run: bool = False
+    worker_lost: bool = False

@@ -14,6 +14,7 @@ import pytest
 
 from rlm_ray import errors
 from rlm_ray.errors import MissingExtra, RlmRayError, SubcallsFailed
+from rlm_ray.types.usage import Usage
 
 
 def tree(kind: type[RlmRayError] = RlmRayError) -> Iterator[type[RlmRayError]]:
@@ -124,6 +125,19 @@ def test_a_missing_extra_names_the_command() -> None:
     error = MissingExtra("Reading Delta tables", "tables")
     assert str(error).endswith("Run: pip install 'rlm-ray[tables]'")
     assert pickle.loads(pickle.dumps(error)).extra == "tables"
+
+
+def test_declared_fields_stand_on_the_class_and_travel_when_set() -> None:
+    refused = errors.ModelRefused("the request is too long")
+    assert (refused.too_long, refused.usage) == (False, None)
+    refused.too_long, refused.usage = True, Usage(1, 20, usd=0.5)
+    lost = errors.ClusterError("a worker was lost")
+    lost.worker_lost = True
+    passing = errors.BudgetExceeded("up to 9 tokens may be needed and 3 are left")
+    passing.passing = True
+    again = [pickle.loads(pickle.dumps(error)) for error in (refused, lost, passing)]
+    assert (again[0].too_long, again[0].usage, again[1].worker_lost, again[2].passing) == (True, Usage(1, 20, usd=0.5), True, True)
+    assert (again[1].ends_run, again[2].usage) == (False, None)
 
 
 def test_a_cause_is_no_part_of_the_pickle() -> None:

@@ -29,7 +29,7 @@ def unwrapped(error: RayError) -> Exception:
         return ClusterError("The task was cancelled.")
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     lost = ClusterError(f"A worker of the cluster was lost: {reason[:300]} Look at its memory, then run again.")
-    lost.lost = True  # type: ignore[attr-defined]
+    lost.worker_lost = True
     return lost
 
 

@@ -90,7 +90,7 @@ class ShrinkingFuture(Generic[GroupT]):
 
 def may_shrink(error: Exception) -> bool:
     """Whether a task failed because its worker was lost."""
-    return isinstance(error, ClusterError) and getattr(error, "lost", False)
+    return isinstance(error, ClusterError) and error.worker_lost
 
 
 def _halves(works: Sequence[Any]) -> list[tuple[Any, ...]]:

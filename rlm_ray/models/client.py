@@ -31,7 +31,7 @@ from rlm_ray.models.failures import Failed, Refused, from_connection, from_statu
 from rlm_ray.models.thoughts import without_thoughts
 from rlm_ray.text import counted
 
-ErrorT = TypeVar("ErrorT", bound=Exception)
+ErrorT = TypeVar("ErrorT", BudgetExceeded, ModelError, ModelRefused)
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -202,7 +202,7 @@ class ChatClient:
                 return meter.reserve(prompt_tokens, request.max_tokens, request.model)
             except BudgetExceeded as error:
                 self.limiter.release(FAILED)
-                if not getattr(error, "passing", False):
+                if not error.passing:
                     raise
             except BaseException:
                 self.limiter.release(FAILED)
@@ -243,7 +243,7 @@ class ChatClient:
             f"{self.endpoint.name} refused a request to model {request.model!r} (HTTP {refused.status}): {refused.reason} "
             "Asking again is no use: change the model, the size of the part or the settings."
         )
-        error.too_long = says_too_long(refused.status, refused.reason)  # type: ignore[attr-defined]
+        error.too_long = says_too_long(refused.status, refused.reason)
         return error
 
     def _given_up(self, request: ChatRequest, failed: Failed, attempts: int) -> ModelError:
@@ -267,7 +267,7 @@ def _total(bill: list[Usage]) -> Usage:
 
 def _with_usage(error: ErrorT, bill: list[Usage]) -> ErrorT:
     """Attach what the attempts were charged, as `error.usage`."""
-    error.usage = _total(bill)  # type: ignore[attr-defined]
+    error.usage = _total(bill)
     return error
 
 

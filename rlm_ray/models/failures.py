@@ -124,8 +124,8 @@ def from_connection(error: BaseException, timeout: float, key: str) -> Failed:
 
 def _short(error: BaseException) -> str:
     """The kind of a transport's error, with the system's words where it has some."""
-    number = getattr(error, "errno", None)
-    words = os.strerror(number) if isinstance(number, int) and 0 < number < 200 else ""
+    number = error.errno if isinstance(error, OSError) else None
+    words = os.strerror(number) if number is not None and 0 < number < 200 else ""
     return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 

@@ -7,7 +7,15 @@ from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from rlm_ray.errors import CredentialsError, RlmRayError
+from rlm_ray.errors import (
+    BudgetExceeded,
+    ClusterError,
+    CredentialsError,
+    ModelError,
+    RlmRayError,
+    StorageError,
+    SubcallsFailed,
+)
 from rlm_ray.recursion.loop import feedback, loop
 from rlm_ray.recursion.loop.history import cut_middle
 
@@ -43,14 +51,14 @@ def told_error(error: Exception) -> tuple[str, str, dict[str, Any]]:
     if isinstance(error, ToldBefore):
         return error.told
     if isinstance(error, RlmRayError | IndexError | ValueError):
-        extra = {name: getattr(error, name) for name in ("answers", "errors") if hasattr(error, name)}
+        extra = {"answers": error.answers, "errors": error.errors} if isinstance(error, SubcallsFailed) else {}
         return type(error).__name__, str(error), extra
     return "RuntimeError", f"The engine failed: {type(error).__name__}: {error}", {}
 
 
 def ends_run(error: BaseException | None) -> bool:
     """Whether an error ends the whole run, whatever root code does about it: no key, or a record that cannot be written."""
-    return isinstance(error, CredentialsError) or getattr(error, "ends_run", False)
+    return isinstance(error, CredentialsError) or (isinstance(error, StorageError | ClusterError) and error.ends_run)
 
 
 def ended_cell(done: CellDone, finals: Finals, service: Service, output_chars: int) -> loop.CellDone:
@@ -116,5 +124,5 @@ class News:
 
 def paid(error: Exception) -> dict[str, Any]:
     """Return what the attempts of a call that failed were charged, for the log."""
-    usage = getattr(error, "usage", None)
+    usage = error.usage if isinstance(error, BudgetExceeded | ModelError) else None
     return {"usage": usage.to_json()} if usage is not None and usage.calls else {}

@@ -85,7 +85,7 @@ class LedgerMeter:
         try:
             reservation = self._meter.reserve(prompt_tokens, completion_tokens, model)
         except BudgetExceeded as error:
-            if not getattr(error, "passing", False) and self.refused is None:
+            if not error.passing and self.refused is None:
                 self.refused = self._meter.estimate(prompt_tokens, completion_tokens, model)
             raise
         while self._coming and self._coming[0][0] <= time.monotonic():

@@ -490,7 +490,7 @@ def too_long(limit: int) -> Reply:
         if len(prompt) <= limit:
             return honest(prompt)
         error = ModelRefused("maximum context length")
-        error.too_long = True  # type: ignore[attr-defined]
+        error.too_long = True
         return error
 
     return reply
@@ -661,7 +661,7 @@ def test_a_budget_error_carries_what_was_spent() -> None:
     class Poor:
         async def complete(self, request: ChatRequest, meter: Any) -> ChatReply:
             error = BudgetExceeded("out")
-            error.usage = meter.settle(meter.reserve(1, 1, "leaf"), Usage(1, 1, 1))  # type: ignore[attr-defined]
+            error.usage = meter.settle(meter.reserve(1, 1, "leaf"), Usage(1, 1, 1))
             raise error
 
     rows, _ = run(PROMPTS, [Item(0, prompt="p")], Poor())

@@ -36,7 +36,7 @@ class Moody:
         if way in ("failed", "refused", "long"):
             meter.settle(reservation, Usage())
             error = ModelError("failed") if way == "failed" else ModelRefused(way)
-            error.too_long = way == "long"  # type: ignore[attr-defined]
+            error.too_long = way == "long"
             raise error
         text, finish = self.say(request.messages[0]["content"], way)
         return ChatReply(text, meter.settle(reservation, Usage(1, 7, 3)), finish)

@@ -95,7 +95,7 @@ def test_many_threads_never_pass_the_limit() -> None:
             try:
                 reservation = meter.reserve(30, 10, "m")
             except BudgetExceeded as error:
-                if not error.passing:  # type: ignore[attr-defined]
+                if not error.passing:
                     return
                 continue
             meter.settle(reservation, Usage(1, 20, 5))

@@ -205,7 +205,7 @@ class BudgetMeter:
         return reservation
 
     def _latch(self, error: BudgetExceeded) -> None:
-        if not getattr(error, "passing", False):
+        if not error.passing:
             self._take(self._current().latched(str(error)))
 
     def _current(self) -> Budget:

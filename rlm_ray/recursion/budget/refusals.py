@@ -35,7 +35,7 @@ def said(budget: Budget) -> str:
 def refused(message: str, *, passing: bool = False) -> BudgetExceeded:
     """Return the error; `passing` where it would fit if what is in flight came back unspent."""
     error = BudgetExceeded(message)
-    error.passing = passing  # type: ignore[attr-defined]
+    error.passing = passing
     return error
 
 

@@ -82,4 +82,4 @@ def ended_and_live(items: list[tuple[ItemT, FutureT]]) -> tuple[list[tuple[ItemT
 
 def may_run_again(error: ClusterError, losses: int) -> bool:
     """Whether work whose worker was lost, for the n-th time, is begun anew."""
-    return getattr(error, "lost", False) and losses <= MOST_LOSSES
+    return error.worker_lost and losses <= MOST_LOSSES

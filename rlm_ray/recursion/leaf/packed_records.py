@@ -115,7 +115,7 @@ class Packs:
                 self._close(ask, Result(error=f"not asked: budget: {error}", unasked=True))
             return
         except ModelRefused as error:
-            if getattr(error, "too_long", False):
+            if error.too_long:
                 self._adapt(len(pack), complete=False)
             self._refused(pack, str(error))
             return

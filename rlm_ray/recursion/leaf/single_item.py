@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlm_ray.errors import BudgetExceeded, ModelError
+from rlm_ray.errors import BudgetExceeded, ModelError, ModelRefused
 from rlm_ray.recursion.leaf.values import Item
 from rlm_ray.recursion.leaf.work import BROKEN_TRIES, TRIES, Group, Result, Source, Tally, Target
 from rlm_ray.subcalls import prompts
@@ -149,7 +149,7 @@ class Singles:
             except ModelError as error:
                 target = ask.tally.target
                 divisible = group.spec.kind == "chunks" and target.piece is None and len(messages[0]["content"]) > 2 * _LEAST_PIECE
-                return None if divisible and getattr(error, "too_long", False) else Result(error=str(error))
+                return None if divisible and isinstance(error, ModelRefused) and error.too_long else Result(error=str(error))
             cut = reply.finish_reason == "length"
             try:
                 if cut and not schema.typed:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from rlm_ray.errors import BudgetExceeded
+from rlm_ray.errors import BudgetExceeded, ModelError
 from rlm_ray.models.contract import ChatReply, ChatRequest, Meter, Usage
 from rlm_ray.recursion.leaf.values import Item, LeafSpec, Row
 from rlm_ray.subcalls import keys
@@ -124,9 +124,10 @@ class Group:
         try:
             reply = await self._client.complete(request, self._meter)
         except Exception as error:
-            usage = getattr(error, "usage", Usage())
-            self._unbilled += usage
-            if usage.calls:
+            usage = error.usage if isinstance(error, BudgetExceeded | ModelError) else None
+            if usage is not None:
+                self._unbilled += usage
+            if usage is not None and usage.calls:
                 self._times.append((at, time.monotonic() - begun))
             if isinstance(error, BudgetExceeded):
                 self.stopped = str(error)

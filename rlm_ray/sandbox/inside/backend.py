@@ -104,9 +104,10 @@ def rebuild(name: str, message: str, attributes: dict[str, Any]) -> Exception:
     kind = getattr(errors, name, None) or getattr(builtins, name, None)
     if not (isinstance(kind, type) and issubclass(kind, Exception)):
         return RuntimeError(f"{name}: {message}")
-    error = kind.__new__(kind, message)
+    if issubclass(kind, errors.SubcallsFailed):
+        return kind(
+            message, attributes.get("answers"), {int(index): reason for index, reason in attributes.get("errors", {}).items()}
+        )
+    error = kind.__new__(kind, message)  # not by calling it: some classes make their message from other arguments
     error.args = (message,)
-    for key, value in attributes.items():
-        numbered = isinstance(value, dict) and value and all(part.isdigit() for part in value)
-        setattr(error, key, {int(part): item for part, item in value.items()} if numbered else value)
     return error

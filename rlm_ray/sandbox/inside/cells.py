@@ -182,8 +182,9 @@ def _name_and_message(error: BaseException) -> str:
 
 def is_import(error: BaseException) -> bool:
     """Tell whether an import failed because no file can be opened at this isolation level."""
-    filename = getattr(error, "filename", None)
-    return isinstance(error, PermissionError) and isinstance(filename, str) and filename.startswith(tuple(sys.path) or "\0")
+    if not isinstance(error, PermissionError):
+        return False
+    return isinstance(error.filename, str) and error.filename.startswith(tuple(sys.path) or "\0")
 
 
 def _what_can_be_imported() -> str:

@@ -1,0 +1,1 @@
+"""Types that several rooms exchange: what calls used, and JSON. They import nothing of the package."""
