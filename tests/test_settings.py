@@ -163,7 +163,6 @@ def test_the_command_line_has_the_flags_of_the_settings() -> None:
     for flag in table:
         assert isinstance(options[flag["name"]], click.Option)
         assert options[flag["name"]].help == flag["help"]
-        assert options[flag["name"]].default is None  # the settings know the default
 
 
 def test_a_flag_says_its_default_and_its_choices() -> None:

@@ -10,19 +10,19 @@ import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 from rlm_ray.storage.s3 import Store
+from rlm_ray.storage.s3contents import Entry, Page
 
 #: Prefixes that are listed at once, and pages that wait to be taken.
 AT_ONCE, HELD = 8, 16
 #: Prefixes that a page may name, if they are to be listed apart: with more, each has few keys, and asks for a page all the same.
 MOST_IN_A_PAGE = 8
 
-Page = list[dict[str, Any]]
+Entries = list[Entry]
 
 
-def pages(store: Store, bucket: str, prefix: str, page_keys: int = 1_000) -> Iterator[Page]:
+def pages(store: Store, bucket: str, prefix: str, page_keys: int = 1_000) -> Iterator[Entries]:
     """Yield the entries below a prefix by pages, in no order; holds some pages at a time.
 
     Parameters
@@ -55,14 +55,14 @@ class _Work:
     def __init__(self, store: Store, bucket: str, page_keys: int) -> None:
         self._store, self._bucket, self._page_keys = store, bucket, page_keys
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="rlm-listing")
-        self._told: queue.Queue[Page | int | Exception] = queue.Queue(HELD)
+        self._told: queue.Queue[Entries | int | Exception] = queue.Queue(HELD)
         self._ended = threading.Event()
 
-    def begin(self, prefix: str, first: dict[str, Any] | None = None) -> None:
+    def begin(self, prefix: str, first: Page | None = None) -> None:
         """List a prefix, in its turn."""
         self._pool.submit(self._list, prefix, first)
 
-    def pages(self) -> Iterator[Page]:
+    def pages(self) -> Iterator[Entries]:
         """Yield pages as they come, until all prefixes are at their end."""
         left = 1
         while left:
@@ -79,7 +79,7 @@ class _Work:
         self._ended.set()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _list(self, prefix: str, first: dict[str, Any] | None) -> None:
+    def _list(self, prefix: str, first: Page | None) -> None:
         try:
             page = first or self._store.page(self._bucket, prefix, MaxKeys=self._page_keys)
             apart = self._apart(prefix, page) if page.get("IsTruncated") else None
@@ -95,7 +95,7 @@ class _Work:
         except Exception as error:  # noqa: BLE001 - raised where the pages are taken
             self._tell(error)
 
-    def _apart(self, prefix: str, page: dict[str, Any]) -> tuple[dict[str, Any], list[str]] | None:
+    def _apart(self, prefix: str, page: Page) -> tuple[Page, list[str]] | None:
         """What stands at a prefix itself, and the prefixes below; None where it is listed as it stands."""
         names = {key[: cut + 1] for item in page["Contents"] if (cut := (key := item["Key"]).find("/", len(prefix))) >= 0}
         if not 0 < len(names) <= MOST_IN_A_PAGE:
@@ -105,7 +105,7 @@ class _Work:
             return None
         return level, [item["Prefix"] for item in level.get("CommonPrefixes", [])]
 
-    def _tell(self, what: Page | int | Exception) -> bool:
+    def _tell(self, what: Entries | int | Exception) -> bool:
         while not self._ended.is_set():
             try:
                 self._told.put(what, timeout=0.1)
