@@ -24,7 +24,7 @@ def test_a_spec_is_read_whole(job: Path) -> None:
 def test_values_are_replaced(job: Path) -> None:
     spec = specs.load(job, ["settings.max_calls=7", "question=Who?", "corpora.logs.uris=[a, b]", "fail_on=severity == low"])
     assert (spec.settings["max_calls"], spec.question, spec.corpora["logs"].uris) == (7, "Who?", ("a", "b"))
-    assert specs.specs.settings_of(spec).max_calls == 7
+    assert specs.settings_of(spec).max_calls == 7
     assert specs.settings_of(spec, max_calls=9).max_calls == 9
 
 
@@ -110,5 +110,5 @@ def test_a_corpus_is_read_as_it_says_or_as_the_settings_say(job: Path, place: st
     changes = [f"{place}.csv_separator=~", f'{place}.csv_quote="\'"', f"{place}.encoding=latin-1"]
     spec = specs.load(job, changes)
     corpus = rlm_ray.open(*spec.corpora["logs"].uris, **spec.corpora["logs"].options(specs.settings_of(spec)))
-    assert corpus.info["reading"].startswith("CSV: separator '~', quote '")
+    assert corpus.inspect()["reading"].startswith("CSV: separator '~', quote '")
     assert [(row["id"], row["text"]) for row in corpus] == [(1, "café~2")]
