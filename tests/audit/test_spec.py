@@ -110,5 +110,5 @@ def test_a_corpus_is_read_as_it_says_or_as_the_settings_say(job: Path, place: st
     changes = [f"{place}.csv_separator=~", f'{place}.csv_quote="\'"', f"{place}.encoding=latin-1"]
     spec = specs.load(job, changes)
     corpus = rlm_ray.open(*spec.corpora["logs"].uris, **spec.corpora["logs"].options(specs.settings_of(spec)))
-    assert corpus.inspect()["reading"].startswith("CSV: separator '~', quote '")
+    assert corpus.describe()["reading"].startswith("CSV: separator '~', quote '")
     assert [(row["id"], row["text"]) for row in corpus] == [(1, "café~2")]
