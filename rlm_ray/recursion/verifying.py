@@ -113,7 +113,7 @@ class Verifier:
                 again = self._cell(sandbox, entry["cell"], entry["code"], state.history.full_text())
                 for part in _PARTS:
                     logged, replayed = getattr(event, part), json.loads(json.dumps(getattr(again, part), default=str))
-                    if logged != replayed:
+                    if logged != replayed and json.dumps(logged, default=str) != json.dumps(replayed):  # NaN differs from itself
                         return Difference(self._call.id, entry["cell"], part, logged, replayed)
                 self.cells += 1
             state, given = loop.step(state, event, entry["left"])
