@@ -287,7 +287,7 @@ def submit(spec: Path, address: str, changes: tuple[str, ...], run_id: str | Non
         submission.check_places(made)
         server = JobServer(address)
         done = submission.submit(made, spec, changes, server, run_id or f"{made.name}-{new_id()}")
-        for line in submission.told(done, made, spec, changes, server.address):
+        for line in submission.instructions(done, made, spec, changes, server.address):
             click.echo(line, err=True)
         if wait:
             try:

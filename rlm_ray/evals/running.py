@@ -12,7 +12,7 @@ from rlm_ray import storage
 from rlm_ray.errors import RlmRayError
 from rlm_ray.evals import alerts, clauses, methods, oolong, pairs, questions, sniah
 from rlm_ray.evals.cases import Case
-from rlm_ray.evals.methods import Said, Tools, Way
+from rlm_ray.evals.methods import Reply, Tools, Way
 from rlm_ray.evals.spec import EvaluationSpec
 from rlm_ray.text import counted
 
@@ -117,13 +117,13 @@ def run(spec: EvaluationSpec, tools: Tools, say: Callable[[str], None] = lambda 
             done = []
             for case in SOURCES[name](spec.sizes, spec.cases, way.seed, spec.data):
                 try:
-                    said = methods.answer(case, way, tools)
+                    reply = methods.answer(case, way, tools)
                 except RlmRayError as error:
                     if error_ends(error):
                         raise
-                    said = Said(None, trouble=str(error)[:200])
-                if said is not None:
-                    done.append(_row(name, way, case, said))
+                    reply = Reply(None, trouble=str(error)[:200])
+                if reply is not None:
+                    done.append(_row(name, way, case, reply))
             rows += done
             if done:
                 score = statistics.fmean(row["score"] for row in done)
@@ -228,7 +228,7 @@ def _named(row: Row | Mean) -> str:
     return named + (f", votes {row['votes']}" if row["votes"] != "1" else "")
 
 
-def _row(name: str, way: Way, case: Case, said: Said) -> Row:
+def _row(name: str, way: Way, case: Case, reply: Reply) -> Row:
     return {
         "evaluation": name,
         "method": way.method,
@@ -236,15 +236,15 @@ def _row(name: str, way: Way, case: Case, said: Said) -> Row:
         "votes": str(way.votes),
         "seed": way.seed,
         "case": case.id,
-        "score": case.score(said.answer, case.gold),
+        "score": case.score(reply.answer, case.gold),
         "by_arithmetic": methods.by_arithmetic(case, way),
-        "calls": said.calls,
-        "tokens": said.tokens,
-        "usd": said.usd,
-        "seconds": round(said.seconds, 3),
-        "coverage": said.coverage,
-        "shown": said.shown,
-        "trouble": said.trouble,
+        "calls": reply.calls,
+        "tokens": reply.tokens,
+        "usd": reply.usd,
+        "seconds": round(reply.seconds, 3),
+        "coverage": reply.coverage,
+        "shown": reply.shown,
+        "trouble": reply.trouble,
     }
 
 

@@ -55,7 +55,7 @@ class _Work:
     def __init__(self, store: Store, bucket: str, page_keys: int) -> None:
         self._store, self._bucket, self._page_keys = store, bucket, page_keys
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="rlm-listing")
-        self._told: queue.Queue[Entries | int | Exception] = queue.Queue(HELD)
+        self._events: queue.Queue[Entries | int | Exception] = queue.Queue(HELD)
         self._ended = threading.Event()
 
     def begin(self, prefix: str, first: Page | None = None) -> None:
@@ -66,13 +66,13 @@ class _Work:
         """Yield pages as they come, until all prefixes are at their end."""
         left = 1
         while left:
-            told = self._told.get()
-            if isinstance(told, Exception):
-                raise told
-            if isinstance(told, int):  # so many prefixes begin, or one is at its end
-                left += told
+            event = self._events.get()
+            if isinstance(event, Exception):
+                raise event
+            if isinstance(event, int):  # so many prefixes begin, or one is at its end
+                left += event
             else:
-                yield told
+                yield event
 
     def end(self) -> None:
         """Let go of what is under way."""
@@ -85,15 +85,15 @@ class _Work:
             apart = self._apart(prefix, page) if page.get("IsTruncated") else None
             if apart is not None:
                 page, prefixes = apart
-                self._tell(len(prefixes))  # before one of them can be at its end
+                self._report(len(prefixes))  # before one of them can be at its end
                 for found in prefixes:
                     self.begin(found)
-            while self._tell(page.get("Contents", [])) and page.get("IsTruncated"):
+            while self._report(page.get("Contents", [])) and page.get("IsTruncated"):
                 more = page["NextContinuationToken"]
                 page = self._store.page(self._bucket, prefix, MaxKeys=self._page_keys, ContinuationToken=more)
-            self._tell(-1)
+            self._report(-1)
         except Exception as error:  # noqa: BLE001 - raised where the pages are taken
-            self._tell(error)
+            self._report(error)
 
     def _apart(self, prefix: str, page: Page) -> tuple[Page, list[str]] | None:
         """What stands at a prefix itself, and the prefixes below; None where it is listed as it stands."""
@@ -105,10 +105,10 @@ class _Work:
             return None
         return level, [item["Prefix"] for item in level.get("CommonPrefixes", [])]
 
-    def _tell(self, what: Entries | int | Exception) -> bool:
+    def _report(self, what: Entries | int | Exception) -> bool:
         while not self._ended.is_set():
             try:
-                self._told.put(what, timeout=0.1)
+                self._events.put(what, timeout=0.1)
                 return True
             except queue.Full:
                 continue
