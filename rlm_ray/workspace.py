@@ -30,6 +30,7 @@ from rlm_ray.settings import Settings
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.ports import RayPorts
+    from rlm_ray.worker.record_table import RecordTable
 
 #: Shards that one verb warns of.
 MAX_WARNINGS = 10
@@ -75,6 +76,13 @@ class Session(Verbs):
         for failure in list(service.failures.failures.values())[known:][:MAX_WARNINGS]:
             warnings.warn(f"{failure.object} is left out: {failure.reason}", UnreadShard, stacklevel=4)
         return reply
+
+    def table(self, plan: Plan, schema: dict[str, str]) -> RecordTable:
+        """Return the records of a plan as a table; see `handle.tabular.Tabular`. Waits for the result that it is over."""
+        from rlm_ray.worker import record_table
+
+        service = self._ready()
+        return service.scheduler.run(record_table.job(service.scans, plan, schema, service.failures.add))
 
     @property
     def failures(self) -> list[dict[str, Any]]:
@@ -152,10 +160,17 @@ class Opened:
         """Answer a verb; see `corpus.handle.Backend`."""
         if self._session is None and verb == "reading":  # needs no session
             return planner.reading(planner.before_slices(Plan.from_json(args["plan"]).steps), self.manifest), b""
+        return self._opened().call(verb, args, blob)
+
+    def table(self, plan: Plan, schema: dict[str, str]) -> RecordTable:
+        """See `Session.table`."""
+        return self._opened().table(plan, schema)
+
+    def _opened(self) -> Session:
         if self._session is None:
             settings = self._settings if self._settings is not None else settings_module.load()
             self._session = Session(settings, corpora={self.manifest.name: self.manifest})
-        return self._session.call(verb, args, blob)
+        return self._session
 
     def only(self, uris: Collection[str]) -> Corpus:
         """Return a handle over some of the objects."""
