@@ -27,6 +27,8 @@ from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.ports import Call
 from rlm_ray.recursion.service import Service
 from rlm_ray.settings import Settings
+from rlm_ray.types.json import JsonObject
+from rlm_ray.types.run import Failure, Replaced
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.ports import RayPorts
@@ -68,7 +70,7 @@ class Session(Verbs):
         self._corpora[manifest.name] = manifest
         return Corpus(Plan((Source(manifest.name),)), manifest.info(), self)
 
-    def call(self, verb: str, args: dict[str, Any], blob: bytes = b"") -> tuple[Any, bytes]:
+    def call(self, verb: str, args: JsonObject, blob: bytes = b"") -> tuple[Any, bytes]:
         """Answer a verb; see `corpus.handle.Backend`. Warns of shards that could not be read and are not part of what it gives."""
         service = self._ready()
         known = len(service.failures.failures)
@@ -85,17 +87,17 @@ class Session(Verbs):
         return service.scheduler.run(record_table.job(service.scans, plan, schema, service.failures.add))
 
     @property
-    def failures(self) -> list[dict[str, Any]]:
+    def failures(self) -> list[Failure]:
         """Shards that could not be read so far: `object`, `reason`, `shard`."""
         found = self._service.failures.failures.values() if self._service is not None else ()
         return [{"object": item.object, "reason": item.reason, "shard": item.shard} for item in found]
 
     @property
-    def replaced(self) -> list[dict[str, Any]]:
+    def replaced(self) -> list[Replaced]:
         """Objects in which bytes that are no text were found and are shown as U+FFFD, so far: `object`, `bytes`."""
         return [] if self._run is None else decode_replacements.found(self._run.uri)
 
-    def named(self, corpus: Corpus, name: str) -> tuple[Manifest, dict[str, Any]]:
+    def named(self, corpus: Corpus, name: str) -> tuple[Manifest, JsonObject]:
         """Return the manifest behind one of this session's handles, under another name, and what the handle knows."""
         import dataclasses
 
@@ -156,7 +158,7 @@ class Opened:
         self._settings = settings
         self._session: Session | None = None
 
-    def call(self, verb: str, args: dict[str, Any], blob: bytes = b"") -> tuple[Any, bytes]:
+    def call(self, verb: str, args: JsonObject, blob: bytes = b"") -> tuple[Any, bytes]:
         """Answer a verb; see `corpus.handle.Backend`."""
         if self._session is None and verb == "reading":  # needs no session
             return planner.reading(planner.before_slices(Plan.from_json(args["plan"]).steps), self.manifest), b""
@@ -177,7 +179,7 @@ class Opened:
         manifest = self.manifest.only(uris)
         return Corpus(Plan((Source(manifest.name),)), manifest.info(), Opened(manifest, self._settings))
 
-    def named(self, corpus: Corpus, name: str) -> tuple[Manifest, dict[str, Any]]:
+    def named(self, corpus: Corpus, name: str) -> tuple[Manifest, JsonObject]:
         """See `Session.named`."""
         import dataclasses
 

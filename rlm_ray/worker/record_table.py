@@ -123,11 +123,14 @@ class RecordTable:
         if storage.is_local(place):
             storage.make_dirs(place)
         _, options = storage.polars_source(place)
+        refused: list[InputError] = []
         try:
             # its types know the mode by overloads, one for each
             write: Callable[..., None] = deltalake.write_deltalake
-            write(place, self.reader(address), mode=mode, storage_options=options)
+            write(place, _for_delta(self.reader(address), refused), mode=mode, storage_options=options)
         except (DeltaError, OSError, ValueError) as error:
+            if refused:  # what the reader raises comes back as a text
+                raise refused[0] from None
             reason = " ".join(str(error).split())[:300].rstrip(".")
             raise StorageError(f"{storage.shown(place)} cannot be written as a Delta table: {reason}. Check the place.") from None
         return place
@@ -148,6 +151,50 @@ def job(scans: Scans, plan: Plan, schema: dict[str, str], failed: Callable[[Sequ
     """Return the table of a plan, as a job of the scheduler; it waits for the result that the plan is over."""
     works = yield from scans.works(plan)
     return RecordTable(works, schema, failed)
+
+
+#: Types that Delta has not, and what holds all their values there.
+_DELTA = {
+    pyarrow.uint8(): pyarrow.int16(),
+    pyarrow.uint16(): pyarrow.int32(),
+    pyarrow.uint32(): pyarrow.int64(),
+    pyarrow.uint64(): pyarrow.decimal128(20, 0),
+    pyarrow.time64("us"): pyarrow.string(),
+    pyarrow.time64("ns"): pyarrow.string(),
+    pyarrow.duration("ms"): pyarrow.int64(),
+    pyarrow.duration("us"): pyarrow.int64(),
+    pyarrow.duration("ns"): pyarrow.int64(),
+}
+
+
+def _for_delta(reader: pyarrow.RecordBatchReader, refused: list[InputError]) -> pyarrow.RecordBatchReader:
+    """Return the batches with types that Delta has; its writer would cut nanoseconds and refuse some unsigned values.
+
+    An error of a value goes into `refused` too.
+    """
+    fields = []
+    for column in reader.schema:
+        kind = _DELTA.get(column.type, column.type)
+        if pyarrow.types.is_timestamp(kind) and kind.unit == "ns":
+            kind = pyarrow.timestamp("us", kind.tz)
+        fields.append(pyarrow.field(column.name, kind))
+    schema = pyarrow.schema(fields)
+    return pyarrow.RecordBatchReader.from_batches(schema, (_cast(batch, schema, refused) for batch in reader))
+
+
+def _cast(batch: pyarrow.RecordBatch, schema: pyarrow.Schema, refused: list[InputError]) -> pyarrow.RecordBatch:
+    columns = []
+    for name, column in zip(schema.names, batch.columns, strict=True):
+        try:
+            columns.append(column.cast(schema.field(name).type))
+        except pyarrow.ArrowInvalid as error:
+            reason = InputError(
+                f"Column {name!r} has values that a Delta table does not hold exactly: {error}. "
+                "Write Parquet files instead, or leave the column out by .select()."
+            )
+            refused.append(reason)
+            raise reason from None
+    return pyarrow.record_batch(columns, schema=schema)
 
 
 def _is_empty(place: str) -> bool:

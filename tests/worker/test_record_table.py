@@ -134,6 +134,23 @@ def test_a_delta_table(corpus: Corpus, tmp_path: Path) -> None:
         corpus.write_delta(place, mode="merge")
 
 
+def test_delta_holds_every_value_or_refuses(tmp_path: Path, run_dir: Path) -> None:
+    most = {"u8": 2**8 - 1, "u16": 2**16 - 1, "u32": 2**32 - 1, "u64": 2**64 - 1}
+    columns = {name: pyarrow.array([value], getattr(pyarrow, f"uint{name[1:]}")()) for name, value in most.items()}
+    whole = columns | {"t": pyarrow.array([1_700_000_000_123_456_000], pyarrow.timestamp("ns"))}
+    finer = {"t": pyarrow.array([1_700_000_000_123_456_789], pyarrow.timestamp("ns"))}
+    with rlm_ray.session(Settings(run_dir=str(run_dir))) as session:
+        for name, table in (("whole", whole), ("finer", finer)):
+            (tmp_path / name).mkdir()
+            pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / name / "x.parquet")
+        place = session.open(str(tmp_path / "whole")).write_delta(str(tmp_path / "delta"), address=False)
+        (row,) = polars.read_delta(place).to_dicts()
+        assert {name: int(row[name]) for name in most} == most
+        assert row["t"] == datetime.datetime(2023, 11, 14, 22, 13, 20, 123456)
+        with pytest.raises(InputError, match="Column 't' has values that a Delta table does not hold exactly"):
+            session.open(str(tmp_path / "finer")).write_delta(str(tmp_path / "delta2"))
+
+
 def test_root_code_is_told_what_to_do_instead() -> None:
     with pytest.raises(InputError, match=r"Compute with \.sql"):
         Backend.table(None, None, {})  # type: ignore[arg-type]  # needs neither
