@@ -182,13 +182,8 @@ class Driver:
     def _step(self, event: loop.Event, **more: Any) -> None:
         """Write an event down, then let the loop take it."""
         assert self._state is not None
-<<<<<<< HEAD
         left = self._lender.summary()
-        self._note(recovery.entry_of(event, left) | more)
-=======
-        left = self._purse.words()
         self._note(recovery.entry_of(event, left, **more))
->>>>>>> main
         self._state, commands = loop.step(self._state, event, left)
         self._carry_out(commands)
 

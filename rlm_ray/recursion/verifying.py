@@ -112,13 +112,8 @@ class Verifier:
                     return Difference(self._call.id, entry["cell"], "code", entry["code"], commanded)
                 replayed_cell = self._cell(sandbox, entry["cell"], entry["code"], state.history.full_text())
                 for part in _PARTS:
-<<<<<<< HEAD
                     logged, replayed = getattr(event, part), json.loads(json.dumps(getattr(replayed_cell, part), default=str))
-                    if logged != replayed:
-=======
-                    logged, replayed = getattr(event, part), json.loads(json.dumps(getattr(again, part), default=str))
                     if logged != replayed and json.dumps(logged, default=str) != json.dumps(replayed):  # NaN differs from itself
->>>>>>> main
                         return Difference(self._call.id, entry["cell"], part, logged, replayed)
                 self.cells += 1
             state, given = loop.step(state, event, entry["left"])
