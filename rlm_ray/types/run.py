@@ -24,6 +24,13 @@ class Context(TypedDict):
     info: JsonObject
 
 
+class UndescribedContext(TypedDict):
+    """The same for a recursive call, which describes the data itself when it starts."""
+
+    plan: list[JsonObject]
+    info: None
+
+
 class About(TypedDict, total=False):
     """`run.json`. Sessions of a notebook have only a few of the keys; `question` is None where prompts are not stored."""
 
