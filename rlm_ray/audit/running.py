@@ -102,17 +102,7 @@ def run(
     program = programs.load(beside / spec.program) if spec.program is not None else None
     if spec.output.format == "delta":
         deltas.require()
-    corpora = {
-        name: open_corpus(
-            *item.uris,
-            format=item.format,
-            unit=item.unit,
-            encoding=item.encoding,
-            tracked_changes=item.tracked_changes,
-            shard_bytes=settings.shard_bytes,
-        )
-        for name, item in spec.corpora.items()
-    }
+    corpora = {name: open_corpus(*item.uris, **item.options(settings)) for name, item in spec.corpora.items()}
     if program is not None:
         program.check_corpora({name: corpus._info for name, corpus in corpora.items()})
     cells = _cells(program, spec)

@@ -27,7 +27,7 @@ from rlm_ray.recursion.jobs.results import Results
 _REMEMBERED = 10_000
 
 
-class Noting:
+class CoverageRecorder:
     """Notes what one call's verbs read and what statistics kept them from reading.
 
     Parameters
