@@ -11,9 +11,9 @@ import gzip
 import io
 import json
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypedDict, cast
 from urllib.parse import unquote_plus
 
 import pyarrow
@@ -35,6 +35,19 @@ _VERSION = ("version", "etag", "e_tag")
 _INVENTORY = ("sourceBucket", "destinationBucket", "fileFormat", "fileSchema", "files")
 
 Row = tuple[str, int | None, str | None]
+
+
+class _InventoryFile(TypedDict):
+    key: str
+
+
+class _Inventory(TypedDict):
+    """The manifest.json of an S3 Inventory (Amazon S3 User Guide, "Inventory list")."""
+
+    destinationBucket: str
+    fileFormat: str
+    fileSchema: str
+    files: list[_InventoryFile]
 
 
 def is_list(uri: str) -> bool:
@@ -157,12 +170,12 @@ def _inventory(name: str, open_manifest: Callable[..., Manifest]) -> Iterator[Ro
     if posixpath.basename(name) != "manifest.json":
         return None
     about = json.loads(storage.read_bytes(name))
-    if not isinstance(about, Mapping) or not all(key in about for key in _INVENTORY):
+    if not isinstance(about, dict) or not all(key in about for key in _INVENTORY):
         return None
-    return _inventory_rows(about, name, open_manifest)
+    return _inventory_rows(cast("_Inventory", about), name, open_manifest)
 
 
-def _inventory_rows(about: Mapping[str, Any], name: str, open_manifest: Callable[..., Manifest]) -> Iterator[Row]:
+def _inventory_rows(about: _Inventory, name: str, open_manifest: Callable[..., Manifest]) -> Iterator[Row]:
     bucket = str(about["destinationBucket"]).rpartition(":::")[2]
     files = [f"s3://{bucket}/{item['key']}" for item in about["files"]]
     form = str(about["fileFormat"]).upper()
