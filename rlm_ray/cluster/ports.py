@@ -51,7 +51,7 @@ SHORTEST, LONGEST = 0.001, 0.05
 
 def _nbytes(operation: str, work: Work) -> int:
     """About how much an operation reads: a look at the first records of a shard ends when it has them."""
-    first = operation in ("head", "page") and work.shard.format not in ("document", "segment")
+    first = operation in ("head", "page") and work.shard.traits.first_records
     for step in work.steps:
         # in text the records before a window are read to be counted
         first = first and (isinstance(step, Select | Between) or (isinstance(step, Window) and work.shard.in_rows))

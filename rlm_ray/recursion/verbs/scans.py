@@ -251,7 +251,7 @@ class Scans:
         return list(planner.group(works, int(max(LEAST_BYTES / part, min(most_bytes / part, share)))))
 
     def _scan(self, operation: str, works: Sequence[Work], args: dict[str, Any]) -> Future:
-        tables = self._results.mirrors({work.shard.uri for work in works if work.shard.format == "segment"})
+        tables = self._results.mirrors({work.shard.uri for work in works if work.shard.traits.is_result})
         return self._ports.scan(ScanGroup(operation, tuple(works), args, tables))
 
     def merged(self, operation: str, works: Sequence[Work], args: dict[str, Any], part: float = 1.0) -> Job:
