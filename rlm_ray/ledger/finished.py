@@ -42,6 +42,7 @@ class Finished:
         self.local = storage.is_local(run_dir)
         self._journal: Journal | None = None
         self._answers: dict[str, bytes] = {}
+        self._calls: dict[str, tuple[str, ...]] = {}
         self._seen: dict[str, int] = {}
         self._lock = threading.Lock()
         self._log_lock = threading.Lock()
@@ -56,11 +57,17 @@ class Finished:
                     for row in journal.values(data[:whole]):
                         if row.get("a") is not None:
                             self._answers[row["k"]] = _packed(row["a"])
+                            if "c" in row:
+                                self._calls[row["k"]] = tuple(row["c"])
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return the validated answer of a key, or None."""
         answer = self._answers.get(key)
         return None if answer is None else json.loads(answer)
+
+    def calls(self, key: str) -> tuple[str, ...]:
+        """Return the names of the calls that gave the answer of a key; without any where it was a call of its own."""
+        return self._calls.get(key, ())
 
     def add(
         self,
@@ -70,9 +77,10 @@ class Finished:
         usage: Usage,
         group: str | None = None,
         times: Sequence[tuple[float, float]] = (),
+        calls: Sequence[str] = (),
     ) -> None:
         """Write down one finished sub-call, and which group paid it; `times` are the beginning of each call of `usage`, and its
-        seconds.
+        seconds; `calls` are the names of those that answered, where it shared them with others.
 
         Raises
         ------
@@ -83,6 +91,9 @@ class Finished:
         if answer is not None:
             row["a"] = answer
             self._answers[key] = _packed(answer)
+            if calls and tuple(calls) != (key,):
+                row["c"] = [name[:15] for name in calls]
+                self._calls[key] = tuple(row["c"])
         if error is not None:
             row["e"] = error
         if usage.calls or usage.tokens:

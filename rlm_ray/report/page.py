@@ -15,6 +15,7 @@ from rlm_ray.handle.values import size
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.report.gathering import gather
 from rlm_ray.report.pictures import CLASSES, WORDS, cost_by_depth, shard_map, timeline
+from rlm_ray.report.terminal import shown_lines
 from rlm_ray.text import counted
 
 #: Turns of these calls stand in the page itself; those of the others are drawn when they are opened.
@@ -69,6 +70,8 @@ def page(told: dict[str, Any]) -> str:
         value=_value(told["answer"]),
         table=_table(told["answer"]),
         numbers=_numbers(told),
+        shown=shown_lines(told["answer"].get("coverage") or {}) if told["answer"] is not None else [],
+        quoted=_quoted(told["answer"]) if told["answer"] is not None else "",
         root=told["calls"][0] if told["calls"] else None,
         below=[{name: call[name] for name in ("id", "depth", "question", "outcome")} for call in below],
         below_data={call["id"]: _json(call) for call in below},
@@ -138,6 +141,24 @@ def _read(item: dict[str, Any]) -> dict[str, Any]:
         "size": size(item["nbytes"]),
         "parts": [f"{size(count)} ({count / total:.1%}) {WORDS[name]}" for name, count in parts if count],
     }
+
+
+def _quoted(answer: dict[str, Any]) -> str:
+    """What is known of the quotes of an answer's citations. Versions that refused none did not look for them.
+
+    Examples
+    --------
+    >>> _quoted({"citations": [{"quote": "a"}, {"quote": "b"}, {"address": "…"}], "refused": []})
+    '; each of the 2 quotes was found in its record'
+    >>> _quoted({"citations": [{"address": "…"}], "refused": []})
+    '; no quote was given'
+    """
+    quotes = sum(bool(item.get("quote")) for item in answer["citations"])
+    if "refused" not in answer:
+        return ""
+    if quotes < 2:
+        return "; the quote was found in its record" if quotes else "; no quote was given"
+    return f"; each of the {quotes:,} quotes was found in its record"
 
 
 def _numbers(told: dict[str, Any]) -> list[tuple[str, str]]:
