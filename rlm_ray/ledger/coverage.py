@@ -24,7 +24,7 @@ import heapq
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, cast
 
 import numpy
 import pyarrow
@@ -51,27 +51,12 @@ from rlm_ray.ledger.read_log import (
     unpacked_sizes,
 )
 from rlm_ray.ledger.shares import CLASSES, Read, of_shard, whole_spanned
+from rlm_ray.types.json import JsonObject
+from rlm_ray.types.run import ClassBytes, ClassRecords, CorpusCoverage, Coverage, PromptAmount, PromptAmounts, ShardCoverage
 
 TABLE = "coverage.parquet"
 _COLUMNS = dict(zip(CLASSES, ("excluded", "code", "model", "unread"), strict=True))
 _ROWS = 20_000
-
-
-class Amount(TypedDict):
-    """What sub-calls were shown: how many calls, distinct records, and characters."""
-
-    calls: int
-    records: int
-    characters: int
-
-
-class PromptAmounts(TypedDict):
-    """What sub-calls were shown of the corpora: of records, and (`derived`) of text that code or a model made of them."""
-
-    calls: int
-    records: int
-    characters: int
-    derived: Amount
 
 
 @dataclass(slots=True)
@@ -98,8 +83,8 @@ class Noted:
     characters: dict[tuple[str, str], list[tuple[Any, Any]]] = field(default_factory=dict)
     calls: dict[str, set[str]] = field(default_factory=dict)
 
-    def add(self, entry: Mapping[str, Any]) -> None:
-        """Take one entry of a log of marks."""
+    def add(self, entry: JsonObject) -> None:
+        """Add an entry of a read log."""
         kind = entry["k"]
         if kind == "texts":
             self.texts.update(entry["r"])
@@ -149,12 +134,12 @@ class Counted:
     records: Any
     failed: Any
 
-    def told(self) -> dict[str, Any]:
-        """Return the sums; of records None where they are not known for every shard."""
+    def sums(self) -> ShardCoverage:
+        """Add up the shards. The sum of records is None where some shard does not know its number."""
         nbytes = self.nbytes.sum(axis=0).tolist()
         unknown = (self.records < 0).any(axis=0).tolist()
         records = [None if some else count for some, count in zip(unknown, self.records.sum(axis=0).tolist(), strict=True)]
-        return _told(nbytes, records) | {"shards": len(self.failed), "shards_failed": int(self.failed.sum())}
+        return {**_by_class(nbytes, records), "shards": len(self.failed), "shards_failed": int(self.failed.sum())}
 
 
 def counted(name: str, manifest: Manifest, found: Noted, failures: Iterable[tuple[str, int | None]] = ()) -> Counted:
@@ -310,7 +295,8 @@ def prompted(found: Noted, manifests: Iterable[Manifest]) -> PromptAmounts:
         sums[kind][0] += len(numpy.unique(places >> PART_BITS))
         sums[kind][1] += int(most.sum())
     shown, derived = (
-        Amount(calls=len(found.calls.get(kind, ())), records=sums[kind][0], characters=sums[kind][1]) for kind in (RECORDS, DERIVED)
+        PromptAmount(calls=len(found.calls.get(kind, ())), records=records, characters=characters)
+        for kind, (records, characters) in sums.items()
     )
     return PromptAmounts(**shown, derived=derived)
 
@@ -335,8 +321,8 @@ def _joined(marked: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
     return places, most
 
 
-def measure(run_dir: str, manifests: Mapping[str, Manifest], failures: Iterable[tuple[str, int | None]] = ()) -> dict[str, Any]:
-    """Add up what was read of a run's corpora, and write the shards' numbers down as `RUN/coverage.parquet`.
+def measure(run_dir: str, manifests: Mapping[str, Manifest], failures: Iterable[tuple[str, int | None]] = ()) -> Coverage:
+    """Add up what a run read of its corpora, and write the numbers of the shards to `RUN/coverage.parquet`.
 
     Returns
     -------
@@ -352,31 +338,40 @@ def measure(run_dir: str, manifests: Mapping[str, Manifest], failures: Iterable[
         The logs cannot be read, or the table cannot be written.
     """
     found = noted(run_dir)
-    sums: dict[str, dict[str, Any]] = {}
+    sums: dict[str, ShardCoverage] = {}
+    amounts: dict[str, PromptAmounts] = {}
     sink = io.BytesIO()
     with pyarrow.parquet.ParquetWriter(sink, _SCHEMA, compression="zstd") as writer:
         for name, manifest in manifests.items():
-            told = counted(name, manifest, found, failures)
-            shown = prompted(found, [manifest])
-            sums[name] = told.told() | {"shown": {key: shown[key] for key in ("records", "characters")}}
-            writer.write_table(_table(name, manifest, told), row_group_size=_ROWS)
+            shards = counted(name, manifest, found, failures)
+            sums[name] = shards.sums()
+            amounts[name] = prompted(found, [manifest])
+            writer.write_table(_table(name, manifest, shards), row_group_size=_ROWS)
     storage.write_bytes(storage.join(run_dir, TABLE), sink.getvalue())
     every = list(sums.values())
-    nbytes = [sum(item["bytes"][kind] for item in every) for kind in CLASSES]
-    records = [_sum(item["records"][kind] for item in every) for kind in CLASSES]
-    return _told(nbytes, records) | {
+    nbytes = [sum(cast(dict[str, int], item["bytes"])[kind] for item in every) for kind in CLASSES]
+    records = [_sum(cast(dict[str, int | None], item["records"])[kind] for item in every) for kind in CLASSES]
+    return {
+        **_by_class(nbytes, records),
         "shards": sum(item["shards"] for item in every),
         "shards_failed": sum(item["shards_failed"] for item in every),
         "shown": prompted(found, manifests.values()),
         "unattributed": {"calls": len(found.calls.get(TEXTS, ())), "characters": sum(found.texts.values())},
-        "corpora": {name: {key: item[key] for key in ("bytes", "records", "shown")} for name, item in sums.items()},
+        "corpora": {
+            name: {
+                "bytes": item["bytes"],
+                "records": item["records"],
+                "shown": {"records": amounts[name]["records"], "characters": amounts[name]["characters"]},
+            }
+            for name, item in sums.items()
+        },
     }
 
 
-def _told(nbytes: list[int], records: list[int | None]) -> dict[str, Any]:
+def _by_class(nbytes: list[int], records: list[int | None]) -> CorpusCoverage:
     return {
-        "bytes": {"total": sum(nbytes)} | dict(zip(CLASSES, nbytes, strict=True)),
-        "records": {"total": _sum(records)} | dict(zip(CLASSES, records, strict=True)),
+        "bytes": cast(ClassBytes, {"total": sum(nbytes)} | dict(zip(CLASSES, nbytes, strict=True))),
+        "records": cast(ClassRecords, {"total": _sum(records)} | dict(zip(CLASSES, records, strict=True))),
     }
 
 

@@ -16,14 +16,29 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from rlm_ray import storage
 from rlm_ray.ledger import journal
 from rlm_ray.ledger.journal import Cut, Journal
 from rlm_ray.models.contract import Usage
+from rlm_ray.types.json import JsonObject
+from rlm_ray.types.usage import UsageRecord
 
 FOLDER = "finished"
+
+
+class FinishedRow(TypedDict, total=False):
+    """A line of a log of finished sub-calls: an answer or an error by its key, or the mark of a group."""
+
+    k: str  # key
+    a: JsonObject  # answer
+    e: str  # error
+    u: UsageRecord  # usage
+    t: list[list[float]]  # beginning and seconds of each call
+    g: str  # group
+    c: list[str]  # names of the calls that answered, where others share them
+    m: list[int]  # mark: calls, tokens, nanodollars
 
 
 class Finished:
@@ -60,10 +75,13 @@ class Finished:
                             if "c" in row:
                                 self._calls[row["k"]] = tuple(row["c"])
 
-    def get(self, key: str) -> dict[str, Any] | None:
+    def get(self, key: str) -> JsonObject | None:
         """Return the validated answer of a key, or None."""
-        answer = self._answers.get(key)
-        return None if answer is None else json.loads(answer)
+        packed = self._answers.get(key)
+        if packed is None:
+            return None
+        answer: JsonObject = json.loads(packed)
+        return answer
 
     def calls(self, key: str) -> tuple[str, ...]:
         """Return the names of the calls that gave the answer of a key; without any where it was a call of its own."""
@@ -72,7 +90,7 @@ class Finished:
     def add(
         self,
         key: str,
-        answer: dict[str, Any] | None,
+        answer: JsonObject | None,
         error: str | None,
         usage: Usage,
         group: str | None = None,
@@ -87,7 +105,7 @@ class Finished:
         StorageError
             It cannot be written.
         """
-        row: dict[str, Any] = {"k": key}
+        row: FinishedRow = {"k": key}
         if answer is not None:
             row["a"] = answer
             self._answers[key] = _packed(answer)
@@ -119,7 +137,7 @@ class Finished:
         """Write down that a group has ended: its rows are all that it spent."""
         self._append({"g": group, "m": [0, 0, 0]})
 
-    def _append(self, row: dict[str, Any]) -> None:
+    def _append(self, row: FinishedRow) -> None:
         with self._log_lock:
             if self._journal is None:  # a name of its own each time: a log in object storage cannot be continued by its name
                 name = f"{socket.gethostname().replace('.', '-')[:40]}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -30,6 +30,7 @@ from rlm_ray.recursion.service import Service
 from rlm_ray.sandbox.outside import counts
 from rlm_ray.sandbox.outside.events import CellDone, Limits, Request, Restarted
 from rlm_ray.sandbox.outside.host import Sandbox
+from rlm_ray.types.run import LogEntry
 
 #: The words around a cell's output.
 ADDED_BYTES = 2_000
@@ -182,18 +183,18 @@ class Driver:
         """Write an event down, then let the loop take it."""
         assert self._state is not None
         left = self._purse.words()
-        self._note(recovery.entry_of(event, left) | more)
+        self._note(recovery.entry_of(event, left, **more))
         self._state, commands = loop.step(self._state, event, left)
         self._carry_out(commands)
 
-    def _note(self, entry: dict[str, Any]) -> None:
+    def _note(self, entry: LogEntry) -> None:
         if not self._keeps:
             # what was paid is kept, what was said is not
             if "usage" in entry:
                 entry = {"event": "Paid", "usage": entry["usage"]}
             elif entry["event"] not in ("Asking", "Session"):
                 return
-        self._log.append(entry | {"at": round(time.time(), 3)})
+        self._log.append({**entry, "at": round(time.time(), 3)})
 
     def _carry_out(self, commands: list[loop.Command]) -> None:
         for command in commands:

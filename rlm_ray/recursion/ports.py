@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.budget.measures import Rows
 from rlm_ray.recursion.failed_verbs import FailedVerb
+from rlm_ray.types.json import JsonObject
+from rlm_ray.types.run import Citation, OutcomeRecord, RefusedCitation
 
 if TYPE_CHECKING:
     from rlm_ray.corpus.reading.work import Work
@@ -253,26 +255,27 @@ class CallOutcome:
     said: str = ""
     turns: int = 0
     failures: tuple[ShardFailure, ...] = ()
-    citations: tuple[dict[str, Any], ...] = ()
-    refused: tuple[dict[str, Any], ...] = ()  # citations that were not where they said
+    citations: tuple[Citation, ...] = ()
+    refused: tuple[RefusedCitation, ...] = ()  # citations that were not where they said
     events: dict[str, int] = field(default_factory=dict)
     isolation: str = "strict"
     ended: float = 0.0  # Unix time
     measured: Rows = ()  # model calls by depth and model, of those below it too
     failed_verbs: tuple[FailedVerb, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> OutcomeRecord:
         """Return it as JSON values."""
-        return asdict(replace(self, budget=Budget())) | {"budget": self.budget.to_json()}
+        return cast(OutcomeRecord, asdict(replace(self, budget=Budget())) | {"budget": self.budget.to_json()})
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> CallOutcome:
+    def from_json(cls, value: OutcomeRecord) -> CallOutcome:
         """Read back what `to_json` gave."""
+        fields: JsonObject = {**value}
         return cls(
             **{
-                **value,
+                **fields,
                 "budget": Budget.from_json(value["budget"]),
-                "failures": tuple(ShardFailure(**item) for item in value["failures"]),
+                "failures": tuple(ShardFailure(**cast(JsonObject, item)) for item in value["failures"]),
                 "citations": tuple(value["citations"]),
                 "refused": tuple(value.get("refused", ())),
                 "measured": tuple(value.get("measured", ())),

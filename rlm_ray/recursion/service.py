@@ -21,6 +21,7 @@ from rlm_ray.recursion.verbs.queries import Queries
 from rlm_ray.recursion.verbs.recursive_calls import Recursions
 from rlm_ray.recursion.verbs.scans import FailureLog, Scans
 from rlm_ray.sandbox.outside import counts
+from rlm_ray.types.run import Citation, RefusedCitation
 
 #: Seconds that what was cancelled has to end by itself.
 END_SECONDS = 2.0
@@ -100,12 +101,12 @@ class Service:
             counts.add(counted, source)
         return counted
 
-    def citations(self) -> tuple[dict[str, Any], ...]:
+    def citations(self) -> tuple[Citation, ...]:
         """Citations of this call and of those below it."""
         below = [citation for outcome in self.recursions.outcomes for citation in outcome.citations]
         return (*self.requests.citing.citations, *below)
 
-    def refused(self) -> tuple[dict[str, Any], ...]:
+    def refused(self) -> tuple[RefusedCitation, ...]:
         """Citations of this call and of those below it that were not where they said."""
         below = [citation for outcome in self.recursions.outcomes for citation in outcome.refused]
         return (*self.requests.citing.refused, *below)

@@ -25,6 +25,7 @@ from rlm_ray.recursion.ports import Call, Ports
 from rlm_ray.recursion.service import Service
 from rlm_ray.sandbox.outside.events import CellDone, Limits, Request, Restarted
 from rlm_ray.sandbox.outside.host import Sandbox
+from rlm_ray.types.run import LogEntry
 
 #: The parts of a cell's outcome, in the order in which they are compared.
 _PARTS = ("output", "error", "final", "problem", "requests")
@@ -94,7 +95,7 @@ class Verifier:
             self._service.scheduler.cancel()
             sandbox.close()
 
-    def _replay(self, entries: list[dict[str, Any]], begun: dict[str, Any], sandbox: Sandbox) -> Difference | None:
+    def _replay(self, entries: list[LogEntry], begun: LogEntry, sandbox: Sandbox) -> Difference | None:
         settings = self._call.settings
         history = History(
             begun["system"], begun["task"], limit_tokens=settings.history_tokens, bytes_per_token=settings.bytes_per_token
@@ -112,7 +113,7 @@ class Verifier:
                 again = self._cell(sandbox, entry["cell"], entry["code"], state.history.full_text())
                 for part in _PARTS:
                     logged, replayed = getattr(event, part), json.loads(json.dumps(getattr(again, part), default=str))
-                    if logged != replayed:
+                    if logged != replayed and json.dumps(logged, default=str) != json.dumps(replayed):  # NaN differs from itself
                         return Difference(self._call.id, entry["cell"], part, logged, replayed)
                 self.cells += 1
             state, given = loop.step(state, event, entry["left"])

@@ -17,6 +17,7 @@ from rlm_ray.errors import InputError
 from rlm_ray.ledger.read_log import DERIVED, RECORDS, TEXTS, Entry, Marks, object_key
 from rlm_ray.recursion.jobs.coverage_recorder import looked_at
 from rlm_ray.subcalls.render import render
+from rlm_ray.types.json import Record
 
 Page = tuple[list[dict[str, Any]], list[Extent]]
 
@@ -51,7 +52,7 @@ class Shown:
             else:
                 self._marks.read(work.corpus, work.shard.index, looked_at(work))
 
-    def take(self, index: int, work: Work, records: Sequence[dict[str, Any]], places: Sequence[Extent]) -> None:
+    def take(self, index: int, work: Work, records: Sequence[Record], places: Sequence[Extent]) -> None:
         """Say what call `index` is about, or is about as well."""
         about = self._about.setdefault(index, _About([], []))
         if places:
@@ -97,7 +98,7 @@ class Shown:
         return self._marks.entries()
 
 
-def _address(record: dict[str, Any]) -> Address | None:
+def _address(record: Record) -> Address | None:
     """Where a record is, or the record that code made it of; None where it says none."""
     text = record.get("_address")
     if not isinstance(text, str):

@@ -111,7 +111,7 @@ def _turned(rows: list[tuple[Any, ...]], schema: pyarrow.Schema) -> pyarrow.Tabl
     return _filled(dict(zip(schema.names, zip(*rows, strict=True), strict=False)), schema)
 
 
-def manifest_of_segments(name: str, segments: Sequence[dict[str, Any]], schema: dict[str, str]) -> Manifest:
+def manifest_of_segments(name: str, segments: Sequence[Mapping[str, Any]], schema: dict[str, str]) -> Manifest:
     """Return the manifest of a result: Parquet files of the run directory, in the order given. Reads nothing.
 
     Parameters

@@ -54,6 +54,8 @@ class Shard:
         Of a document: its text with all changes accepted, or with each change marked.
     dialect : str
         Of CSV: what the caller says of separator, quote and escape; see `formats.dialect.Given`.
+    unseen : bool
+        Whether its first bytes were not looked at when the corpus was opened: they are when it is read.
     damage : Damage, optional
         Counts the bytes of text that are replaced, while it is scanned; see `damage`. Never sent.
     """
@@ -78,6 +80,7 @@ class Shard:
     seeks: str = ""
     tracked_changes: str = "accepted"
     dialect: str = ""
+    unseen: bool = False
     damage: Any = field(default=None, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:

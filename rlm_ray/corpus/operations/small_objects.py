@@ -20,9 +20,9 @@ from rlm_ray.corpus.planning import expressions
 from rlm_ray.corpus.planning.nodes import check, is_covered, needed, with_schemas
 from rlm_ray.corpus.planning.planner import row_range
 from rlm_ray.corpus.reading.text import line_search, lines
-from rlm_ray.corpus.reading.text.streams import BOM, Run, encoding_of
+from rlm_ray.corpus.reading.text.streams import BOM, Run, encoding_of, look_at
 from rlm_ray.corpus.reading.work import Work
-from rlm_ray.errors import StorageError
+from rlm_ray.errors import ObjectUnreadable, StorageError
 from rlm_ray.handle.plan import Between, Grep, Node, Select, Where
 
 #: Largest object that is small, and bytes that are held of several.
@@ -110,6 +110,12 @@ def _joint(works: Sequence[Work], column: str | None) -> list[Any] | None:
     if column is not None and column not in check(works[0].steps, works[0].schema):
         return None
     found: list[Any] = list(storage.read_small((work.shard.uri, work.shard.version, work.shard.size) for work in works))
+    for number, work in enumerate(works):
+        if work.shard.unseen and isinstance(found[number], bytes):
+            try:
+                look_at(work.shard, found[number])
+            except ObjectUnreadable as error:
+                found[number] = error
     good = [number for number, data in enumerate(found) if not isinstance(data, StorageError)]
     if not good:
         return found

@@ -29,6 +29,7 @@ from rlm_ray.recursion.jobs.results import Results, ResultState
 from rlm_ray.recursion.jobs.scheduler import Job, Until
 from rlm_ray.recursion.ports import Future, Ports, ScanGroup, ShardFailure
 from rlm_ray.settings import Settings
+from rlm_ray.types.run import Failure
 
 #: Bytes of data for one task: enough work to pay for the task, little enough to spread and to bound its time.
 LEAST_BYTES, MOST_BYTES = 8 << 20, 128 << 20
@@ -61,10 +62,10 @@ class FailureLog:
                     "(on_shard_error = stop)."
                 )
 
-    def restore(self, told: Iterable[dict[str, Any]]) -> None:
+    def restore(self, logged: Iterable[Failure]) -> None:
         """Remember what an earlier session reported."""
-        for item in told:
-            failure = ShardFailure(**item)
+        for item in logged:
+            failure = ShardFailure(item["object"], item["reason"], item.get("shard"))
             self.failures.setdefault((failure.object, failure.shard), failure)
 
 
