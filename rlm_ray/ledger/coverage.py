@@ -271,7 +271,7 @@ def _resolve(name: str, manifest: Manifest, found: Noted) -> None:
         if positions is None:
             continue
         read = found.shards.setdefault((name, shard.index), Read())
-        if shard.format == "document":
+        if shard.traits.whole_objects:
             read.set("starts").add(0)
             continue
         endless = shard.packed or (shard.rows is None and shard.in_rows)

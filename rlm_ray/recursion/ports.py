@@ -39,19 +39,19 @@ class Future(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestKey:
     """Which request of a call it is.
 
     Attributes
     ----------
     name : str
         The same when its cell runs again.
-    again : bool
-        It was begun by an earlier session: what of it is finished is not paid again.
+    resumed : bool
+        An earlier session started it: its finished calls are not paid for again.
     """
 
     name: str
-    again: bool = False
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,9 +319,6 @@ class Ports(Protocol):
 
     def complete(self, request: ChatRequest, meter: Any, settings: Settings, *, root: bool) -> Future:
         """Ask a model once, from this process; the result is a `ChatReply`."""
-
-    def keep(self, segment: Segment) -> Segment:
-        """Return the segment with its mirror, where it has one."""
 
     def wait(self, futures: Sequence[Future], descriptors: Sequence[int], timeout: float | None) -> None:
         """Return when one of the futures is done, a descriptor is readable, or `timeout` seconds have passed."""
