@@ -58,7 +58,7 @@ class Shown:
         if places:
             about.records.append((work.corpus or "", work.shard.index, places))
         elif work.corpus == "":
-            about.rows += [record["_address"] for record in records if record.get("_address")]
+            about.rows += [str(record["_address"]) for record in records if record.get("_address")]
         kind = DERIVED if work.corpus is None else RECORDS
         for record, place in itertools.zip_longest(records, places):
             address = _address(record)
