@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -21,7 +22,6 @@ from rlm_ray.sandbox.outside.process.pool import Kind, pool
 from rlm_ray.sandbox.outside.saved_variables import Kept
 from rlm_ray.sandbox.wire.channel import INLINE, Header, clean, dumps
 from rlm_ray.settings import Isolation
-from rlm_ray.types.json import JsonObject
 
 START_SECONDS = 60.0
 RESTORE_SECONDS = 30.0
@@ -73,7 +73,7 @@ class Sandbox:
     _state_ends: float | None
     _clock: CellClock | None
 
-    def __init__(self, setup: JsonObject, *, level: Isolation, limits: Limits, snapshot: bytes | None = None) -> None:
+    def __init__(self, setup: Mapping[str, object], *, level: Isolation, limits: Limits, snapshot: bytes | None = None) -> None:
         self.level: Isolation = level
         self.limits = limits
         self.events = counts.fresh()
@@ -176,7 +176,7 @@ class Sandbox:
         return again
 
     def reply(
-        self, request_id: int, value: Any = None, *, error: tuple[str, str, JsonObject] | None = None, blob: bytes = b""
+        self, request_id: int, value: Any = None, *, error: tuple[str, str, dict[str, object]] | None = None, blob: bytes = b""
     ) -> None:
         """Answer a Request. One that nobody waits for any more is dropped.
 
