@@ -124,9 +124,9 @@ class Packs:
             for ask in pack:
                 self._once_more(ask, str(error))
             return
-        self._read(pack, reply, key)
+        self._read(pack, reply, key, digest(f"{pack[0].vote}:{pack[0].tally.key}:{messages[-1]['content']}"))
 
-    def _read(self, pack: list[Ask], reply: ChatReply, key: str) -> None:
+    def _read(self, pack: list[Ask], reply: ChatReply, key: str, call: str) -> None:
         count = len(pack)
         said = read_pack(reply.text, count, self._group.schema, key)
         cut = reply.finish_reason == "length"
@@ -136,7 +136,7 @@ class Packs:
                 ask.most = max(1, count // 2)
                 self._once_more(ask, said.suspect)
             elif number in said.answers:
-                self._close(ask, Result(said.answers[number]))
+                self._close(ask, Result(said.answers[number], call=call))
             elif number in said.invalid:
                 self._once_more(ask, said.invalid[number])
             elif cut and count > 1:
