@@ -6,7 +6,7 @@ Everything here is small and picklable, except a future.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -14,7 +14,7 @@ from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.budget.measures import Rows
 from rlm_ray.recursion.failed_verbs import FailedVerb
 from rlm_ray.types.json import JsonObject
-from rlm_ray.types.run import Citation, OutcomeRecord, RefusedCitation
+from rlm_ray.types.run import Citation, Context, OutcomeRecord, RefusedCitation, UndescribedContext
 
 if TYPE_CHECKING:
     from rlm_ray.corpus.reading.work import Work
@@ -39,19 +39,19 @@ class Future(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestKey:
     """Which request of a call it is.
 
     Attributes
     ----------
     name : str
         The same when its cell runs again.
-    again : bool
-        It was begun by an earlier session: what of it is finished is not paid again.
+    resumed : bool
+        An earlier session started it: its finished calls are not paid for again.
     """
 
     name: str
-    again: bool = False
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +228,7 @@ class Call:
     settings: Settings
     budget: Budget
     text: str | None = None
-    contexts: dict[str, Any] = field(default_factory=dict)
+    contexts: Mapping[str, Context | UndescribedContext] = field(default_factory=dict)
     main: str | None = None
     width: int = 1
     others: tuple[str, ...] = ()  # run directories whose finished calls are reused
@@ -319,9 +319,6 @@ class Ports(Protocol):
 
     def complete(self, request: ChatRequest, meter: Any, settings: Settings, *, root: bool) -> Future:
         """Ask a model once, from this process; the result is a `ChatReply`."""
-
-    def keep(self, segment: Segment) -> Segment:
-        """Return the segment with its mirror, where it has one."""
 
     def wait(self, futures: Sequence[Future], descriptors: Sequence[int], timeout: float | None) -> None:
         """Return when one of the futures is done, a descriptor is readable, or `timeout` seconds have passed."""
