@@ -66,7 +66,7 @@ def test_the_commands_run_in_their_order(home: Path, server: ModelServer) -> Non
         assert program == "rlm-ray"
         # a shell would do the same to the folder
         places = [str(home / word[2:]) if word.startswith("~/") else word for word in arguments]
-        words = [word.replace(ENDPOINT, server.base_url) for word in places]
+        words = [word.replace(ENDPOINT, server.base_url).replace("my-model", "root") for word in places]
         done = CliRunner().invoke(main, words)
         assert done.exit_code in ({0, 4} if words[0] == "run" else {0}), f"{shlex.join(arguments)}: {done.stderr}"
         results[" ".join(words[:2]) + " --dry-run" * ("--dry-run" in words)] = done
