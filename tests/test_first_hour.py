@@ -44,7 +44,7 @@ def home(tmp_path: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 @pytest.fixture
 def server(model_server: Callable[..., ModelServer]) -> ModelServer:
     """The endpoint of the page: it asks for the hosts first, later for the job's findings."""
-    ask = "Final = llm_each('Bad?', context.grep('ERROR'), schema={'bad': ['yes', 'no']}).count_by('bad')"
+    ask = "Final = llm_each('How bad?', context.grep('ERROR'), schema={'severity': ['low', 'high']}).count_by('severity')"
     job = (
         "rows = llm_each('How bad?', logs.grep('ERROR'), schema={'severity': ['low', 'medium', 'high']})\n"
         "Final = [{'severity': row['severity'], 'host': row['text'].split()[0], 'address': row['_address'], 'quote': row['text']}"
@@ -72,7 +72,7 @@ def test_the_commands_run_in_their_order(home: Path, server: ModelServer) -> Non
         results[" ".join(words[:2]) + " --dry-run" * ("--dry-run" in words)] = done
 
     assert (home / "report.html").read_text().count("<html") == 1
-    assert "night" in results["runs"].stdout if "runs" in results else True
+    assert {"first", "night"} <= set(re.findall(r"\b(?:first|night)\b", results["runs"].stdout))
     assert list((home / "audits" / "findings").rglob("*.parquet"))
 
 
