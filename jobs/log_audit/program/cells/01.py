@@ -110,14 +110,3 @@ assert forms, "There is no line to audit."
 assert len(forms) <= MOST_FORMS, f"{len(forms):,} forms: these are no logs whose lines repeat. Read them by llm_each instead."
 lines = sum(entry["lines"] for variants in forms.values() for entry in variants.values())
 print(len(forms), "forms of", lines, "lines;", skipped["lines"], "empty records;", skipped["cut"], "lines read in part")
-
-
-def whole(record):
-    from rlm_ray.audit.logs import forms as reading
-
-    size = len(reading.text_of(record, column) or "")
-    assert size <= reading.LOOKED_AT, f"only the first {reading.LOOKED_AT:,} of its {size:,} characters are read"
-
-
-if skipped["cut"]:  # each is a record that failed: the answer is partial, and says how many there are
-    logs.map(whole, on_error="keep").failed.count()

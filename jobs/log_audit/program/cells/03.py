@@ -54,4 +54,14 @@ def findings():
                 yield finding(f"{form} …" if name == "…" else name, worst[form, name], variants[name])
 
 
+def whole(record):
+    from rlm_ray.audit.logs import forms as reading
+
+    size = len(reading.text_of(record, column) or "")
+    assert size <= reading.LOOKED_AT, f"only the first {reading.LOOKED_AT:,} of its {size:,} characters are read"
+
+
+if skipped["cut"]:  # each is a record that failed: the answer is partial, and says how many there are
+    logs.map(whole, on_error="keep").failed.count()
+
 Final = sorted(findings(), key=lambda finding: (order[finding["severity"]], -finding["lines"], finding["form"]))
