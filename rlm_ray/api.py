@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from rlm_ray.handle.corpus import Corpus
 from rlm_ray.handle.plan import Plan, Source
 from rlm_ray.ledger.lease import Lease
 from rlm_ray.ledger.rundir import RunDirectory
-from rlm_ray.models.contract import Endpoint
+from rlm_ray.models.contract import Endpoint, Usage
 from rlm_ray.recursion.answer import Answer
 from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.jobs.progress import Progress
@@ -174,6 +175,7 @@ def ask(
     from rlm_ray.worker import meters
 
     meters.require_prices(meters.meter_of(Budget.of(settings), settings), settings)
+    probed = _probe(settings, program)
     connect.prepare(settings)
     about: About = {
         "question": question,
@@ -191,7 +193,7 @@ def ask(
         settings.run_dir, settings.run_id, about, text=text, store_prompts=settings.store_prompts, manifests=corpora
     )
     connect.check_reach([*(uri for manifest in corpora.values() for uri in manifest.uris), run.uri])
-    return _carry_on(run, about, text, settings, corpora, observe)
+    return _carry_on(run, about, text, settings, corpora, observe, probed)
 
 
 def resume(run: str, settings: Settings | None = None, *, observe: Observer | None = None) -> Answer:
@@ -233,7 +235,8 @@ def resume(run: str, settings: Settings | None = None, *, observe: Observer | No
     saved = directory.answer()
     if saved is not None:
         return saved_answer(saved, directory, settings, corpora)
-    return _carry_on(directory, about, directory.text(), settings, corpora, observe)
+    probed = _probe(settings, about.get("program", ()))
+    return _carry_on(directory, about, directory.text(), settings, corpora, observe, probed)
 
 
 def verify(run: str, settings: Settings | None = None) -> Verified:
@@ -309,8 +312,26 @@ def _call(run: RunDirectory, about: About, text: str | None, settings: Settings,
     )
 
 
+def _probe(settings: Settings, program: Sequence[str]) -> Usage:
+    """Look whether the endpoints have the models and take the key; return what that cost. A program that asks none needs none."""
+    if program and not any(verb in cell for cell in program for verb in ("llm_", "rlm_")):
+        return Usage()
+    from rlm_ray.models import probe
+    from rlm_ray.worker import meters, threads
+
+    meter = meters.meter_of(Budget.of(settings), settings)
+    threads.run_async(probe.probe(probe.endpoints_of(settings, root=not program), meter)).result()
+    return meter.sums[2]
+
+
 def _carry_on(
-    run: RunDirectory, about: About, text: str | None, settings: Settings, corpora: dict[str, Manifest], observe: Observer | None
+    run: RunDirectory,
+    about: About,
+    text: str | None,
+    settings: Settings,
+    corpora: dict[str, Manifest],
+    observe: Observer | None,
+    probed: Usage,
 ) -> Answer:
     """Run a run from where its directory says it is, to its end. In a notebook that is given no observer, its place is shown."""
     from rlm_ray.cluster import calls, connect, ports
@@ -335,6 +356,9 @@ def _carry_on(
             observe(progress)
 
     with Lease(run.uri) as lease:
+        if probed.calls:
+            with contextlib.closing(run.log("0")) as log:
+                log.append({"event": "Probed", "usage": probed.to_json()})
         before = run.spent()
         if before.cut_lines:
             _log.warning(

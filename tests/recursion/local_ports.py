@@ -9,7 +9,6 @@ from concurrent.futures import Future as ThreadFuture
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from rlm_ray.ledger.segments import Segment
 from rlm_ray.models.contract import Endpoint
 from rlm_ray.models.rates import Rates
 from rlm_ray.recursion.ports import Call, CallOutcome, CodeGroup, Future, LeafGroup, QueryGroup, ScanGroup
@@ -87,9 +86,6 @@ class LocalPorts:
     def complete(self, request: Any, meter: Any, settings: Any, *, root: bool) -> Future:
         client = threads.client(Endpoint.of(settings, root=root), settings.concurrency, Rates.of(settings), CALLING.make_limiter)
         return self._local(threads.run_async(client.complete(request, meter)))
-
-    def keep(self, segment: Segment) -> Segment:
-        return segment
 
     def wait(self, futures: Sequence[Future], descriptors: Sequence[int], timeout: float | None) -> None:
         if any(future.done() for future in futures):
