@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any, Literal
 
 from rlm_ray import __version__, estimates
 from rlm_ray import settings as settings_module
-from rlm_ray.conversion import answer_of, contexts_of, told_answer
+from rlm_ray.conversion import answer_of, contexts_of, saved_answer
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.reading.text.dialect import Given
@@ -19,7 +20,7 @@ from rlm_ray.handle.corpus import Corpus
 from rlm_ray.handle.plan import Plan, Source
 from rlm_ray.ledger.lease import Lease
 from rlm_ray.ledger.rundir import RunDirectory
-from rlm_ray.models.contract import Endpoint
+from rlm_ray.models.contract import Endpoint, Usage
 from rlm_ray.recursion.answer import Answer
 from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.jobs.progress import Progress
@@ -30,6 +31,9 @@ from rlm_ray.settings import Settings
 from rlm_ray.subcalls.forms import check_json_schema
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.text import counted
+from rlm_ray.types.estimate import Estimate
+from rlm_ray.types.json import JsonSchema, Record
+from rlm_ray.types.run import About, Verified
 from rlm_ray.workspace import Opened, Session
 
 Observer = Callable[[Progress], None]
@@ -118,7 +122,7 @@ def ask(
     corpus: Corpus | Mapping[str, Corpus] | str,
     question: str,
     settings: Settings | None = None,
-    schema: Mapping[str, Any] | None = None,
+    schema: Record | None = None,
     *,
     program: Sequence[str] = (),
     reuse: Sequence[str] = (),
@@ -171,8 +175,9 @@ def ask(
     from rlm_ray.worker import meters
 
     meters.require_prices(meters.meter_of(Budget.of(settings), settings), settings)
+    probed = _probe(settings, program)
     connect.prepare(settings)
-    about = {
+    about: About = {
         "question": question,
         "version": __version__,
         "settings": settings.model_dump(exclude_none=True),
@@ -188,7 +193,7 @@ def ask(
         settings.run_dir, settings.run_id, about, text=text, store_prompts=settings.store_prompts, manifests=corpora
     )
     connect.check_reach([*(uri for manifest in corpora.values() for uri in manifest.uris), run.uri])
-    return _carry_on(run, about | {"text": text}, settings, corpora, observe)
+    return _carry_on(run, about, text, settings, corpora, observe, probed)
 
 
 def resume(run: str, settings: Settings | None = None, *, observe: Observer | None = None) -> Answer:
@@ -212,12 +217,11 @@ def resume(run: str, settings: Settings | None = None, *, observe: Observer | No
     """
     directory = RunDirectory.find(run, settings.run_dir if settings is not None else None)
     about = directory.about()
-    if about.get("question") is None:
+    question = about.get("question")
+    if question is None:
         raise RunError(f"The run {directory.id} was made with store_prompts = False and keeps nothing to go on from. Ask again.")
     known = settings_module.make(about["settings"])
-    settings = _ready(
-        known if settings is None else settings.with_(run_id=directory.id), about["question"], about.get("program", ())
-    )
+    settings = _ready(known if settings is None else settings.with_(run_id=directory.id), question, about.get("program", ()))
     if not directory.is_whole():
         raise RunError(
             f"The run {directory.id} was killed before it had written down what it reads. Ask again with the run id "
@@ -228,13 +232,14 @@ def resume(run: str, settings: Settings | None = None, *, observe: Observer | No
     connect.prepare(settings)
     connect.check_reach([*(uri for item in about["corpora"].values() for uri in item["uris"]), directory.uri])
     corpora = calls.load_corpora(directory.uri, tuple(about["corpora"]))
-    told = directory.answer()
-    if told is not None:
-        return told_answer(told, directory, settings, corpora)
-    return _carry_on(directory, about | {"text": directory.text()}, settings, corpora, observe)
+    saved = directory.answer()
+    if saved is not None:
+        return saved_answer(saved, directory, settings, corpora)
+    probed = _probe(settings, about.get("program", ()))
+    return _carry_on(directory, about, directory.text(), settings, corpora, observe, probed)
 
 
-def verify(run: str, settings: Settings | None = None) -> dict[str, Any]:
+def verify(run: str, settings: Settings | None = None) -> Verified:
     """Replay a whole run, and report the first difference. Calls no model, and writes nothing but its lease.
 
     Every cell runs again in a fresh sandbox, its requests answered from the run's journal and ledger; so do the cells of the
@@ -266,13 +271,17 @@ def verify(run: str, settings: Settings | None = None) -> dict[str, Any]:
     from rlm_ray.cluster import calls
 
     with Lease(directory.uri):
-        call = _call(directory, about | {"text": directory.text()}, made, Budget.of(made))
+        call = _call(directory, about, directory.text(), made, Budget.of(made))
         cells, difference = calls.verify_call(call, calls.load_corpora(directory.uri, tuple(about["corpora"])))
-    told = None if difference is None else difference.to_json()
-    return {"run": directory.uri, "same": difference is None, "cells": cells, "difference": told}
+    return {
+        "run": directory.uri,
+        "same": difference is None,
+        "cells": cells,
+        "difference": None if difference is None else difference.to_json(),
+    }
 
 
-def estimate(corpus: Corpus | Mapping[str, Corpus] | str, settings: Settings | None = None) -> dict[str, Any]:
+def estimate(corpus: Corpus | Mapping[str, Corpus] | str, settings: Settings | None = None) -> Estimate:
     """Say what reading all of a corpus once would take and roughly cost, from a sample. Calls no model.
 
     See `rlm_ray.estimates.estimate` for what it returns.
@@ -282,7 +291,7 @@ def estimate(corpus: Corpus | Mapping[str, Corpus] | str, settings: Settings | N
     return estimates.estimate(corpora, settings, text)
 
 
-def _call(run: RunDirectory, about: dict[str, Any], settings: Settings, budget: Budget) -> Call:
+def _call(run: RunDirectory, about: About, text: str | None, settings: Settings, budget: Budget) -> Call:
     from rlm_ray.cluster import calls
 
     return Call(
@@ -290,10 +299,10 @@ def _call(run: RunDirectory, about: dict[str, Any], settings: Settings, budget: 
         run_id=run.id,
         id="0",
         depth=0,
-        question=about["question"],
+        question=about["question"] or "",
         settings=settings,
         budget=budget,
-        text=about["text"],
+        text=text,
         contexts=about["contexts"],
         main=about["main"],
         width=calls.width(settings),
@@ -303,8 +312,26 @@ def _call(run: RunDirectory, about: dict[str, Any], settings: Settings, budget: 
     )
 
 
+def _probe(settings: Settings, program: Sequence[str]) -> Usage:
+    """Look whether the endpoints have the models and take the key; return what that cost. A program that asks none needs none."""
+    if program and not any(verb in cell for cell in program for verb in ("llm_", "rlm_")):
+        return Usage()
+    from rlm_ray.models import probe
+    from rlm_ray.worker import meters, threads
+
+    meter = meters.meter_of(Budget.of(settings), settings)
+    threads.run_async(probe.probe(probe.endpoints_of(settings, root=not program), meter)).result()
+    return meter.sums[2]
+
+
 def _carry_on(
-    run: RunDirectory, about: dict[str, Any], settings: Settings, corpora: dict[str, Manifest], observe: Observer | None
+    run: RunDirectory,
+    about: About,
+    text: str | None,
+    settings: Settings,
+    corpora: dict[str, Manifest],
+    observe: Observer | None,
+    probed: Usage,
 ) -> Answer:
     """Run a run from where its directory says it is, to its end. In a notebook that is given no observer, its place is shown."""
     from rlm_ray.cluster import calls, connect, ports
@@ -315,9 +342,9 @@ def _carry_on(
 
     last: list[Progress] = []
 
-    def waits(text: str) -> None:
+    def waits(doing: str) -> None:
         if observe is not None and last:
-            last[0].doing = text
+            last[0].doing = doing
             observe(last[0])
 
     def watch(progress: Progress) -> None:
@@ -329,6 +356,9 @@ def _carry_on(
             observe(progress)
 
     with Lease(run.uri) as lease:
+        if probed.calls:
+            with contextlib.closing(run.log("0")) as log:
+                log.append({"event": "Probed", "usage": probed.to_json()})
         before = run.spent()
         if before.cut_lines:
             _log.warning(
@@ -339,7 +369,7 @@ def _carry_on(
         budget = Budget.of(settings.with_(max_seconds=max(1.0, settings.max_seconds - before.seconds))).charge(before.usage)
         connect.waiters.append(waits)
         try:
-            outcome = calls.run_call(_call(run, about, settings, budget), watch, corpora)
+            outcome = calls.run_call(_call(run, about, text, settings, budget), watch, corpora)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(run.id, run.uri) from None  # so that the caller can say how to go on
         finally:
@@ -375,7 +405,7 @@ def _ready(settings: Settings, question: str, program: Sequence[str]) -> Setting
     return settings
 
 
-def check_schema(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def check_schema(schema: Record | None) -> JsonSchema | None:
     """Return the JSON Schema of an answer, from either form that `ask` takes; None stays None.
 
     Raises

@@ -15,10 +15,11 @@ from typing import Any, NoReturn
 import click
 
 from rlm_ray import __version__, console
+from rlm_ray.corpus.catalog.formats import FORMATS, UNITS
 from rlm_ray.text import counted
 
-FORMATS = click.Choice(["parquet", "text", "jsonl", "csv"])
-UNITS = click.Choice(["line", "document", "row"])
+FORMAT = click.Choice(FORMATS.options)
+UNIT = click.Choice(UNITS)
 
 
 class _Commands(click.Group):
@@ -91,8 +92,8 @@ def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
 @main.command()
 @click.argument("uris", nargs=-1, required=True, metavar="[NAME=]URI…")
 @click.option("-q", "--question", required=True, help="What is to be answered.")
-@click.option("--format", "format_", type=FORMATS, help="By the names' endings where not given.")
-@click.option("--unit", type=UNITS, help="What a record is.")
+@click.option("--format", "format_", type=FORMAT, help="By the names' endings where not given.")
+@click.option("--unit", type=UNIT, help="What a record is.")
 @click.option(
     "--schema", "schema_file", type=click.Path(dir_okay=False, path_type=Path), help="JSON file with the shape of the answer."
 )
@@ -119,8 +120,8 @@ def ask(uris: tuple[str, ...], question: str, format_: str | None, unit: str | N
 
 @main.command()
 @click.argument("uris", nargs=-1, required=True, metavar="URI…")
-@click.option("--format", "format_", type=FORMATS)
-@click.option("--unit", type=UNITS)
+@click.option("--format", "format_", type=FORMAT)
+@click.option("--unit", type=UNIT)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect(uris: tuple[str, ...], format_: str | None, unit: str | None, as_json: bool) -> None:
     """Say what is known of a corpus without reading it: objects, columns, sizes, partitions. Calls no model."""

@@ -11,11 +11,16 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from rlm_ray.errors import CredentialsError, InputError, MissingExtra, RlmRayError, RunNotFound, SandboxUnavailable
+
+if TYPE_CHECKING:
+    from rlm_ray.types.estimate import Estimate
+    from rlm_ray.types.json import JsonObject
+    from rlm_ray.types.run import JobRecord
 
 COMPLETE, NO_ANSWER, WRONG_USE, PARTIAL, FAILED_ON, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -55,11 +60,11 @@ def observed(call: Callable[[Any], Any], mode: Any = "auto") -> Any:
         signal.signal(signal.SIGTERM, before)
 
 
-def print_estimate(told: dict[str, Any], as_json: bool) -> None:
+def print_estimate(estimate: Estimate, as_json: bool) -> None:
     """Print what `--dry-run` found."""
     from rlm_ray.report.terminal import estimate_text
 
-    click.echo(json.dumps(told, ensure_ascii=False) if as_json else estimate_text(told))
+    click.echo(json.dumps(estimate, ensure_ascii=False) if as_json else estimate_text(estimate))
 
 
 def print_answer(answer: Any, as_json: bool) -> None:
@@ -101,7 +106,7 @@ def print_audited(spec: Any, audited: Any, as_json: bool) -> None:
         click.echo(line, err=True)
 
 
-def run_evaluation(path: Path, changes: tuple[str, ...], settings_file: Path | None, flags: dict[str, Any], as_json: bool) -> None:
+def run_evaluation(path: Path, changes: tuple[str, ...], settings_file: Path | None, flags: JsonObject, as_json: bool) -> None:
     """Run an evaluation: a line a method to stderr, the table or one JSON object to stdout."""
     from rlm_ray import api, settings
     from rlm_ray.evals import methods, running
@@ -123,7 +128,7 @@ def end_job(spec: Any, audited: Any, as_json: bool) -> NoReturn:
     sys.exit(FAILED_ON if audited.failing else NO_ANSWER if audited.broken else exit_code(audited.answer))
 
 
-def resume_job(directory: Any, job: dict[str, Any], values: dict[str, Any], progress: Any, as_json: bool) -> NoReturn:
+def resume_job(directory: Any, job: JobRecord, values: JsonObject, progress: Any, as_json: bool) -> NoReturn:
     """Go on with a job's run, up to the job's own end: its findings, its report, its exit code."""
     from rlm_ray import api
     from rlm_ray.audit import running

@@ -6,7 +6,6 @@ import glob
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.lakehouse.names import is_table
@@ -21,6 +20,8 @@ from rlm_ray.recursion.answer import Answer
 from rlm_ray.recursion.ports import CallOutcome
 from rlm_ray.sandbox.outside import counts
 from rlm_ray.settings import Settings
+from rlm_ray.types.run import AnswerRecord, Context, Coverage, Failure
+from rlm_ray.types.usage import RunUsage
 from rlm_ray.workspace import Opened, Session
 
 _URI = re.compile(r"\s*((s3a?|gs|az|file|memory):/|arn:[a-z-]+:s3:)", re.IGNORECASE)
@@ -47,7 +48,7 @@ def names_data(text: str) -> bool:
 
 def contexts_of(
     corpus: Corpus | Mapping[str, Corpus] | str,
-) -> tuple[str | None, dict[str, Any], str | None, dict[str, Manifest]]:
+) -> tuple[str | None, dict[str, Context], str | None, dict[str, Manifest]]:
     """Return the text, or the contexts by name, which of them is `context`, and their manifests."""
     if isinstance(corpus, str):
         if names_data(corpus):
@@ -65,7 +66,8 @@ def contexts_of(
     named = {"context": corpus} if isinstance(corpus, Corpus) else dict(corpus)
     if not named:
         raise InputError("No corpus was given. Pass rlm_ray.open(uri), or a dict of them.")
-    contexts, manifests = {}, {}
+    contexts: dict[str, Context] = {}
+    manifests: dict[str, Manifest] = {}
     for name, item in named.items():
         if not isinstance(item, Corpus) or not isinstance(item._backend, Opened | Session):
             raise InputError(f"Corpus {name!r} is a {type(item).__name__}. Pass what rlm_ray.open() returns.")
@@ -83,7 +85,7 @@ def contexts_of(
 
 def answer_of(outcome: CallOutcome, run: RunDirectory, settings: Settings, corpora: dict[str, Manifest], seconds: float) -> Answer:
     """Return what a run came to, as its Answer."""
-    failures = [{"object": item.object, "shard": item.shard, "reason": item.reason} for item in outcome.failures]
+    failures: list[Failure] = [{"object": item.object, "shard": item.shard, "reason": item.reason} for item in outcome.failures]
     failures += [
         {"object": item["object"], "shard": None, "reason": item["reason"]}
         for manifest in corpora.values()
@@ -101,15 +103,15 @@ def answer_of(outcome: CallOutcome, run: RunDirectory, settings: Settings, corpo
         complete=outcome.complete and not failures,
         stop_reason=outcome.stop_reason,
         run=run.uri,
-        usage={
-            "calls": usage.calls,
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "cached_tokens": usage.cached_tokens,
-            "usd": usage.usd,
-            "seconds": round(seconds, 3),
-            "by_model": list(outcome.measured),
-        },
+        usage=RunUsage(
+            calls=usage.calls,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
+            usd=usage.usd,
+            seconds=round(seconds, 3),
+            by_model=outcome.measured,
+        ),
         coverage=_coverage(run, corpora, outcome),
         citations=list(outcome.citations),
         refused=list(outcome.refused),
@@ -123,19 +125,19 @@ def answer_of(outcome: CallOutcome, run: RunDirectory, settings: Settings, corpo
     )
 
 
-def told_answer(told: dict[str, Any], run: RunDirectory, settings: Settings, corpora: dict[str, Manifest]) -> Answer:
+def saved_answer(saved: AnswerRecord, run: RunDirectory, settings: Settings, corpora: dict[str, Manifest]) -> Answer:
     """Return the answer of a finished run."""
-    value = told["value"]
+    value = saved["value"]
     if not isinstance(value, dict) or "table" not in value:
-        return Answer.from_json(told)
+        return Answer.from_json(saved)
     session = Session(settings, run=run, corpora=corpora)
-    return Answer.from_json(told, Corpus(Plan.from_json(value["table"]), value["info"], session))
+    return Answer.from_json(saved, Corpus(Plan.from_json(value["table"]), value["info"], session))
 
 
-def _coverage(run: RunDirectory, corpora: dict[str, Manifest], outcome: CallOutcome) -> dict[str, Any]:
+def _coverage(run: RunDirectory, corpora: dict[str, Manifest], outcome: CallOutcome) -> Coverage:
     failed = [(item.object, item.shard) for item in outcome.failures]
-    told = coverage.measure(run.uri, corpora, failed)
+    measured = coverage.measure(run.uri, corpora, failed)
     objects = {item.object for item in outcome.failures} | {
         item["object"] for manifest in corpora.values() for item in manifest.failed
     }
-    return told | {"objects_failed": len(objects), "replaced": decode_replacements.found(run.uri)}
+    return {**measured, "objects_failed": len(objects), "replaced": decode_replacements.found(run.uri)}

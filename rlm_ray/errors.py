@@ -152,9 +152,12 @@ class ModelRefused(ModelError):
     ----------
     too_long : bool
         Whether the endpoint says that the request is longer than the model's context.
+    status : int or None
+        The HTTP status; None where the model declined to answer.
     """
 
     too_long: bool = False
+    status: int | None = None
 
 
 class ReplyInvalid(ModelError):

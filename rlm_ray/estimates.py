@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.operations import operations
@@ -14,6 +13,8 @@ from rlm_ray.models import prices
 from rlm_ray.models.contract import Usage
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.render import render
+from rlm_ray.types.estimate import CorpusEstimate, Cost, Estimate, Limits
+from rlm_ray.types.json import Record
 
 #: Shards that are looked into, and records of each.
 SHARDS, RECORDS = 8, 20
@@ -23,7 +24,7 @@ PROMPT_TOKENS, CHUNK_ANSWER, RECORD_ANSWER, TURNS = 150, 100, 25, 6
 ROOT_PROMPT, ROOT_ADDED, ROOT_REPLY = 3_500, 1_500, 500
 
 
-def estimate(manifests: Mapping[str, Manifest], settings: Settings, text: str | None = None) -> dict[str, Any]:
+def estimate(manifests: Mapping[str, Manifest], settings: Settings, text: str | None = None) -> Estimate:
     """Say what reading all of a corpus once would take. Reads a few records; calls no model.
 
     Returns
@@ -49,7 +50,7 @@ def estimate(manifests: Mapping[str, Manifest], settings: Settings, text: str | 
     }
     read = sum(ROOT_PROMPT + turn * ROOT_ADDED for turn in range(TURNS))
     own = _cost(TURNS, read, TURNS * ROOT_REPLY, root, rates)
-    limits = {"usd": settings.max_usd, "calls": settings.max_calls, "tokens": settings.max_tokens, "seconds": settings.max_seconds}
+    limits = Limits(usd=settings.max_usd, calls=settings.max_calls, tokens=settings.max_tokens, seconds=settings.max_seconds)
     return {
         "corpora": corpora,
         "tokens": tokens,
@@ -60,7 +61,7 @@ def estimate(manifests: Mapping[str, Manifest], settings: Settings, text: str | 
     }
 
 
-def _corpus(manifest: Manifest, settings: Settings) -> dict[str, Any]:
+def _corpus(manifest: Manifest, settings: Settings) -> CorpusEstimate:
     sizes = [len(render(record).encode("utf-8", "replace")) + 1 for record in _sample(manifest)]
     mean = sum(sizes) / len(sizes) if sizes else 0.0
     exact = manifest.records
@@ -79,7 +80,7 @@ def _corpus(manifest: Manifest, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _sample(manifest: Manifest) -> Iterator[dict[str, Any]]:
+def _sample(manifest: Manifest) -> Iterator[Record]:
     count = len(manifest.shards)
     for index in sorted({index * count // SHARDS for index in range(SHARDS)} if count else ()):
         work = Work(manifest.shards[index], (), manifest.schema, "")
@@ -90,14 +91,14 @@ def _sample(manifest: Manifest) -> Iterator[dict[str, Any]]:
         yield from page["records"]
 
 
-def _cost(calls: int, prompt: int, completion: int, model: str, rates: prices.Prices) -> dict[str, Any]:
+def _cost(calls: int, prompt: int, completion: int, model: str, rates: prices.Prices) -> Cost:
     each = prices.cost(model, Usage(1, prompt // calls, completion // calls), rates)
     usd = None if each is None else round(each * calls, 6)
     return {"calls": calls, "prompt_tokens": prompt, "completion_tokens": completion, "usd": usd}
 
 
-def _fits(way: dict[str, Any], root: dict[str, Any], limits: dict[str, Any]) -> bool:
+def _fits(way: Cost, root: Cost, limits: Limits) -> bool:
     usd = None if way["usd"] is None or root["usd"] is None else way["usd"] + root["usd"]
-    tokens = sum(part[name] for part in (way, root) for name in ("prompt_tokens", "completion_tokens"))
-    taken = {"usd": usd, "calls": way["calls"] + root["calls"], "tokens": tokens}
-    return all(limits[name] is None or (amount is not None and amount <= limits[name]) for name, amount in taken.items())
+    tokens = sum(part["prompt_tokens"] + part["completion_tokens"] for part in (way, root))
+    taken = ((limits["usd"], usd), (limits["calls"], way["calls"] + root["calls"]), (limits["tokens"], tokens))
+    return all(limit is None or (amount is not None and amount <= limit) for limit, amount in taken)

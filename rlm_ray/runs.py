@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from rlm_ray.ledger import rundir
 from rlm_ray.ledger.calllog import stopped, turns
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.recursion.answer import partial_because
+from rlm_ray.types.run import RunRecord, RunRow
 
 
-def show(run: str, base: str | None = None) -> dict[str, Any]:
+def show(run: str, base: str | None = None) -> RunRecord:
     """Return what a run directory says: `run`, `about`, `answer` (None where it has none yet), and the root's `turns`;
     `stopped`, where it was when it was ended (None where it has an answer); `usage` of all its sessions; and `failed`, how
     many sub-calls by the reason.
@@ -34,7 +34,7 @@ def show(run: str, base: str | None = None) -> dict[str, Any]:
     }
 
 
-def runs(base: str | None = None) -> Iterator[dict[str, Any]]:
+def runs(base: str | None = None) -> Iterator[RunRow]:
     """Iterate over the runs under a folder, newest first: `run`, `made`, `state`, `calls`, `dollars`, `question`."""
     known = [(directory, directory.about()) for directory in rundir.runs(base)]
     known.sort(key=lambda item: (item[1].get("made") or "", item[0].id), reverse=True)

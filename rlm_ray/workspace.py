@@ -27,9 +27,12 @@ from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.ports import Call
 from rlm_ray.recursion.service import Service
 from rlm_ray.settings import Settings
+from rlm_ray.types.json import JsonObject
+from rlm_ray.types.run import Failure, Replaced
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.ports import RayPorts
+    from rlm_ray.worker.record_table import RecordTable
 
 #: Shards that one verb warns of.
 MAX_WARNINGS = 10
@@ -67,7 +70,7 @@ class Session(Verbs):
         self._corpora[manifest.name] = manifest
         return Corpus(Plan((Source(manifest.name),)), manifest.info(), self)
 
-    def call(self, verb: str, args: dict[str, Any], blob: bytes = b"") -> tuple[Any, bytes]:
+    def call(self, verb: str, args: JsonObject, blob: bytes = b"") -> tuple[Any, bytes]:
         """Answer a verb; see `corpus.handle.Backend`. Warns of shards that could not be read and are not part of what it gives."""
         service = self._ready()
         known = len(service.failures.failures)
@@ -76,18 +79,25 @@ class Session(Verbs):
             warnings.warn(f"{failure.object} is left out: {failure.reason}", UnreadShard, stacklevel=4)
         return reply
 
+    def table(self, plan: Plan, schema: dict[str, str]) -> RecordTable:
+        """Return the records of a plan as a table; see `handle.tabular.Tabular`. Waits for the result that it is over."""
+        from rlm_ray.worker import record_table
+
+        service = self._ready()
+        return service.scheduler.run(record_table.job(service.scans, plan, schema, service.failures.add))
+
     @property
-    def failures(self) -> list[dict[str, Any]]:
+    def failures(self) -> list[Failure]:
         """Shards that could not be read so far: `object`, `reason`, `shard`."""
         found = self._service.failures.failures.values() if self._service is not None else ()
         return [{"object": item.object, "reason": item.reason, "shard": item.shard} for item in found]
 
     @property
-    def replaced(self) -> list[dict[str, Any]]:
+    def replaced(self) -> list[Replaced]:
         """Objects in which bytes that are no text were found and are shown as U+FFFD, so far: `object`, `bytes`."""
         return [] if self._run is None else decode_replacements.found(self._run.uri)
 
-    def named(self, corpus: Corpus, name: str) -> tuple[Manifest, dict[str, Any]]:
+    def named(self, corpus: Corpus, name: str) -> tuple[Manifest, JsonObject]:
         """Return the manifest behind one of this session's handles, under another name, and what the handle knows."""
         import dataclasses
 
@@ -148,21 +158,28 @@ class Opened:
         self._settings = settings
         self._session: Session | None = None
 
-    def call(self, verb: str, args: dict[str, Any], blob: bytes = b"") -> tuple[Any, bytes]:
+    def call(self, verb: str, args: JsonObject, blob: bytes = b"") -> tuple[Any, bytes]:
         """Answer a verb; see `corpus.handle.Backend`."""
         if self._session is None and verb == "reading":  # needs no session
             return planner.reading(planner.before_slices(Plan.from_json(args["plan"]).steps), self.manifest), b""
+        return self._opened().call(verb, args, blob)
+
+    def table(self, plan: Plan, schema: dict[str, str]) -> RecordTable:
+        """See `Session.table`."""
+        return self._opened().table(plan, schema)
+
+    def _opened(self) -> Session:
         if self._session is None:
             settings = self._settings if self._settings is not None else settings_module.load()
             self._session = Session(settings, corpora={self.manifest.name: self.manifest})
-        return self._session.call(verb, args, blob)
+        return self._session
 
     def only(self, uris: Collection[str]) -> Corpus:
         """Return a handle over some of the objects."""
         manifest = self.manifest.only(uris)
         return Corpus(Plan((Source(manifest.name),)), manifest.info(), Opened(manifest, self._settings))
 
-    def named(self, corpus: Corpus, name: str) -> tuple[Manifest, dict[str, Any]]:
+    def named(self, corpus: Corpus, name: str) -> tuple[Manifest, JsonObject]:
         """See `Session.named`."""
         import dataclasses
 

@@ -47,7 +47,9 @@ def ask(model_server: Callable[..., ModelServer], run_dir: Path) -> Ask:
 def test_a_number_counted_in_code(ask: Ask, logs: str) -> None:
     answer = ask(rlm_ray.open(logs), cells("print(context.head(1))", "Final = context.grep('ERROR').count()"))
     assert (answer.value, answer.text, answer.complete, answer.stop_reason, answer.turns) == (8, "8", True, "answered", 2)
-    assert answer.usage["calls"] == 2
+    assert answer.usage["calls"] == answer.usage.calls == 2
+    assert answer.usage.tokens == answer.usage["prompt_tokens"] + answer.usage["completion_tokens"]
+    assert json.loads(json.dumps(answer.usage)) == answer.usage == answer.to_json()["usage"]
     assert answer.usage["prompt_tokens"] > 100
     assert answer.usage["usd"] is None or answer.usage["usd"] >= 0
     assert answer.coverage["shards"] == 2

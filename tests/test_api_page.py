@@ -31,7 +31,8 @@ def table(title: str, names: dict[str, Any]) -> str:
 
 
 def page() -> str:
-    members = {name: value for name, value in vars(rlm_ray.Corpus).items() if not name.startswith("_")}
+    kinds = [kind for kind in rlm_ray.Corpus.__mro__ if kind is not object]
+    members = {name: value for kind in kinds for name, value in vars(kind).items() if not name.startswith("_")}
     verbs = {name: value for name, value in members.items() if inspect.isfunction(value) or isinstance(value, property)}
     return (
         HEAD

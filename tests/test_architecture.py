@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -91,3 +92,29 @@ def test_packages_are_empty_or_lazy() -> None:
             continue
         tree = ast.parse(path.read_text())
         assert all(isinstance(node, ast.Expr) for node in tree.body), f"{path} imports something"
+
+
+def _rooms_of_the_page() -> list[list[set[str]]]:
+    """The tables of rooms in ARCHITECTURE.md: a list of rows for each table, and the names that a row gives in its first cell."""
+    tables: list[list[set[str]]] = []
+    for line in (ROOT / "ARCHITECTURE.md").read_text().splitlines():
+        if line.startswith(("| room |", "| folder |")):
+            tables.append([])
+        elif tables and line.startswith("| `"):
+            tables[-1].append({name.removesuffix(".py") for name in re.findall(r"`([\w/.]+)`", line.split("|")[1])})
+    return tables
+
+
+def test_the_page_lists_the_rooms_in_the_order_of_the_contracts() -> None:
+    contracts = {
+        item["id"]: item for item in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    }
+    for table, name in zip(_rooms_of_the_page(), ("layers", "corpus", "recursion", "sandbox"), strict=True):
+        layers = [{part.strip() for part in layer.split("|")} for layer in contracts[name]["layers"]]
+        assert [{"rlm_ray." + room.replace("/", ".") for room in row} for row in table] == layers
+
+
+def test_the_page_names_every_folder() -> None:
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    folders = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*") if path.is_dir() and "__" not in path.name}
+    assert {str(folder) for folder in folders if f"`{folder}`" not in page} == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -28,7 +29,19 @@ def test_every_message_of_the_page_is_one_that_the_code_gives(message: str) -> N
     assert all(part in SOURCE for part in parts), [part for part in parts if part not in SOURCE]
 
 
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_and_modules_that_a_page_names_exist(page: Path) -> None:
+    text = page.read_text()
+    files = re.findall(r"`((?:[\w-]+/)+[\w-]+\.(?:py|md|toml|html))`", text)
+    assert [file for file in files if not (ROOT / file).exists() and not (ROOT / "rlm_ray" / file).exists()] == []
+    modules = re.findall(r"\b(?:from|import) (rlm_ray(?:\.[a-z_0-9]+)+)", text)
+    assert [name for name in modules if importlib.util.find_spec(name) is None] == []
+
+
 def test_links_lead_somewhere() -> None:
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+    for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

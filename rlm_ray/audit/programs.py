@@ -95,7 +95,8 @@ def of_run(run: RunDirectory) -> Program:
     about, answer = run.about(), run.answer()
     if answer is None or not answer["complete"] or answer["value"] is None:
         raise InputError(f"The run {run.id} has no whole answer, so its cells are no program. Pin one that answered.")
-    if about.get("question") is None:
+    question = about.get("question")
+    if question is None:
         raise InputError(f"The run {run.id} was made with store_prompts = False and kept no cells. Ask again.")
     cells = [
         cell["code"]
@@ -104,7 +105,7 @@ def of_run(run: RunDirectory) -> Program:
         if cell["code"] is not None and cell["error"] is None and cell["problem"] is None
     ]
     corpora = {name: {"unit": item["info"]["unit"], "schema": item["info"]["schema"]} for name, item in about["contexts"].items()}
-    return Program(about["question"], tuple(cells), corpora, shape_of(answer["value"]), run.id)
+    return Program(question, tuple(cells), corpora, shape_of(answer["value"]), run.id)
 
 
 def shape_of(value: Any) -> dict[str, Any]:

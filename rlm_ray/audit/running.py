@@ -25,6 +25,8 @@ from rlm_ray.recursion.answer import Answer, partial_because
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.text import counted
+from rlm_ray.types.run import JobRecord
+from rlm_ray.types.usage import RunUsage
 
 #: Findings that the summary lists.
 MAX_LISTED = 200
@@ -100,24 +102,14 @@ def run(
     program = programs.load(beside / spec.program) if spec.program is not None else None
     if spec.output.format == "delta":
         deltas.require()
-    corpora = {
-        name: open_corpus(
-            *item.uris,
-            format=item.format,
-            unit=item.unit,
-            encoding=item.encoding,
-            tracked_changes=item.tracked_changes,
-            shard_bytes=settings.shard_bytes,
-        )
-        for name, item in spec.corpora.items()
-    }
+    corpora = {name: open_corpus(*item.uris, **item.options(settings)) for name, item in spec.corpora.items()}
     if program is not None:
         program.check_corpora({name: corpus._info for name, corpus in corpora.items()})
     cells = _cells(program, spec)
     settings = settings if settings.run_id is not None else settings.with_(run_id=new_id())
     run_dir = storage.join(storage.normal(settings.run_dir or default_base()), settings.run_id or "")
     if settings.store_prompts:  # a resumed run has to end as the job ends
-        job = {"spec": spec.model_dump(mode="json"), "beside": str(beside.resolve()), "folder": os.getcwd()}
+        job: JobRecord = {"spec": spec.model_dump(mode="json"), "beside": str(beside.resolve()), "folder": os.getcwd()}
         RunDirectory(run_dir).save_job(job)
     if not spec.incremental:
         answer = _asked(spec, settings, corpora, cells, ask, observe)
@@ -194,8 +186,7 @@ def _audited(
 def _nothing_new(spec: Spec, night: Night) -> Audited:
     """A night on which nothing is to be read: what stood before, but for what is gone; or what this very run found before."""
     rows = night.finished if night.finished is not None else night.settle(())
-    usage = dict.fromkeys(("calls", "prompt_tokens", "completion_tokens", "cached_tokens", "seconds"), 0)
-    answer = Answer([], True, "nothing new", "", usage | {"usd": 0.0, "by_model": []})
+    answer = Answer([], True, "nothing new", "", RunUsage())
     failing = _failing(spec, [row for row in rows if row["status"] == NEW])
     audited = Audited(answer, Checked(rows), failing, "", _written(spec, night.run_id, rows))
     night.finish(rows)

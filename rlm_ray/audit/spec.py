@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -31,14 +31,47 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+#: Settings that a corpus may have for itself.
+_READING = ("encoding", "tracked_changes", "csv_separator", "csv_quote", "csv_escape")
+
+
+class CorpusOptions(TypedDict):
+    """Arguments of `rlm_ray.open` beside the URIs."""
+
+    format: str | None
+    unit: str | None
+    encoding: str
+    tracked_changes: str
+    shard_bytes: int
+    settings: Settings
+
+
 class CorpusSpec(_Part):
     """Where a corpus is, and what a record of it is."""
 
     uris: tuple[str, ...] = Field(min_length=1, description="Objects, folders or globs; one or several.")
     format: str | None = None
     unit: str | None = None
-    encoding: str = "utf-8"
-    tracked_changes: Literal["accepted", "shown"] = "accepted"
+    encoding: str | None = Field(default=None, description="Of text; that of the settings where not given.")
+    tracked_changes: Literal["accepted", "shown"] | None = Field(
+        default=None, description="Of documents; that of the settings where not given."
+    )
+    csv_separator: str | None = Field(default=None, description="Between fields of CSV; that of the settings where not given.")
+    csv_quote: str | None = Field(default=None, description="Quote of CSV fields; empty for none.")
+    csv_escape: str | None = Field(default=None, description="Escape of CSV, such as a backslash; empty for none.")
+
+    def options(self, settings: Settings) -> CorpusOptions:
+        """Return how `rlm_ray.open` reads this corpus: as it says, else as the settings say."""
+        own = {name: getattr(self, name) for name in _READING if getattr(self, name) is not None}
+        made = settings.with_(**own)
+        return {
+            "format": self.format,
+            "unit": self.unit,
+            "encoding": made.encoding,
+            "tracked_changes": made.tracked_changes,
+            "shard_bytes": made.shard_bytes,
+            "settings": made,
+        }
 
     @field_validator("uris", mode="before")
     @classmethod

@@ -24,7 +24,6 @@ from rlm_ray.cluster.worker_ramp import widening
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import ClusterError
 from rlm_ray.handle.plan import Between, Select, Window
-from rlm_ray.ledger.segments import Segment
 from rlm_ray.models.client import ChatRequest
 from rlm_ray.models.contract import Endpoint, Usage
 from rlm_ray.models.rates import Rates
@@ -53,7 +52,7 @@ SHORTEST, LONGEST = 0.001, 0.05
 
 def _nbytes(operation: str, work: Work) -> int:
     """About how much an operation reads: a look at the first records of a shard ends when it has them."""
-    first = operation in ("head", "page") and work.shard.format not in ("document", "segment")
+    first = operation in ("head", "page") and work.shard.traits.first_records
     for step in work.steps:
         # in text the records before a window are read to be counted
         first = first and (isinstance(step, Select | Between) or (isinstance(step, Window) and work.shard.in_rows))
@@ -170,10 +169,6 @@ class RayPorts:
         endpoint = Endpoint.of(settings, root=root)
         client = threads.client(endpoint, settings.concurrency, Rates.of(settings), CALLING.make_limiter)
         return self._local(threads.run_async(Watched(client, self._depth, CALLING.metrics).complete(request, meter)))
-
-    def keep(self, segment: Segment) -> Segment:
-        """See `Ports.keep`. Segments of tasks come with their mirror; those written here stay files."""
-        return segment
 
     def wait(self, futures: Sequence[Future], descriptors: Sequence[int], timeout: float | None) -> None:
         """See `Ports.wait`."""

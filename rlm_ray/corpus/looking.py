@@ -6,6 +6,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy
 import polars
 
 from rlm_ray import storage
@@ -14,7 +15,8 @@ from rlm_ray.errors import StorageError
 from rlm_ray.text import counted
 
 THREADS = 16
-#: Above so many objects some are looked at; the others say what they are when they are read.
+#: Above so many objects some are looked at, and all only where one of these is not what its name says. The others are looked at
+#: when they are read: one that is not what its name says is then an object that cannot be read.
 MOST, SOME = 2_000, 256
 
 
@@ -25,7 +27,8 @@ class Found:
     Attributes
     ----------
     listed : polars.DataFrame
-        The objects, with `compression` as their bytes have it, `format` (parquet where it is), and `encoding`.
+        The objects, with `compression` as their bytes have it, `format` (parquet where it is), `encoding`, and `unseen` where
+        the first bytes were not looked at.
     failed : list of dict
         Objects that are no text: `object`, `reason`.
     notes : list of str
@@ -47,15 +50,14 @@ def looked_at(listed: polars.DataFrame, format: str | None) -> Found:
     format : str or None
         The format that the caller gave: then Parquet is none of it.
     """
-    numbers = [number for number, kind in enumerate(listed["format"]) if kind not in ("parquet", "document")]
-    numbers = [number for number in numbers if listed["size"][number] > 0] if len(numbers) <= MOST else numbers
-    if len(numbers) > MOST:
-        numbers = sorted({numbers[round(index * (len(numbers) - 1) / (SOME - 1))] for index in range(SOME)})
-    if not numbers:
-        return Found(listed.with_columns(encoding=polars.lit(None, polars.String)))
-    chosen = listed[numbers]
-    with ThreadPoolExecutor(min(THREADS, len(numbers)), thread_name_prefix="first-bytes") as pool:
-        found = list(pool.map(_signature, chosen["uri"], chosen["size"], chosen["version"]))
+    all_numbers = [
+        number
+        for number, (kind, size) in enumerate(zip(listed["format"], listed["size"], strict=True))
+        if size > 0 and kind not in ("parquet", "document")
+    ]
+    numbers, found = _looked_at_some(listed, all_numbers)
+    unseen = numpy.zeros(len(listed), numpy.bool_)
+    unseen[sorted(set(all_numbers) - set(numbers))] = True
     chosen_formats = listed["format"].to_list()
     formats, packs = listed["format"].to_list(), listed["compression"].to_list()
     encodings: list[str | None] = [None] * len(listed)
@@ -77,12 +79,32 @@ def looked_at(listed: polars.DataFrame, format: str | None) -> Found:
     columns = {"format": formats, "compression": packs, "encoding": encodings}
     names = listed["compression"]
     listed = listed.with_columns(polars.Series(name, values, polars.String) for name, values in columns.items())
+    listed = listed.with_columns(unseen=unseen)
     notes = described(listed.filter(polars.col("format") != "parquet"), names.filter(listed["format"] != "parquet"))
     others = sum(kind == "parquet" and before != kind for kind, before in zip(formats, chosen_formats, strict=True))
     if others:
         notes.append(f"{counted(others, 'object')} by first bytes: parquet")
     kept = [number for number in range(len(listed)) if number not in left]
     return Found(listed[kept] if left else listed, failed, notes)
+
+
+def _looked_at_some(listed: polars.DataFrame, numbers: list[int]) -> tuple[list[int], list[Signature | None]]:
+    """Return the numbers of the objects that are looked at, and what their first bytes say."""
+    if len(numbers) <= MOST:
+        return numbers, _signatures(listed[numbers])
+    some = sorted({numbers[round(index * (len(numbers) - 1) / (SOME - 1))] for index in range(SOME)})
+    found = _signatures(listed[some])
+    named = listed["compression"][some]
+    if any(seen is not None and seen != Signature(name) for seen, name in zip(found, named, strict=True)):
+        return numbers, _signatures(listed[numbers])
+    return some, found
+
+
+def _signatures(chosen: polars.DataFrame) -> list[Signature | None]:
+    if not len(chosen):
+        return []
+    with ThreadPoolExecutor(min(THREADS, len(chosen)), thread_name_prefix="first-bytes") as pool:
+        return list(pool.map(_signature, chosen["uri"], chosen["size"], chosen["version"]))
 
 
 def _signature(uri: str, size: int, version: str) -> Signature | None:

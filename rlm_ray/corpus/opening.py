@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
-from typing import Any
 
 import numpy
 import polars
@@ -24,27 +23,23 @@ from rlm_ray.corpus.catalog.footers import (
     read_footers,
     unite_columns,
 )
+from rlm_ray.corpus.catalog.formats import FORMATS
 from rlm_ray.corpus.catalog.lakehouse.names import is_table
 from rlm_ray.corpus.catalog.manifest import Manifest, packed
 from rlm_ray.corpus.catalog.objects import classify, partitions, relative_paths, table_of
-from rlm_ray.corpus.catalog.shard import FRAMED, WIDE, Shard
+from rlm_ray.corpus.catalog.shard import FRAMED, WIDE
 from rlm_ray.corpus.looking import looked_at
 from rlm_ray.corpus.reading.documents.extracting import require
-from rlm_ray.corpus.reading.text import csv, jsonl
+from rlm_ray.corpus.reading.reader import reader_of
 from rlm_ray.corpus.reading.text.compressed import frames
 from rlm_ray.corpus.reading.text.dialect import FOUND, Given
-from rlm_ray.corpus.reading.text.lines import frame
-from rlm_ray.corpus.reading.text.streams import MAX_RECORD, pieces
+from rlm_ray.corpus.reading.text.streams import MAX_RECORD
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.storage import ObjectInfo
 from rlm_ray.text import counted
 
 #: How much text grows when it is decompressed, guessed.
 _GROWTH = 5
-_SAMPLE_LINES = 1_000
-_SAMPLE_BYTES = 256 << 10
-#: JSON lines up to so many bytes and shards are all looked at for their members, of more so many places.
-_WHOLE_BYTES, _WHOLE_OBJECTS, _PLACES = 16 << 20, 256, 48
 
 #: Above so many Parquet files only some footers are read when a corpus is opened.
 MAX_FOOTERS = 2_000
@@ -114,18 +109,19 @@ def open_manifest(
     if not len(listed) and unreadable:
         reasons = "; ".join(f"{entry['object']}: {entry['reason']}" for entry in unreadable[:3])
         raise InputError(f"Nothing at {', '.join(uris)} can be read, of {counted(len(table), 'object')}. {reasons}")
-    if kind == "parquet" and format is None:
+    facts = FORMATS[kind]
+    if facts.has_footers and format is None:
         _no_table(uris, listed["uri"])
     left_out = len(table) - len(listed) - len(unreadable)
-    empty = [] if kind == "document" else listed.filter(listed["size"] == 0)["uri"].to_list()
+    empty = [] if facts.whole_objects else listed.filter(listed["size"] == 0)["uri"].to_list()
     if empty:
         listed = listed.filter(listed["size"] > 0)
     if not len(listed):
         raise InputError(f"What is at {', '.join(uris)} is empty ({counted(len(empty), 'object')}). Check what wrote it.")
     given = list(uris)
-    if kind == "document":
+    if facts.whole_objects:
         require(listed["uri"].to_list())
-    if kind == "parquet":
+    if facts.has_footers:
         failed += [{"object": uri, "reason": "the file is empty"} for uri in empty]
         manifest = _open_parquet(name, given, listed, failed, shard_bytes)
     else:
@@ -264,7 +260,8 @@ def _open_text(
     tracked_changes: str,
     dialect: Given,
 ) -> Manifest:
-    if kind == "document":
+    facts = FORMATS[kind]
+    if facts.whole_objects:
         large = listed["size"] > MAX_RECORD
         reason = f"it is larger than {MAX_RECORD >> 20} MiB, the most that is read as one document"
         failed += [{"object": uri, "reason": reason} for uri in listed.filter(large)["uri"]]
@@ -274,7 +271,7 @@ def _open_text(
     names = listed["uri"].to_list()
     folders = [uri[: uri.rfind("/")] for uri in names]
     split_columns, by_folder = partitions(dict.fromkeys(folders))
-    if kind == "document":
+    if facts.whole_objects:
         told = [packed((*by_folder[folder], ("path", path))) for folder, path in zip(folders, relative_paths(names), strict=True)]
     else:
         texts = {folder: packed(values) for folder, values in by_folder.items()}
@@ -283,31 +280,34 @@ def _open_text(
     for number, nbytes in _framed(kind, listed, shard_bytes, encoding).items():
         compression[number], sizes[number] = FRAMED, nbytes
     packs = numpy.array([item not in (None, FRAMED) for item in compression])
-    whole = packs | (kind in ("csv", "document") or encoding.startswith(WIDE)) | listed["encoding"].is_not_null().to_numpy()
-    changes = [tracked_changes if kind == "document" and tracked_changes == "shown" else None] * len(names)
+    whole = packs | (not facts.is_cut or encoding.startswith(WIDE)) | listed["encoding"].is_not_null().to_numpy()
+    changes = [tracked_changes if facts.whole_objects and tracked_changes == "shown" else None] * len(names)
     columns = {"compression": compression, "partitions": told, "tracked_changes": changes}
     objects = listed.with_columns(polars.Series(name, values, polars.String) for name, values in columns.items())
     shards = text_shards(
         objects, sizes, whole, shard_bytes, kind, encoding, growth=numpy.where(packs, _GROWTH, 1), dialect=dialect.to_text()
     )
-    schema, width, reading = _sampled(kind, shards)
+    sample = reader_of(kind).sample
+    if sample is None:
+        raise InputError(f"Objects of the format {kind} are not opened by a listing. Give another format.")
+    sampled = sample(shards)
     manifest = Manifest(
         name,
         kind,
         unit,
         uris,
         shards,
-        {column: type_ for column, type_ in schema.items() if column not in split_columns} | split_columns,
+        {column: type_ for column, type_ in sampled.schema.items() if column not in split_columns} | split_columns,
         partition_columns=list(split_columns),
         shard_bytes=shard_bytes,
-        reading=reading,
+        reading=sampled.note,
     )
-    return _with_estimate(manifest, width)
+    return _with_estimate(manifest, sampled.width)
 
 
 def _framed(kind: str, listed: polars.DataFrame, shard_bytes: int, encoding: str) -> dict[int, int]:
     """Uncompressed bytes of those zstd objects that are large enough to be cut and can be, by number."""
-    if kind not in ("lines", "jsonl") or encoding.startswith(WIDE):
+    if not FORMATS[kind].is_cut or encoding.startswith(WIDE):
         return {}
     large = listed.with_row_index().filter(
         (polars.col("compression") == "zstd") & polars.col("encoding").is_null() & (polars.col("size") * _GROWTH > shard_bytes)
@@ -323,90 +323,3 @@ def _with_estimate(manifest: Manifest, width: float) -> Manifest:
     names = [column for column in manifest.schema if column not in manifest.partition_columns and not column.startswith("_")]
     widths = dict.fromkeys(names, width / max(1, len(names)))
     return replace(manifest, estimate=max(1, round(manifest.nbytes / max(1.0, width))), widths=widths)
-
-
-def _sampled(kind: str, shards: Sequence[Shard]) -> tuple[dict[str, str], float, str]:
-    """Columns, average bytes of a record, and how CSV is read, by the first lines of the first object that has some."""
-    if kind == "document":
-        return {"path": "string", "text": "string"}, 1.0, ""
-    if kind == "jsonl":
-        return *_sampled_members(shards), ""
-    reason: Any = None
-    for shard in shards[:20]:
-        try:
-            if kind == "csv":
-                found = _sampled_csv(shard)
-            else:
-                lines = _sampled_lines(kind, shard)
-                found = None if lines is None else (*lines, "")
-        except StorageError as error:
-            reason = error
-            continue
-        if found is not None:
-            return found
-    if reason is not None:
-        raise InputError(f"No object could be sampled for its columns; the last one: {reason}")
-    return ({"text": "string"} if kind == "lines" else {}), 1.0, ""
-
-
-def _sampled_csv(shard: Shard) -> tuple[dict[str, str], float, str] | None:
-    for dialect, header, rows in csv.batches(shard, _SAMPLE_LINES):
-        size = sum(len(value) + 1 for row in rows for value in row)
-        return csv.infer(header, rows) | csv.EXTRA, size / len(rows), f"CSV: {dialect}"
-    return None
-
-
-def _sampled_lines(kind: str, shard: Shard) -> tuple[dict[str, str], float] | None:
-    for piece in pieces(shard, 0, _SAMPLE_BYTES):
-        lines = frame(piece, shard)["text"].head(_SAMPLE_LINES)
-        width = max(1.0, float(lines.str.len_bytes().mean() or 0) + 1)  # type: ignore[arg-type]
-        return {"text": "string"}, width
-    return None
-
-
-def _sampled_members(shards: Sequence[Shard]) -> tuple[dict[str, str], float]:
-    """The columns of JSON lines: of all of them where they are few megabytes, else of many places."""
-    total = sum(shard.nbytes for shard in shards) if len(shards) <= _WHOLE_OBJECTS else _WHOLE_BYTES + 1
-    whole = total <= _WHOLE_BYTES
-    numbers = range(len(shards))
-    if not whole:
-        count = len(shards)
-        numbers = sorted({round(index * (count - 1) / (_PLACES - 1)) for index in range(_PLACES)} | set(range(min(count, 4))))  # type: ignore[assignment]
-    looked = [shards[number] for number in numbers]
-    failures: list[StorageError] = []
-
-    def of_one(shard: Shard) -> tuple[list[dict[str, str]], int, int]:
-        found, count, size = [], 0, 0
-        places = (
-            [(shard.start, None if shard.packed else shard.stop)] if whole else _places_in(shard, max(1, _PLACES // len(looked)))
-        )
-        try:
-            for low, high in places:
-                for piece in pieces(shard, low, high):
-                    lines = frame(piece, shard)["text"]
-                    found.append(jsonl.members(lines))
-                    count += len(lines)
-                    size += int(lines.str.len_bytes().sum()) + len(lines)
-                    if not whole and size > _SAMPLE_BYTES:
-                        break
-        except StorageError as error:
-            failures.append(error)
-        return found, count, size
-
-    with ThreadPoolExecutor(min(THREADS, len(looked)) or 1, thread_name_prefix="members") as pool:
-        results = list(pool.map(of_one, looked))
-    count, size = sum(item[1] for item in results), sum(item[2] for item in results)
-    if not count and failures:
-        raise InputError(f"No object could be sampled for its columns; the last one: {failures[-1]}")
-    schema = jsonl.united(columns for found, _, _ in results for columns in found)
-    return schema | jsonl.EXTRA, max(1.0, size / max(1, count))
-
-
-def _places_in(shard: Shard, count: int) -> list[tuple[int, int | None]]:
-    """Some parts of a shard; only its beginning where it cannot be read from the middle."""
-    if shard.packed:
-        return [(0, _SAMPLE_BYTES)]
-    length = shard.stop - shard.start
-    count = max(1, min(count, length // _SAMPLE_BYTES))
-    starts = [shard.start + index * max(0, length - _SAMPLE_BYTES) // max(1, count - 1) for index in range(count)]
-    return [(start, min(shard.stop, start + _SAMPLE_BYTES)) for start in starts]

@@ -14,11 +14,14 @@ from rlm_ray.handle.arguments import count_of, error_choice, hashable, literal, 
 from rlm_ray.handle.chunks import Chunks
 from rlm_ray.handle.display import shown_html, shown_line, shown_reading, shown_step
 from rlm_ray.handle.plan import Grep, Plan, Result, Select, Slice, Source, Split, Where
+from rlm_ray.handle.tabular import Tabular
 from rlm_ray.handle.values import Counts, Description
 
 TYPE_CHECKING = False  # see rlm_ray/__init__.py
 if TYPE_CHECKING:
     from typing import Any, Protocol
+
+    from rlm_ray.handle.tabular import Table
 else:
     Protocol = object
 
@@ -31,6 +34,9 @@ class Backend(Protocol):
     def call(self, verb: str, args: dict[str, Any], blob: bytes = b"") -> tuple[Any, bytes]:
         """Ask, wait and return the reply; raises the error that the reply carries."""
 
+    def table(self, plan: Plan, schema: dict[str, str]) -> Table:
+        """Return the records of a plan as a table; an InputError in the sandbox, which holds no data."""
+
 
 _backend: Backend | None = None
 
@@ -41,7 +47,7 @@ def set_backend(backend: Backend | None) -> None:
     _backend = backend
 
 
-class Corpus:
+class Corpus(Tabular):
     """A lazy selection of records: lines, documents, rows, or spans of them.
 
     Made by `rlm_ray.open`, by narrowing another, and by sub-calls. Immutable; costs the same for a megabyte and for
@@ -362,6 +368,9 @@ class Corpus:
         return self._result(self._backed().call("so_far", {"id": self.plan.origin.id})[0])
 
     # plumbing
+
+    def _table(self) -> Table:
+        return self._backed().table(self.plan, self.schema)
 
     def _backed(self) -> Backend:
         if self._backend is None:

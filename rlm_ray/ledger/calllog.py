@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from rlm_ray import storage
 from rlm_ray.ledger import journal
 from rlm_ray.ledger.journal import Journal
 from rlm_ray.models.contract import Usage
 from rlm_ray.text import counted
+from rlm_ray.types.json import JsonObject
+from rlm_ray.types.run import AskedVerb, CellRecord, LogEntry, TurnRecord
 
 #: A reply larger than this is computed again when a cell is run again.
 MAX_REPLY = 256 << 10
@@ -41,12 +43,12 @@ class CallLog:
         self._requests: Journal | None = None
         self.cut = journal.Cut()
 
-    def events(self) -> list[dict[str, Any]]:
+    def events(self) -> list[LogEntry]:
         """Return what the log has, in order; `cut` then has how many lines of it a kill had cut."""
         self.cut = journal.Cut()
-        return list(journal.read(storage.join(self._folder, "events"), self.cut))
+        return cast(list[LogEntry], list(journal.read(storage.join(self._folder, "events"), self.cut)))
 
-    def append(self, entry: dict[str, Any]) -> None:
+    def append(self, entry: LogEntry) -> None:
         """Write an event down."""
         if self._events is None:
             uri = storage.join(self._folder, "events")
@@ -59,19 +61,19 @@ class CallLog:
             if log is not None:
                 log.flush()
 
-    def replies(self, cell: str) -> dict[str, Any]:
-        """Return the replies that a cell has had, by the request's name."""
+    def replies(self, cell: str) -> JsonObject:
+        """Return the replies that a cell got, by the request's name."""
         return {
             entry["name"]: entry["value"] for entry in journal.read(storage.join(self._folder, "requests")) if entry["cell"] == cell
         }
 
-    def begun(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return what was written down of sub-calls when they began, by cell and the request's name."""
-        cells: dict[str, dict[str, dict[str, Any]]] = {}
+    def begun(self) -> dict[str, dict[str, AskedVerb]]:
+        """Return the sub-calls that began, by cell and the request's name."""
+        cells: dict[str, dict[str, AskedVerb]] = {}
         for entry in journal.read(storage.join(self._folder, "requests"), having=BEGUN.encode()):
             name, value = entry["name"], entry["value"]
             if name.endswith(BEGUN) and isinstance(value, dict):
-                cells.setdefault(entry["cell"], {})[name.removesuffix(BEGUN)] = value
+                cells.setdefault(entry["cell"], {})[name.removesuffix(BEGUN)] = cast(AskedVerb, value)
         return cells
 
     def reply(self, cell: str, name: str, value: Any) -> None:
@@ -104,21 +106,36 @@ class CallLog:
         return storage.join(self._folder, f"snapshot-{number:06d}")
 
 
-def turns(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a log as turns, for people: the reply, its cells and what they gave."""
-    found: list[dict[str, Any]] = []
+def turns(entries: Iterable[LogEntry]) -> list[TurnRecord]:
+    """Return a log as turns, for people: the reply, its cells and their outputs."""
+    found: list[TurnRecord] = []
     for entry in entries:
         given = entry.get("given", {})
         if entry["event"] == "Replied":
-            told = {"turn": len(found) + 1, "reply": given["text"], "usage": entry.get("usage"), "seconds": entry.get("seconds")}
-            found.append(told | {"at": entry.get("at"), "cells": []})
+            found.append(
+                TurnRecord(
+                    turn=len(found) + 1,
+                    reply=given["text"],
+                    usage=entry.get("usage"),
+                    seconds=entry.get("seconds"),
+                    at=entry.get("at"),
+                    cells=[],
+                )
+            )
         elif entry["event"] == "CellDone" and found:
-            shown = {name: given[name] for name in ("output", "error", "problem", "requests")}
-            found[-1]["cells"].append({"code": entry["code"]} | shown)
+            found[-1]["cells"].append(
+                CellRecord(
+                    code=entry["code"],
+                    output=given["output"],
+                    error=given["error"],
+                    problem=given["problem"],
+                    requests=given["requests"],
+                )
+            )
     return found
 
 
-def stopped(entries: Iterable[dict[str, Any]]) -> str:
+def stopped(entries: Iterable[LogEntry]) -> str:
     """Return where a call that has no answer is, or was when it was ended.
 
     Examples
@@ -145,7 +162,7 @@ def stopped(entries: Iterable[dict[str, Any]]) -> str:
     return f"turn {turn}: after {counted(cells, 'cell')} of it"
 
 
-def root_calls(entries: Iterable[dict[str, Any]]) -> tuple[Usage, list[int] | None]:
+def root_calls(entries: Iterable[LogEntry]) -> tuple[Usage, list[int] | None]:
     """Return what a call's root model used, and the most that a call to it may have cost of which no end is known."""
     usage, asking = Usage(), None
     for entry in entries:
@@ -160,7 +177,7 @@ def root_calls(entries: Iterable[dict[str, Any]]) -> tuple[Usage, list[int] | No
     return usage, asking
 
 
-def session_seconds(entries: Iterable[dict[str, Any]]) -> float:
+def session_seconds(entries: Iterable[LogEntry]) -> float:
     """Return how long the sessions of a run took together."""
     total, begun, last = 0.0, None, None
     for entry in entries:

@@ -22,7 +22,7 @@ import heapq
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy
 import pyarrow
@@ -37,6 +37,8 @@ from rlm_ray.corpus.catalog.sizes import mean_size
 from rlm_ray.ledger import journal
 from rlm_ray.ledger.read_log import CODE, EXCLUDED, FOLDER, MODEL, unpacked
 from rlm_ray.ledger.shares import CLASSES, Read, of_shard, whole_spanned
+from rlm_ray.types.json import JsonObject
+from rlm_ray.types.run import ClassBytes, ClassRecords, CorpusCoverage, Coverage, ShardCoverage
 
 TABLE = "coverage.parquet"
 _COLUMNS = dict(zip(CLASSES, ("excluded", "code", "model", "unread"), strict=True))
@@ -61,8 +63,8 @@ class Noted:
     counts: dict[str, dict[int, int]] = field(default_factory=dict)
     texts: dict[str, int] = field(default_factory=dict)
 
-    def add(self, entry: Mapping[str, Any]) -> None:
-        """Take one entry of a log of marks."""
+    def add(self, entry: JsonObject) -> None:
+        """Add an entry of a read log."""
         kind = entry["k"]
         if kind == "texts":
             self.texts.update(entry["r"])
@@ -108,12 +110,12 @@ class Counted:
     records: Any
     failed: Any
 
-    def told(self) -> dict[str, Any]:
-        """Return the sums; of records None where they are not known for every shard."""
+    def sums(self) -> ShardCoverage:
+        """Add up the shards. The sum of records is None where some shard does not know its number."""
         nbytes = self.nbytes.sum(axis=0).tolist()
         unknown = (self.records < 0).any(axis=0).tolist()
         records = [None if some else count for some, count in zip(unknown, self.records.sum(axis=0).tolist(), strict=True)]
-        return _told(nbytes, records) | {"shards": len(self.failed), "shards_failed": int(self.failed.sum())}
+        return {**_by_class(nbytes, records), "shards": len(self.failed), "shards_failed": int(self.failed.sum())}
 
 
 def counted(name: str, manifest: Manifest, found: Noted, failures: Iterable[tuple[str, int | None]] = ()) -> Counted:
@@ -245,7 +247,7 @@ def _resolve(name: str, manifest: Manifest, found: Noted) -> None:
         if positions is None:
             continue
         read = found.shards.setdefault((name, shard.index), Read())
-        if shard.format == "document":
+        if shard.traits.whole_objects:
             read.set("starts").add(0)
             continue
         endless = shard.packed or (shard.rows is None and shard.in_rows)
@@ -253,8 +255,8 @@ def _resolve(name: str, manifest: Manifest, found: Noted) -> None:
         read.set(MODEL).update(within)
 
 
-def measure(run_dir: str, manifests: Mapping[str, Manifest], failures: Iterable[tuple[str, int | None]] = ()) -> dict[str, Any]:
-    """Add up what was read of a run's corpora, and write the shards' numbers down as `RUN/coverage.parquet`.
+def measure(run_dir: str, manifests: Mapping[str, Manifest], failures: Iterable[tuple[str, int | None]] = ()) -> Coverage:
+    """Add up what a run read of its corpora, and write the numbers of the shards to `RUN/coverage.parquet`.
 
     Returns
     -------
@@ -269,29 +271,30 @@ def measure(run_dir: str, manifests: Mapping[str, Manifest], failures: Iterable[
         The logs cannot be read, or the table cannot be written.
     """
     found = noted(run_dir)
-    sums: dict[str, dict[str, Any]] = {}
+    sums: dict[str, ShardCoverage] = {}
     sink = io.BytesIO()
     with pyarrow.parquet.ParquetWriter(sink, _SCHEMA, compression="zstd") as writer:
         for name, manifest in manifests.items():
-            told = counted(name, manifest, found, failures)
-            sums[name] = told.told()
-            writer.write_table(_table(name, manifest, told), row_group_size=_ROWS)
+            shards = counted(name, manifest, found, failures)
+            sums[name] = shards.sums()
+            writer.write_table(_table(name, manifest, shards), row_group_size=_ROWS)
     storage.write_bytes(storage.join(run_dir, TABLE), sink.getvalue())
     every = list(sums.values())
-    nbytes = [sum(item["bytes"][kind] for item in every) for kind in CLASSES]
-    records = [_sum(item["records"][kind] for item in every) for kind in CLASSES]
-    return _told(nbytes, records) | {
+    nbytes = [sum(cast(dict[str, int], item["bytes"])[kind] for item in every) for kind in CLASSES]
+    records = [_sum(cast(dict[str, int | None], item["records"])[kind] for item in every) for kind in CLASSES]
+    return {
+        **_by_class(nbytes, records),
         "shards": sum(item["shards"] for item in every),
         "shards_failed": sum(item["shards_failed"] for item in every),
         "unattributed": {"calls": len(found.texts), "characters": sum(found.texts.values())},
-        "corpora": {name: {key: item[key] for key in ("bytes", "records")} for name, item in sums.items()},
+        "corpora": {name: {"bytes": item["bytes"], "records": item["records"]} for name, item in sums.items()},
     }
 
 
-def _told(nbytes: list[int], records: list[int | None]) -> dict[str, Any]:
+def _by_class(nbytes: list[int], records: list[int | None]) -> CorpusCoverage:
     return {
-        "bytes": {"total": sum(nbytes)} | dict(zip(CLASSES, nbytes, strict=True)),
-        "records": {"total": _sum(records)} | dict(zip(CLASSES, records, strict=True)),
+        "bytes": cast(ClassBytes, {"total": sum(nbytes)} | dict(zip(CLASSES, nbytes, strict=True))),
+        "records": cast(ClassRecords, {"total": _sum(records)} | dict(zip(CLASSES, records, strict=True))),
     }
 
 

@@ -16,14 +16,28 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from rlm_ray import storage
 from rlm_ray.ledger import journal
 from rlm_ray.ledger.journal import Cut, Journal
 from rlm_ray.models.contract import Usage
+from rlm_ray.types.json import JsonObject
+from rlm_ray.types.usage import UsageRecord
 
 FOLDER = "finished"
+
+
+class FinishedRow(TypedDict, total=False):
+    """A line of a log of finished sub-calls: an answer or an error by its key, or the mark of a group."""
+
+    k: str  # key
+    a: JsonObject  # answer
+    e: str  # error
+    u: UsageRecord  # usage
+    t: list[list[float]]  # beginning and seconds of each call
+    g: str  # group
+    m: list[int]  # mark: calls, tokens, nanodollars
 
 
 class Finished:
@@ -57,15 +71,18 @@ class Finished:
                         if row.get("a") is not None:
                             self._answers[row["k"]] = _packed(row["a"])
 
-    def get(self, key: str) -> dict[str, Any] | None:
+    def get(self, key: str) -> JsonObject | None:
         """Return the validated answer of a key, or None."""
-        answer = self._answers.get(key)
-        return None if answer is None else json.loads(answer)
+        packed = self._answers.get(key)
+        if packed is None:
+            return None
+        answer: JsonObject = json.loads(packed)
+        return answer
 
     def add(
         self,
         key: str,
-        answer: dict[str, Any] | None,
+        answer: JsonObject | None,
         error: str | None,
         usage: Usage,
         group: str | None = None,
@@ -79,7 +96,7 @@ class Finished:
         StorageError
             It cannot be written.
         """
-        row: dict[str, Any] = {"k": key}
+        row: FinishedRow = {"k": key}
         if answer is not None:
             row["a"] = answer
             self._answers[key] = _packed(answer)
@@ -108,7 +125,7 @@ class Finished:
         """Write down that a group has ended: its rows are all that it spent."""
         self._append({"g": group, "m": [0, 0, 0]})
 
-    def _append(self, row: dict[str, Any]) -> None:
+    def _append(self, row: FinishedRow) -> None:
         with self._log_lock:
             if self._journal is None:  # a name of its own each time: a log in object storage cannot be continued by its name
                 name = f"{socket.gethostname().replace('.', '-')[:40]}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -14,13 +14,23 @@ import secrets
 import socket
 import threading
 import time
-from typing import Any
+from typing import TypedDict
 
 from rlm_ray import storage
 from rlm_ray.errors import RunBusy, StorageError
 
 RENEW_SECONDS = 5.0
 STALE_SECONDS = 30.0
+
+
+class LeaseRecord(TypedDict):
+    """A lease as it is written: who holds the run, and when this was last renewed."""
+
+    holder: str
+    host: str
+    pid: int
+    time: float
+    released: bool
 
 
 class Lease:
@@ -53,7 +63,7 @@ class Lease:
                 f"Wait until it has ended; a lease that is not renewed for {STALE_SECONDS:.0f} s is taken over."
             )
         self._number = number + 1
-        storage.write_bytes(self._uri(self._number), self._told(), only_if_absent=True)
+        storage.write_bytes(self._uri(self._number), self._record(), only_if_absent=True)
         if not self._is_mine():  # whatever the store said: it may lose a reply, refuse the second try, or know no conditions
             raise RunBusy("Another process took the run at the same moment. Wait until it has ended.")
         self._thread = threading.Thread(target=self._renew, name="rlm-ray-lease", daemon=True)
@@ -90,7 +100,7 @@ class Lease:
         if self._thread is not None:
             self._thread.join(timeout=RENEW_SECONDS)
         if not self.lost and not self.gone:
-            storage.write_bytes(self._uri(self._number), self._told(released=True))
+            storage.write_bytes(self._uri(self._number), self._record(released=True))
 
     def _renew(self) -> None:
         while not self._ended.wait(RENEW_SECONDS):
@@ -102,7 +112,7 @@ class Lease:
                 )
                 if self.gone or self.lost:
                     return
-                storage.write_bytes(self._uri(self._number), self._told())
+                storage.write_bytes(self._uri(self._number), self._record())
             except StorageError:
                 continue  # the next try may do; if none does, the lease grows stale, as it should
 
@@ -111,7 +121,7 @@ class Lease:
         data = storage.find_bytes(self._uri(self._number))
         return data is not None and json.loads(data).get("holder") == self._holder
 
-    def _highest(self) -> tuple[int, dict[str, Any] | None]:
+    def _highest(self) -> tuple[int, LeaseRecord | None]:
         if not storage.exists(self._folder):
             return 0, None
         uris = [item.uri for item in storage.listing(self._folder) if item.uri.endswith(".json")]
@@ -124,12 +134,12 @@ class Lease:
     def _uri(self, number: int) -> str:
         return storage.join(self._folder, f"{number:08d}.json")
 
-    def _told(self, released: bool = False) -> bytes:
-        told = {"holder": self._holder, "host": socket.gethostname(), "pid": os.getpid(), "time": time.time(), "released": released}
-        return json.dumps(told).encode()
+    def _record(self, released: bool = False) -> bytes:
+        record = LeaseRecord(holder=self._holder, host=socket.gethostname(), pid=os.getpid(), time=time.time(), released=released)
+        return json.dumps(record).encode()
 
 
-def _is_dead(held: dict[str, Any]) -> bool:
+def _is_dead(held: LeaseRecord) -> bool:
     """Whether the holder was a process of this machine that is no more: a killed run can be taken up at once."""
     if held.get("host") != socket.gethostname() or not isinstance(held.get("pid"), int):
         return False

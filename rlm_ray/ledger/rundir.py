@@ -40,6 +40,7 @@ from rlm_ray.errors import InputError, RunNotFound
 from rlm_ray.ledger import finished
 from rlm_ray.ledger.calllog import CallLog, root_calls, session_seconds
 from rlm_ray.models.contract import Usage
+from rlm_ray.types.run import About, AnswerRecord, JobRecord, OutcomeRecord
 
 #: Raised when the layout changes in a way that older code cannot read.
 LAYOUT = 1
@@ -92,7 +93,7 @@ class RunDirectory:
         cls,
         base: str | None,
         run_id: str | None,
-        about: dict[str, Any],
+        about: About,
         *,
         text: str | None = None,
         store_prompts: bool = True,
@@ -114,13 +115,14 @@ class RunDirectory:
         for folder in (run.uri, run.path("calls"), run.path("finished")):
             storage.make_dirs(folder)  # each of them, so that each is this user's alone
         if not store_prompts:
-            about = about | {"question": None, "question_sha256": hashlib.sha256(about["question"].encode()).hexdigest()}
+            question = about["question"] or ""
+            about = {**about, "question": None, "question_sha256": hashlib.sha256(question.encode()).hexdigest()}
         elif text is not None:
             storage.write_bytes(run.path("context.txt"), text.encode("utf-8", "surrogatepass"))
         for name, manifest in (manifests or {}).items():
             manifest.save(run.path("manifest", name))
-        made = {"layout": LAYOUT, "id": run_id, "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
-        run._write("run.json", made | about)
+        made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        run._write("run.json", {"layout": LAYOUT, "id": run_id, "made": made, **about})
         return run
 
     @classmethod
@@ -164,18 +166,19 @@ class RunDirectory:
         """Return the URI of something in the directory."""
         return storage.join(self.uri, *parts)
 
-    def about(self) -> dict[str, Any]:
-        """Return what `run.json` says."""
-        return self._read("run.json") or {}
+    def about(self) -> About:
+        """Return `run.json`; without keys where the run has none."""
+        about: About | None = self._read("run.json")
+        return about if about is not None else {}
 
-    def save_job(self, job: dict[str, Any]) -> None:
+    def save_job(self, job: JobRecord) -> None:
         """Write down which job the run belongs to, before the run begins."""
         self._write("job.json", job)
 
-    def job(self) -> dict[str, Any] | None:
+    def job(self) -> JobRecord | None:
         """Return the job of the run, or None where the run is a question alone."""
-        found: dict[str, Any] | None = self._read("job.json")
-        return found
+        job: JobRecord | None = self._read("job.json")
+        return job
 
     def log(self, call: str = "0") -> CallLog:
         """Return the log of a call."""
@@ -189,9 +192,9 @@ class RunDirectory:
         skip = len(folder.rstrip("/")) + 1
         return sorted({item.uri[skip:].split("/", 1)[0] for item in storage.listing(folder)})
 
-    def save_outcome(self, call: str, told: dict[str, Any]) -> None:
+    def save_outcome(self, call: str, outcome: OutcomeRecord) -> None:
         """Write down what a recursive call came to."""
-        self._write(f"calls/{call}/outcome.json", told)
+        self._write(f"calls/{call}/outcome.json", outcome)
 
     def text(self) -> str | None:
         """Return the context where it is a str."""
@@ -232,17 +235,19 @@ class RunDirectory:
         """Remove the directory and all that is in it."""
         storage.delete_tree(self.uri)
 
-    def outcome(self, call: str) -> dict[str, Any] | None:
+    def outcome(self, call: str) -> OutcomeRecord | None:
         """Return what a recursive call came to, or None where it has not ended."""
-        return self._read(f"calls/{call}/outcome.json")
+        outcome: OutcomeRecord | None = self._read(f"calls/{call}/outcome.json")
+        return outcome
 
-    def save_answer(self, told: dict[str, Any]) -> None:
+    def save_answer(self, answer: AnswerRecord) -> None:
         """Write down the answer."""
-        self._write("answer.json", told)
+        self._write("answer.json", answer)
 
-    def answer(self) -> dict[str, Any] | None:
+    def answer(self) -> AnswerRecord | None:
         """Return the answer, or None where the run has none yet."""
-        return self._read("answer.json")
+        answer: AnswerRecord | None = self._read("answer.json")
+        return answer
 
     def _write(self, name: str, value: Any) -> None:
         text = json.dumps(value, ensure_ascii=False, default=str)

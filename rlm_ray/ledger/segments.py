@@ -7,10 +7,11 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 from rlm_ray import storage
 from rlm_ray.errors import InputError, StorageError
+from rlm_ray.types.json import Record
 
 SEGMENT_BYTES = 32 << 20
 SEGMENT_ROWS = 100_000
@@ -19,6 +20,16 @@ MAX_COLUMNS = 2_000
 
 _WHOLE = {"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32"}
 _REAL = {"float", "double", "halffloat", "float16", "float32", "float64"}
+
+
+class SegmentRecord(TypedDict):
+    """A `Segment` as JSON."""
+
+    uri: str
+    rows: int
+    nbytes: int
+    failed: int
+    columns: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +53,12 @@ class Segment:
     columns: dict[str, str] = field(default_factory=dict)
     mirror: Any = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> SegmentRecord:
         """Return the segment as JSON, without its mirror."""
-        return {name: getattr(self, name) for name in ("uri", "rows", "nbytes", "failed", "columns")}
+        return {"uri": self.uri, "rows": self.rows, "nbytes": self.nbytes, "failed": self.failed, "columns": self.columns}
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Segment:
+    def from_json(cls, value: SegmentRecord) -> Segment:
         """Read a segment back."""
         return cls(**value)
 
@@ -74,13 +85,13 @@ class SegmentWriter:
         self._folder = folder
         self._name = name
         self._columns = dict(columns) if columns is not None else None
-        self._rows: list[dict[str, Any]] = []
+        self._rows: list[Record] = []
         self._names: set[str] = set()
         self._nbytes = 0
         self.segments: list[Segment] = []
         self.tables: list[Any] = []
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: Record) -> None:
         """Take one row. Writes a file when enough have come.
 
         Raises
@@ -101,7 +112,7 @@ class SegmentWriter:
         if self._nbytes >= SEGMENT_BYTES or len(self._rows) >= SEGMENT_ROWS or cells >= SEGMENT_CELLS:
             self._write()
 
-    def extend(self, rows: Iterable[dict[str, Any]]) -> None:
+    def extend(self, rows: Iterable[Record]) -> None:
         """Take many rows."""
         for row in rows:
             self.add(row)
@@ -151,7 +162,7 @@ def kept_type(kind: str) -> str:
     return "json" if kind.startswith(("list", "struct", "map", "large_list", "fixed_size_list")) else "string"
 
 
-def infer(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def infer(rows: Sequence[Record]) -> dict[str, str]:
     """Return the type of each column of rows that are JSON values.
 
     Examples
@@ -179,7 +190,7 @@ def _kind(kinds: set[type]) -> str:
     return "double" if kinds and kinds <= {int, float} else "string"
 
 
-def to_table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> Any:
+def to_table(rows: Sequence[Record], columns: Mapping[str, str]) -> Any:
     """Build an Arrow table from rows that are JSON values; a `json` column is JSON text.
 
     Examples

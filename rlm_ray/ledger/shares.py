@@ -103,7 +103,7 @@ def _shared(nbytes: int, counts: Mapping[str, int]) -> tuple[int, int, int, int]
 def _text(shard: Shard, read: Read, code: bool, excluded: bool, count: int | None) -> Numbers:
     model = read.set(MODEL)
     whole_records = len(read.set("starts")) + len(whole_spanned(read))
-    if shard.format == "document":
+    if shard.traits.whole_objects:
         total = shard.nbytes
         seen = total if whole_records else min(total, len(model))
         rest = "read_by_code" if code else "excluded" if excluded else "not_read"

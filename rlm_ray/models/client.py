@@ -128,6 +128,30 @@ class ChatClient:
             seconds = time.monotonic() - started
             return replace(reply, usage=_total(bill), seconds=seconds, attempts=attempts + refusals + 1)
 
+    async def models(self) -> tuple[str, ...] | None:
+        """Return the names of the models that the endpoint lists, or None where it serves no list. Costs nothing.
+
+        Raises
+        ------
+        CredentialsError
+            There is no key.
+        Failed
+            No reply came.
+        """
+        import aiohttp
+        import httpx2
+        import openai
+
+        sdk = self._connected()
+        try:
+            response = await sdk.get("/models", cast_to=httpx2.Response, stream=True, stream_cls=openai.AsyncStream[Any])
+            content = await _body(response, _MOST_BYTES)
+        except openai.APIStatusError:
+            return None
+        except (openai.APIConnectionError, httpx2.HTTPError, httpx2.InvalidURL, aiohttp.ClientError, OSError) as error:
+            raise from_connection(error, self.endpoint.timeout, self._key) from None
+        return _model_names(content)
+
     async def close(self) -> None:
         """Close the connections. The client may be used again, from the same loop."""
         sdk, self._sdk = self._sdk, None
@@ -244,6 +268,7 @@ class ChatClient:
             "Asking again is no use: change the model, the size of the part or the settings."
         )
         error.too_long = says_too_long(refused.status, refused.reason)
+        error.status = refused.status
         return error
 
     def _given_up(self, request: ChatRequest, failed: Failed, attempts: int) -> ModelError:
@@ -378,6 +403,19 @@ def _usage(body: Any) -> Usage | None:
     details = found.get("prompt_tokens_details")
     cached = details.get("cached_tokens") if isinstance(details, dict) else found.get("prompt_cache_hit_tokens")
     return Usage(1, prompt, completion, min(cached, prompt) if isinstance(cached, int) and cached > 0 else 0)
+
+
+def _model_names(content: bytes | None) -> tuple[str, ...] | None:
+    """The names in a list of models, of the shapes that servers use; None where it is no such list."""
+    try:
+        body = json.loads(content or b"")
+    except (ValueError, RecursionError):
+        return None
+    entries = body.get("data", body.get("models")) if isinstance(body, dict) else body
+    if not isinstance(entries, list):
+        return None
+    names = (entry.get("id", entry.get("name")) if isinstance(entry, dict) else entry for entry in entries)
+    return tuple(name for name in names if isinstance(name, str))
 
 
 def _wait(failures: int, retry_after: float | None) -> float:

@@ -63,11 +63,22 @@ class Failed(Exception):
         For the limiter: `slow_down` when the endpoint has no room now.
     status : int or None
         The HTTP status, where the endpoint gave one that is no success.
+    never_sent : bool
+        No byte of the request left this process.
     """
 
-    def __init__(self, reason: str, charge: Usage | None, outcome: Outcome = FAILED, status: int | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        charge: Usage | None,
+        outcome: Outcome = FAILED,
+        status: int | None = None,
+        *,
+        never_sent: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.status = status
+        self.never_sent = never_sent
         self.reason = reason
         self.charge = charge
         self.outcome = outcome
@@ -118,7 +129,7 @@ def from_connection(error: BaseException, timeout: float, key: str) -> Failed:
         return Failed(f"no reply within {timeout:g} s.", None, Outcome("timed_out", seconds=timeout))
     if never_sent:
         # no address here: the words may reach a model's prompt, and the error names the endpoint beside them
-        return Failed(f"the endpoint cannot be reached ({_short(root)}).", Usage())
+        return Failed(f"the endpoint cannot be reached ({_short(root)}).", Usage(), never_sent=True)
     return Failed(f"the connection broke ({_short(root)}).", None)
 
 

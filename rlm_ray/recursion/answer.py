@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rlm_ray.handle.values import facts_html
 from rlm_ray.text import counted
+from rlm_ray.types.json import JsonObject, Record
+from rlm_ray.types.run import AnswerRecord, Citation, Coverage, Failure, RefusedCitation
+from rlm_ray.types.usage import RunUsage
 
 if TYPE_CHECKING:
     from rlm_ray.handle.corpus import Corpus
@@ -33,10 +36,11 @@ class Answer:
         Citations that were not where they said: `address`, `quote`, `reason`. No part of the answer.
     coverage : dict
         What was read, and by whom: `bytes` and `records` by class, `unattributed` text; see `ledger.coverage`.
-    usage : dict
+    usage : RunUsage
         `calls`, `prompt_tokens`, `completion_tokens`, `cached_tokens`, `usd` (None: unknown), `seconds`; the whole tree.
         `by_model`: a dict for each depth and model with these and `failed`, `retries` and `slowest`, of this session's calls
-        whose process told of them (`seconds` are those of the calls there, added up).
+        whose process reported them (`seconds` are those of the calls there, added up). Each is an attribute and a key:
+        `answer.usage.calls` is `answer.usage["calls"]`.
     complete : bool
         False where a limit ended the run, shards failed, or a function or sub-calls failed on what the answer may rest on.
     stop_reason : str
@@ -58,11 +62,11 @@ class Answer:
     complete: bool
     stop_reason: str
     run: str
-    usage: dict[str, Any]
-    coverage: dict[str, Any] = field(default_factory=dict)
-    citations: list[dict[str, Any]] = field(default_factory=list)
-    refused: list[dict[str, Any]] = field(default_factory=list)
-    failures: list[dict[str, Any]] = field(default_factory=list)
+    usage: RunUsage
+    coverage: Coverage = field(default_factory=lambda: cast(Coverage, {}))
+    citations: list[Citation] = field(default_factory=list)
+    refused: list[RefusedCitation] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     isolation: str = "strict"
     events: dict[str, int] = field(default_factory=dict)
     denied: dict[str, int] = field(default_factory=dict)
@@ -86,11 +90,9 @@ class Answer:
         """Show in a REPL the answer, whether it is complete, and what it cost."""
         usage, text = self.usage, self.text
         state = "complete" if self.complete else f"in part: {self.stop_reason}" if self.answered else f"none: {self.stop_reason}"
-        dollars = "" if usage["usd"] is None else f", ${usage['usd']:.4f}"
+        dollars = "" if usage.usd is None else f", ${usage.usd:.4f}"
         shown = text if len(text) <= SHOWN else f"{text[:SHOWN]} … [{counted(len(text) - SHOWN, 'more character')} in .value]"
-        return (
-            f"{shown if self.answered else '(no answer)'}\n[{state}; {counted(usage['calls'], 'call')}{dollars}; run: {self.run}]"
-        )
+        return f"{shown if self.answered else '(no answer)'}\n[{state}; {counted(usage.calls, 'call')}{dollars}; run: {self.run}]"
 
     def _repr_html_(self) -> str:
         """Show in a notebook the answer, whether it is complete, and what it cost."""
@@ -101,9 +103,9 @@ class Answer:
         facts = {
             "answer": text if len(text) <= SHOWN else f"{text[:SHOWN]} … [{more} in .value]",
             "state": state,
-            "cost": f"{counted(usage['calls'], 'call')}, {counted(usage['prompt_tokens'] + usage['completion_tokens'], 'token')}, "
-            + ("price unknown" if usage["usd"] is None else f"${usage['usd']:.4f}")
-            + f", {usage['seconds']:.1f} s",
+            "cost": f"{counted(usage.calls, 'call')}, {counted(usage.tokens, 'token')}, "
+            + ("price unknown" if usage.usd is None else f"${usage.usd:.4f}")
+            + f", {usage.seconds:.1f} s",
             "citations": f"{len(self.citations):,}" + (f", {len(self.refused):,} refused" if self.refused else ""),
             "cannot be read": counted(unread, "shard") if (unread := sum("object" in item for item in self.failures)) else "",
             "failed": "\n".join(item["reason"] for item in self.failures if "verb" in item),
@@ -111,7 +113,7 @@ class Answer:
         }
         return facts_html("Answer", facts)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> AnswerRecord:
         """Return what `--json` prints. Of a table, `value` is what it is and where its segments are."""
         value = (
             self.value
@@ -122,7 +124,7 @@ class Answer:
             "value": value,
             "complete": self.complete,
             "stop_reason": self.stop_reason,
-            "usage": self.usage,
+            "usage": self.usage.to_json(),
             "coverage": self.coverage,
             "citations": self.citations,
             "refused": self.refused,
@@ -136,11 +138,12 @@ class Answer:
         }
 
     @classmethod
-    def from_json(cls, value: dict[str, Any], table: Corpus | None = None) -> Answer:
+    def from_json(cls, value: AnswerRecord, table: Corpus | None = None) -> Answer:
         """Read back what `to_json` gave."""
-        return cls(**(value | {"value": None if table is not None else value["value"]}), table=table)
+        fields = cast(JsonObject, value) | {"usage": RunUsage.from_json(value["usage"])}
+        return cls(**(fields | {"value": None if table is not None else value["value"]}), table=table)
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[Record]:
         """Iterate over the rows of a table, or over a value that is a list of dicts."""
         yield from self.table if self.table is not None else self.value or ()
 

@@ -19,7 +19,7 @@ from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.models.client import ChatRequest
 from rlm_ray.recursion.briefing import Briefing
 from rlm_ray.recursion.budget.meter import BudgetMeter
-from rlm_ray.recursion.cell_reports import News, ended_cell, ends_run, paid, restarted_cell, told_error
+from rlm_ray.recursion.cell_reports import News, ended_cell, ends_run, error_reply, paid, restarted_cell
 from rlm_ray.recursion.final import Finals
 from rlm_ray.recursion.jobs.progress import Progress
 from rlm_ray.recursion.loop import limits, loop, recovery
@@ -30,6 +30,7 @@ from rlm_ray.recursion.service import Service
 from rlm_ray.sandbox.outside import counts
 from rlm_ray.sandbox.outside.events import CellDone, Limits, Request, Restarted
 from rlm_ray.sandbox.outside.host import Sandbox
+from rlm_ray.types.run import LogEntry
 
 #: The words around a cell's output.
 ADDED_BYTES = 2_000
@@ -67,7 +68,7 @@ class Driver:
         self._keeps = call.settings.store_prompts
         self._marks = MarkLog(call.run_dir, call.id)
         self._service = Service(call, corpora, ports, meter, self._log if self._keeps else None, self._marks)
-        self._purse = self._service.purse
+        self._lender = self._service.lender
         self._scheduler = self._service.scheduler
         self._scans = self._service.scans
         self._briefing = Briefing(call, self._service)
@@ -84,10 +85,10 @@ class Driver:
         self._cells_done = 0
         self._player = Player(call.program) if call.program else None
         self._trouble: str | None = None  # of the last cell
-        self._news = News(self._service.requests.citing, self._service.failures)
+        self._news = News(self._service.dispatcher.citing, self._service.failures)
         self._events_before: dict[str, int] = {}
-        self._again: deque[tuple[str, str]] = deque()
-        self._next: list[loop.Command] = []
+        self._cells_to_rerun: deque[tuple[str, str]] = deque()
+        self._commands_after_rerun: list[loop.Command] = []
 
     @property
     def isolation(self) -> str:
@@ -119,7 +120,7 @@ class Driver:
                 yield self.progress
             outcome = self._finished(self._outcome)
             self._service.end()  # nobody reads any more what is still under way
-            return replace(outcome, budget=self._purse.budget, measured=self._purse.measures.rows())
+            return replace(outcome, budget=self._lender.budget, measured=self._lender.measures.rows())
         finally:
             if self._asking is not None:
                 self._asking.cancel()
@@ -147,7 +148,7 @@ class Driver:
 
     def _begin(self) -> None:
         settings = self._call.settings
-        system, task = self._briefing.messages(f"Turn 1 of {settings.max_turns}. {self._purse.words()}")
+        system, task = self._briefing.messages(f"Turn 1 of {settings.max_turns}. {self._lender.summary()}")
         history = History(system, task, limit_tokens=settings.history_tokens, bytes_per_token=settings.bytes_per_token)
         self._state = loop.State(history, settings.max_turns, questions_unread=self._call.text is None)
         told = {"depth": self._call.depth, "questions_unread": self._call.text is None}
@@ -165,8 +166,8 @@ class Driver:
         self._news.restore(past)
         if past.cells and snapshot is None:
             # a variable could not be kept: run the cells again, their requests answered from the log
-            self._again = deque(past.cells)
-            self._next = past.commands
+            self._cells_to_rerun = deque(past.cells)
+            self._commands_after_rerun = past.commands
             self._run_again()
         else:
             self._events_before = past.events
@@ -181,19 +182,19 @@ class Driver:
     def _step(self, event: loop.Event, **more: Any) -> None:
         """Write an event down, then let the loop take it."""
         assert self._state is not None
-        left = self._purse.words()
-        self._note(recovery.entry_of(event, left) | more)
+        left = self._lender.summary()
+        self._note(recovery.entry_of(event, left, **more))
         self._state, commands = loop.step(self._state, event, left)
         self._carry_out(commands)
 
-    def _note(self, entry: dict[str, Any]) -> None:
+    def _note(self, entry: LogEntry) -> None:
         if not self._keeps:
             # what was paid is kept, what was said is not
             if "usage" in entry:
                 entry = {"event": "Paid", "usage": entry["usage"]}
             elif entry["event"] not in ("Asking", "Session"):
                 return
-        self._log.append(entry | {"at": round(time.time(), 3)})
+        self._log.append({**entry, "at": round(time.time(), 3)})
 
     def _carry_out(self, commands: list[loop.Command]) -> None:
         for command in commands:
@@ -218,7 +219,7 @@ class Driver:
             max_tokens=settings.root_completion_tokens,
             temperature=settings.temperature,
         )
-        meter = self._purse.meter
+        meter = self._lender.meter
         most = meter.estimate(request.prompt_tokens(), request.max_tokens, request.model)
         if not command.last:
             # the last turn asks with what this turn adds: its reply, and what its cells give
@@ -238,22 +239,22 @@ class Driver:
     def _start_cell(self, label: str, code: str) -> None:
         assert self._sandbox is not None
         assert self._state is not None
-        self._service.requests.begin_cell(label, self._log.replies(label))
+        self._service.dispatcher.begin_cell(label, self._log.replies(label))
         self._sandbox.start_cell(code, history=self._state.history.full_text())
 
     def _run_again(self) -> None:
-        if self._again:
-            label, code = self._again.popleft()
+        if self._cells_to_rerun:
+            label, code = self._cells_to_rerun.popleft()
             self._say(doing="running a cell again")
             self._start_cell(label, code)
         else:
-            commands, self._next = self._next, []
+            commands, self._commands_after_rerun = self._commands_after_rerun, []
             self._carry_out(commands)
 
     def _advance(self) -> bool:
         """Take whatever has happened; return whether anything had."""
         moved = self._scheduler.poll()
-        self._check_fatal()
+        self._scheduler.check()
         moved |= self._take_reply()
         moved |= self._take_events()
         self._check_limits()
@@ -281,7 +282,7 @@ class Driver:
             self._step(failed(str(error)), **paid(error))
         else:
             model, depth = self._call.settings.root_model or "", self._call.depth
-            self._purse.measures.add(depth, model, reply.usage, reply.seconds, reply.attempts)
+            self._lender.measures.add(depth, model, reply.usage, reply.seconds, reply.attempts)
             replied = loop.Replied(reply.text, cut=reply.finish_reason == "length")
             self._step(replied, usage=reply.usage.to_json(), seconds=round(reply.seconds, 3))
         return True
@@ -312,28 +313,30 @@ class Driver:
                 sandbox.reply(request.id, value)
                 return
             if ends_run(error):
-                self._service.batches.fatal = error  # the cell gets no reply: it is not to end, and be written down as ended
+                self._scheduler.abort(error)  # without a reply the cell does not end, and no log says that it did
                 return
-            sandbox.reply(request.id, error=told_error(error))
+            sandbox.reply(request.id, error=error_reply(error))
 
         try:
-            job = self._service.requests.job(request.verb, request.args, request.blob)
+            job = self._service.dispatcher.job(request.verb, request.args, request.blob)
         except InputError as error:
             ended(None, error)
         else:
             self._scheduler.start(job, ended)
 
     def _cell_done(self, done: CellDone) -> None:
-        if self._next:
+        if self._commands_after_rerun:
             self._run_again()
             return
-        self._ended(ended_cell(done, self._finals, self._service, self._call.settings.output_chars), done.lost)
+        checked = self._finals.of_cell(done)  # before the notes, since it waits for the result that the answer is
+        notes = self._service.dispatcher.end_cell(done.final, done.error)
+        self._ended(ended_cell(done, checked, notes, self._call.settings.output_chars), done.lost)
 
     def _restarted(self, event: Restarted) -> None:
         self._serving.clear()
         if not event.in_cell:
             return
-        if self._next:
+        if self._commands_after_rerun:
             self._run_again()
             return
         self._ended(restarted_cell(event, self._call.settings.output_chars), [])
@@ -350,17 +353,13 @@ class Driver:
         self._marks.flush()  # a cell that has ended is not run again
         self._step(event, cell=label, code=self._cell.code, snapshot=self._cells_done, lost=lost, **told)
 
-    def _check_fatal(self) -> None:
-        if self._service.batches.fatal is not None:
-            raise self._service.batches.fatal
-
     def _check_limits(self) -> None:
         assert self._state is not None
         assert self._sandbox is not None
-        self._check_fatal()
+        self._scheduler.check()
         if self._state.limit is not None or self._outcome is not None:
             return
-        limit = limits.reached(self._purse.budget, self.events, self._call.settings)
+        limit = limits.reached(self._lender.budget, self.events, self._call.settings)
         if limit is None:
             return
         self._step(limit)
@@ -383,7 +382,7 @@ class Driver:
             value=value,
             complete=finish.complete and not failures and not verbs,
             stop_reason=finish.stop_reason,
-            budget=self._purse.budget,
+            budget=self._lender.budget,
             said=finish.said,
             turns=self._state.turn,
             failures=failures,
@@ -400,4 +399,4 @@ class Driver:
             self.progress.turn = turn
         if doing is not None:
             self.progress.doing = doing
-        self.progress.budget = self._purse.budget
+        self.progress.budget = self._lender.budget

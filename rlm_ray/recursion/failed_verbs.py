@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rlm_ray.text import counted
+from rlm_ray.types.json import JsonObject
+from rlm_ray.types.run import Failure as AnswerFailure
 
 #: Failed verbs that are listed one by one; more are added up by verb.
 MAX_LISTED = 200
@@ -78,10 +80,17 @@ class FailedVerb:
         """Return it as JSON values."""
         return asdict(self)
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> AnswerFailure:
         """Return it as an answer's `failures` have it."""
-        names = ("verb", "what", "failed", "of", "error", "address")
-        return {name: value for name, value in asdict(self).items() if name in names} | {"reason": self.line()}
+        return {
+            "verb": self.verb,
+            "what": self.what,
+            "failed": self.failed,
+            "of": self.of,
+            "error": self.error,
+            "address": self.address,
+            "reason": self.line(),
+        }
 
 
 class FailedVerbs:
@@ -112,7 +121,7 @@ class FailedVerbs:
         if result:
             self.found = {name: failure for name, failure in self.found.items() if failure.result != result}
 
-    def restore(self, logged: Iterable[dict[str, Any]]) -> None:
+    def restore(self, logged: Iterable[JsonObject]) -> None:
         """Take what a log has."""
         self.found = {item["key"]: FailedVerb(**item) for item in logged}
 

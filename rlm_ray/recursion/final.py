@@ -1,18 +1,36 @@
-"""What root code set as its answer: checked, and brought to what an outcome holds."""
+"""Checks the answers that root code sets, and turns them into values of an outcome."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from rlm_ray.errors import RlmRayError
 from rlm_ray.handle.plan import Plan, Result
 from rlm_ray.recursion.jobs.results import Results
 from rlm_ray.recursion.jobs.scheduler import Scheduler
 from rlm_ray.recursion.verbs.scans import Scans
-from rlm_ray.sandbox.outside.events import Final
+from rlm_ray.sandbox.outside.events import CellDone, Final
 
 #: Rows of a table that a recursive call hands to the one above, and that are checked against a schema.
 MAX_ROWS = 10_000
+
+
+class FinalAnswer(TypedDict):
+    """An answer as JSON.
+
+    Attributes
+    ----------
+    kind : {"json", "corpus"}
+    value : Any
+        JSON value; of a table its `Context`.
+    """
+
+    kind: Literal["json", "corpus"]
+    value: Any
+
+
+#: An answer, or None and the problem with it.
+Checked = tuple[FinalAnswer | None, str | None]
 
 
 class Finals:
@@ -35,15 +53,19 @@ class Finals:
         self._results = results
         self._schema = schema
 
-    def check(self, final: Final) -> tuple[dict[str, Any] | None, str | None]:
-        """Return the answer as JSON (`kind`, `value`), or why it is none."""
+    def of_cell(self, done: CellDone) -> Checked:
+        """Return the answer that a cell set, checked; (None, None) if it set none."""
+        return (None, done.final_problem) if done.final is None else self.check(done.final)
+
+    def check(self, final: Final) -> Checked:
+        """Return the answer, or the reason why it is none."""
         if final.kind == "corpus":
             return self._table(final.value)
         if self._schema is not None and (problem := misfit(final.value, self._schema)):
             return None, problem
         return {"kind": "json", "value": final.value}, None
 
-    def _table(self, value: Any) -> tuple[dict[str, Any] | None, str | None]:
+    def _table(self, value: Any) -> Checked:
         try:
             plan = Plan.from_json(value)
             manifest = self._scheduler.run(self._scans.manifest(plan))
@@ -76,7 +98,7 @@ class Finals:
         return "json", [{name: value for name, value in row.items() if name != "_error"} for row in rows]
 
     @staticmethod
-    def outcome(final: Any) -> tuple[str, Any]:
+    def outcome(final: FinalAnswer | None) -> tuple[str, Any]:
         """Return the kind and value of an outcome: ("none", None) where there is no answer."""
         if final is None:
             return "none", None

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.budget.measures import Rows
 from rlm_ray.recursion.failed_verbs import FailedVerb
+from rlm_ray.types.json import JsonObject
+from rlm_ray.types.run import Citation, OutcomeRecord, RefusedCitation
 
 if TYPE_CHECKING:
     from rlm_ray.corpus.reading.work import Work
@@ -37,19 +39,19 @@ class Future(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestKey:
     """Which request of a call it is.
 
     Attributes
     ----------
     name : str
         The same when its cell runs again.
-    again : bool
-        It was begun by an earlier session: what of it is finished is not paid again.
+    resumed : bool
+        An earlier session started it: its finished calls are not paid for again.
     """
 
     name: str
-    again: bool = False
+    resumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,26 +255,27 @@ class CallOutcome:
     said: str = ""
     turns: int = 0
     failures: tuple[ShardFailure, ...] = ()
-    citations: tuple[dict[str, Any], ...] = ()
-    refused: tuple[dict[str, Any], ...] = ()  # citations that were not where they said
+    citations: tuple[Citation, ...] = ()
+    refused: tuple[RefusedCitation, ...] = ()  # citations that were not where they said
     events: dict[str, int] = field(default_factory=dict)
     isolation: str = "strict"
     ended: float = 0.0  # Unix time
     measured: Rows = ()  # model calls by depth and model, of those below it too
     failed_verbs: tuple[FailedVerb, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> OutcomeRecord:
         """Return it as JSON values."""
-        return asdict(replace(self, budget=Budget())) | {"budget": self.budget.to_json()}
+        return cast(OutcomeRecord, asdict(replace(self, budget=Budget())) | {"budget": self.budget.to_json()})
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> CallOutcome:
+    def from_json(cls, value: OutcomeRecord) -> CallOutcome:
         """Read back what `to_json` gave."""
+        fields: JsonObject = {**value}
         return cls(
             **{
-                **value,
+                **fields,
                 "budget": Budget.from_json(value["budget"]),
-                "failures": tuple(ShardFailure(**item) for item in value["failures"]),
+                "failures": tuple(ShardFailure(**cast(JsonObject, item)) for item in value["failures"]),
                 "citations": tuple(value["citations"]),
                 "refused": tuple(value.get("refused", ())),
                 "measured": tuple(value.get("measured", ())),
@@ -316,9 +319,6 @@ class Ports(Protocol):
 
     def complete(self, request: ChatRequest, meter: Any, settings: Settings, *, root: bool) -> Future:
         """Ask a model once, from this process; the result is a `ChatReply`."""
-
-    def keep(self, segment: Segment) -> Segment:
-        """Return the segment with its mirror, where it has one."""
 
     def wait(self, futures: Sequence[Future], descriptors: Sequence[int], timeout: float | None) -> None:
         """Return when one of the futures is done, a descriptor is readable, or `timeout` seconds have passed."""

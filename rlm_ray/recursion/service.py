@@ -10,17 +10,18 @@ from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.ledger.calllog import CallLog
 from rlm_ray.ledger.read_log import MarkLog
 from rlm_ray.recursion.budget.meter import BudgetMeter
-from rlm_ray.recursion.jobs.lending import Purse
+from rlm_ray.recursion.jobs.lending import BudgetLender
 from rlm_ray.recursion.jobs.results import Results
 from rlm_ray.recursion.jobs.scheduler import Scheduler
 from rlm_ray.recursion.ports import Call, Ports
 from rlm_ray.recursion.verbs.batches import Batches
-from rlm_ray.recursion.verbs.dispatch import Requests
+from rlm_ray.recursion.verbs.dispatch import Dispatcher
 from rlm_ray.recursion.verbs.functions import Functions
 from rlm_ray.recursion.verbs.queries import Queries
-from rlm_ray.recursion.verbs.recursive_calls import Recursions
+from rlm_ray.recursion.verbs.recursive_calls import RecursiveCalls
 from rlm_ray.recursion.verbs.scans import FailureLog, Scans
 from rlm_ray.sandbox.outside import counts
+from rlm_ray.types.run import Citation, RefusedCitation
 
 #: Seconds that what was cancelled has to end by itself.
 END_SECONDS = 2.0
@@ -54,7 +55,7 @@ class Service:
     ) -> None:
         settings = call.settings
         self._ports = ports
-        self.purse = Purse(meter)
+        self.lender = BudgetLender(meter)
         self.scheduler = Scheduler(ports)
         self.results = Results(call.run_dir, call.id, call.replay)
         self.failures = FailureLog(settings.on_shard_error)
@@ -62,16 +63,24 @@ class Service:
         self.scans = Scans(ports, corpora, self.results, call.run_dir, settings, self.failures, self.marks)
         self.functions = Functions(ports, self.scans, self.results, call.run_dir, call.run_id, settings, self.failures)
         self.queries = Queries(ports, self.scans, self.results, call.run_id, settings, self.failures)
-        self.batches = Batches(call, ports, self.scheduler, self.scans, self.results, self.purse, self.failures)
-        self.recursions = Recursions(call, ports, self.scans, self.results, self.batches, self.purse, self.failures)
-        self.requests = Requests(
-            self.scans, self.functions, self.queries, self.batches, self.recursions, self.results, log, call.replay, self.failures
+        self.batches = Batches(call, ports, self.scheduler, self.scans, self.results, self.lender, self.failures)
+        self.recursive_calls = RecursiveCalls(call, ports, self.scans, self.results, self.batches, self.lender, self.failures)
+        self.dispatcher = Dispatcher(
+            self.scans,
+            self.functions,
+            self.queries,
+            self.batches,
+            self.recursive_calls,
+            self.results,
+            log,
+            call.replay,
+            self.failures,
         )
 
     def call(self, verb: str, args: dict[str, Any], blob: bytes = b"") -> tuple[Any, bytes]:
         """Answer a verb on this thread, and wait: the backend of a handle outside the sandbox."""
         self.scheduler.look()  # nobody else does, between two verbs
-        return self.scheduler.run(self.requests.job(verb, args, blob)), b""
+        return self.scheduler.run(self.dispatcher.job(verb, args, blob)), b""
 
     def end(self, seconds: float = END_SECONDS) -> None:
         """Cancel what is under way, and take its slices back: what it spent is what it says, or else what the ledger proves.
@@ -83,29 +92,32 @@ class Service:
         """
         self.scheduler.cancel()
         ends = time.monotonic() + seconds
-        for holder in self.purse.holders:
-            holder.cancel()
-        while waiting := [holder for holder in list(self.purse.holders) if not holder.done()]:
+        for loan in self.lender.loans:
+            loan.cancel()
+        while True:
+            self.lender.settle()
+            waiting = list(self.lender.loans)
             left = ends - time.monotonic()
             if left <= 0:
-                for holder in waiting:
-                    holder.give_up()
+                for loan in waiting:
+                    loan.give_up()
+            if not waiting or left <= 0:
                 return
-            self._ports.wait([holder.inner for holder in waiting], (), left)
+            self._ports.wait([loan.inner for loan in waiting], (), left)
 
     def events(self) -> dict[str, int]:
         """Security events of functions and SQL over shards and of recursive calls."""
         counted: dict[str, int] = {}
-        for source in (self.functions.events, self.queries.events, self.recursions.events):
+        for source in (self.functions.events, self.queries.events, self.recursive_calls.events):
             counts.add(counted, source)
         return counted
 
-    def citations(self) -> tuple[dict[str, Any], ...]:
+    def citations(self) -> tuple[Citation, ...]:
         """Citations of this call and of those below it."""
-        below = [citation for outcome in self.recursions.outcomes for citation in outcome.citations]
-        return (*self.requests.citing.citations, *below)
+        below = [citation for outcome in self.recursive_calls.outcomes for citation in outcome.citations]
+        return (*self.dispatcher.citing.citations, *below)
 
-    def refused(self) -> tuple[dict[str, Any], ...]:
+    def refused(self) -> tuple[RefusedCitation, ...]:
         """Citations of this call and of those below it that were not where they said."""
-        below = [citation for outcome in self.recursions.outcomes for citation in outcome.refused]
-        return (*self.requests.citing.refused, *below)
+        below = [citation for outcome in self.recursive_calls.outcomes for citation in outcome.refused]
+        return (*self.dispatcher.citing.refused, *below)

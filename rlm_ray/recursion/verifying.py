@@ -14,10 +14,10 @@ from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.errors import InputError
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.recursion.briefing import Briefing
-from rlm_ray.recursion.budget.amounts import Limits as Nothing
+from rlm_ray.recursion.budget.amounts import Limits as BudgetLimits
 from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.budget.meter import BudgetMeter
-from rlm_ray.recursion.cell_reports import ended_cell, restarted_cell, told_error
+from rlm_ray.recursion.cell_reports import ended_cell, error_reply, restarted_cell
 from rlm_ray.recursion.final import Finals
 from rlm_ray.recursion.loop import loop, recovery
 from rlm_ray.recursion.loop.history import History
@@ -25,6 +25,7 @@ from rlm_ray.recursion.ports import Call, Ports
 from rlm_ray.recursion.service import Service
 from rlm_ray.sandbox.outside.events import CellDone, Limits, Request, Restarted
 from rlm_ray.sandbox.outside.host import Sandbox
+from rlm_ray.types.run import LogEntry
 
 #: The parts of a cell's outcome, in the order in which they are compared.
 _PARTS = ("output", "error", "final", "problem", "requests")
@@ -67,7 +68,7 @@ class Verifier:
 
     def __init__(self, call: Call, corpora: dict[str, Manifest], ports: Ports, run: RunDirectory) -> None:
         # with nothing to spend, whatever the ledger does not answer is a difference, not a bill
-        budget = Budget(Nothing(calls=0, tokens=0), max_depth=call.settings.max_depth, depth=call.depth)
+        budget = Budget(BudgetLimits(calls=0, tokens=0), max_depth=call.settings.max_depth, depth=call.depth)
         self._call = replace(call, budget=budget, replay=True)
         self._log = run.log(call.id)
         self._service = Service(self._call, corpora, ports, BudgetMeter(budget))
@@ -77,7 +78,7 @@ class Verifier:
     @property
     def below(self) -> list[Call]:
         """The recursive calls that the replay reached."""
-        return self._service.recursions.below
+        return self._service.recursive_calls.below
 
     def run(self) -> Difference | None:
         """Replay to the end of the log, and return the first difference."""
@@ -94,7 +95,7 @@ class Verifier:
             self._service.scheduler.cancel()
             sandbox.close()
 
-    def _replay(self, entries: list[dict[str, Any]], begun: dict[str, Any], sandbox: Sandbox) -> Difference | None:
+    def _replay(self, entries: list[LogEntry], begun: LogEntry, sandbox: Sandbox) -> Difference | None:
         settings = self._call.settings
         history = History(
             begun["system"], begun["task"], limit_tokens=settings.history_tokens, bytes_per_token=settings.bytes_per_token
@@ -109,10 +110,10 @@ class Verifier:
                 commanded = next((command.code for command in commands if isinstance(command, loop.RunCell)), None)
                 if commanded != entry["code"]:
                     return Difference(self._call.id, entry["cell"], "code", entry["code"], commanded)
-                again = self._cell(sandbox, entry["cell"], entry["code"], state.history.full_text())
+                replayed_cell = self._cell(sandbox, entry["cell"], entry["code"], state.history.full_text())
                 for part in _PARTS:
-                    logged, replayed = getattr(event, part), json.loads(json.dumps(getattr(again, part), default=str))
-                    if logged != replayed:
+                    logged, replayed = getattr(event, part), json.loads(json.dumps(getattr(replayed_cell, part), default=str))
+                    if logged != replayed and json.dumps(logged, default=str) != json.dumps(replayed):  # NaN differs from itself
                         return Difference(self._call.id, entry["cell"], part, logged, replayed)
                 self.cells += 1
             state, given = loop.step(state, event, entry["left"])
@@ -120,7 +121,7 @@ class Verifier:
         return None
 
     def _cell(self, sandbox: Sandbox, label: str, code: str, history: str) -> loop.CellDone:
-        self._service.requests.begin_cell(label, self._log.replies(label))
+        self._service.dispatcher.begin_cell(label, self._log.replies(label))
         sandbox.start_cell(code, history=history)
         while True:
             self._service.scheduler.poll()
@@ -137,17 +138,19 @@ class Verifier:
             self._service.scheduler.wait([], [sandbox.fileno()], wait)
 
     def _ended(self, done: CellDone) -> loop.CellDone:
-        return ended_cell(done, self._finals, self._service, self._call.settings.output_chars)
+        checked = self._finals.of_cell(done)  # before the notes, since it waits for the result that the answer is
+        notes = self._service.dispatcher.end_cell(done.final, done.error)
+        return ended_cell(done, checked, notes, self._call.settings.output_chars)
 
     def _serve(self, sandbox: Sandbox, request: Request) -> None:
         def ended(value: Any, error: Exception | None) -> None:
             if error is None:
                 sandbox.reply(request.id, value)
             else:
-                sandbox.reply(request.id, error=told_error(error))
+                sandbox.reply(request.id, error=error_reply(error))
 
         try:
-            job = self._service.requests.job(request.verb, request.args, request.blob)
+            job = self._service.dispatcher.job(request.verb, request.args, request.blob)
         except InputError as error:
             ended(None, error)
         else:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow.parquet
 
@@ -14,9 +14,13 @@ from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.ledger import coverage, finished
 from rlm_ray.ledger.calllog import turns
 from rlm_ray.ledger.rundir import RunDirectory
+from rlm_ray.ledger.segments import SegmentRecord
 from rlm_ray.ledger.shares import CLASSES
 from rlm_ray.report.pictures import Intervals, Span
 from rlm_ray.text import counted
+from rlm_ray.types.json import Record
+from rlm_ray.types.run import About, AnswerRecord, AskedVerb, LogEntry, OutcomeRecord, TurnRecord
+from rlm_ray.types.usage import UsageRecord
 
 #: Rows of all results together, and characters of one value, that go into a report.
 MAX_ROWS = 20_000
@@ -28,25 +32,72 @@ MAX_TEXT = 16 << 20
 MAX_OUTPUT = 20_000
 
 
-def gather(run: RunDirectory) -> dict[str, Any]:
-    """Return a run as the report shows it.
+class ShownOutcome(TypedDict):
+    """The outcome of a recursive call; `value` is text, cut where it is long."""
 
-    Returns
-    -------
-    dict
-        `about`, `answer` (None where there is none yet), `calls` (the root first: id, depth, question, turns with cells,
-        outcome), `results` (columns, rows, how many there are in all), `shards` (per corpus: names, bytes by class), `spans`,
-        `leaves` (when leaf calls were under way), `seconds`.
-    """
+    complete: bool
+    stop_reason: str
+    turns: int
+    said: str
+    value: str
+    usage: UsageRecord | None
+
+
+class ShownCall(TypedDict):
+    """A call: its question, its turns (None where there is no room for them) and its outcome."""
+
+    id: str
+    depth: int
+    question: str | None
+    turns: list[TurnRecord] | None
+    outcome: ShownOutcome | None
+
+
+class ShownResult(TypedDict):
+    """A result of sub-calls or functions: the first `rows` of `total`, and the sub-call that it belongs to."""
+
+    asked: str | None
+    columns: list[str]
+    rows: list[Record]
+    total: int
+    failed: int
+    finished: bool
+
+
+class ShownShards(TypedDict):
+    """The shards of a corpus: their names, and bytes by class (None where a shard could not be read)."""
+
+    names: list[str]
+    shares: list[tuple[int, int, int, int] | None]
+    nbytes: int
+    unreadable: list[dict[str, str]]
+
+
+class GatheredRun(TypedDict):
+    """A run as the report shows it: `calls` has the root first, `leaves` says when leaf calls were under way."""
+
+    run: str
+    about: About
+    answer: AnswerRecord | None
+    calls: list[ShownCall]
+    results: dict[str, ShownResult]
+    shards: dict[str, ShownShards]
+    spans: list[Span]
+    leaves: Intervals
+    seconds: float
+
+
+def gather(run: RunDirectory) -> GatheredRun:
+    """Return a run as the report shows it."""
     about, answer = run.about(), run.answer()
     room = MAX_ROWS
-    results: dict[str, Any] = {}
+    results: dict[str, ShownResult] = {}
     for name in _results(run):
         results[name] = result = _result(run, name, room)
         room = max(0, room - len(result["rows"]))
     found = _calls(run, results)
     for call in found.calls:
-        for item in (item for turn in call["turns"] or () for cell in turn["cells"] for item in cell["asked"]):
+        for item in (item for turn in call["turns"] or () for cell in turn["cells"] for item in cell.get("asked", ())):
             if item["result"]:
                 results[item["result"]]["asked"] = f"{item['verb']}: {item['prompt']}"
     spans = [replace(span, begun=span.begun - found.began, ended=span.ended - found.began) for span in found.spans]
@@ -78,75 +129,80 @@ class _Calls:
         Shards that could not be read.
     """
 
-    calls: list[dict[str, Any]]
+    calls: list[ShownCall]
     spans: list[Span]
     began: float
     failures: list[tuple[str, int | None]]
 
 
-def _calls(run: RunDirectory, results: dict[str, Any]) -> _Calls:
+def _calls(run: RunDirectory, results: Container[str]) -> _Calls:
     """Read the calls' logs: one at a time, and of each only what the report shows is kept."""
-    found: list[tuple[float, dict[str, Any], list[Span]]] = []
+    found: list[tuple[float, ShownCall, list[Span]]] = []
     failures: dict[tuple[str, int | None], None] = {}
     room = MAX_TEXT
     for number, call in enumerate(run.calls() or ["0"]):
         entries = run.log(call).events() if number <= MAX_CALLS else None
-        told = _call(run, call, entries, results)
-        size = len(json.dumps(told["turns"]))
+        shown = _call(run, call, entries, results)
+        size = len(json.dumps(shown["turns"]))
         if call != "0" and size > room:
-            told["turns"] = None
+            shown["turns"] = None
         else:
             room -= size
         for item in (item for entry in entries or () for item in entry.get("failures") or ()):
             failures[item["object"], item.get("shard")] = None
-        found.append((_begun(entries), told, list(_spans(call, entries or ()))))
+        found.append((_begun(entries), shown, list(_spans(call, entries or ()))))
     found.sort(key=lambda item: item[0])
     began = found[0][0] if found[0][0] < float("inf") else 0.0
-    return _Calls([told for _, told, _ in found], [span for _, _, some in found for span in some], began, list(failures))
+    return _Calls([shown for _, shown, _ in found], [span for _, _, some in found for span in some], began, list(failures))
 
 
-def _call(run: RunDirectory, call: str, entries: list[dict[str, Any]] | None, results: dict[str, Any]) -> dict[str, Any]:
+def _call(run: RunDirectory, call: str, entries: list[LogEntry] | None, results: Container[str]) -> ShownCall:
     outcome = run.outcome(call) if call != "0" else None
-    told: dict[str, Any] = {"id": call, "depth": 1, "outcome": _outcome(outcome), "turns": None, "question": None}
+    shown: ShownCall = {"id": call, "depth": 1, "outcome": _outcome(outcome), "turns": None, "question": None}
     if entries is None:
-        return told
-    started = next((entry for entry in entries if entry["event"] == "Started"), {})
-    told["depth"], told["question"] = started.get("depth", int(call != "0")), _question(started.get("task", ""))
-    told["turns"] = turns(entries)
+        return shown
+    started = next((entry for entry in entries if entry["event"] == "Started"), LogEntry(event="Started"))
+    shown["depth"], shown["question"] = started.get("depth", int(call != "0")), _question(started.get("task", ""))
+    shown["turns"] = found = turns(entries)
     asked = _asked(run, call)
     labels = iter([entry["cell"] for entry in entries if entry["event"] == "CellDone"])
-    for turn in told["turns"]:
+    for turn in found:
         for cell in turn["cells"]:
             cell["label"] = next(labels, None)
-            cell["asked"] = [
-                item | {"result": name if name in results else None} for name, item in asked.get(cell["label"], {}).items()
-            ]
+            items = asked.get(cell["label"] or "", {}).items()
+            cell["asked"] = [{**item, "result": name if name in results else None} for name, item in items]
             cell["output"] = _cut(cell["output"] or "", MAX_OUTPUT)
-    return told
+    return shown
 
 
-def _begun(entries: list[dict[str, Any]] | None) -> float:
+def _begun(entries: list[LogEntry] | None) -> float:
     return next((entry["at"] for entry in entries or () if entry.get("at")), float("inf"))
 
 
-def _asked(run: RunDirectory, call: str) -> dict[str, dict[str, Any]]:
+def _asked(run: RunDirectory, call: str) -> dict[str, dict[str, AskedVerb]]:
     """The sub-calls of each cell, by the name of their result."""
     return {label: {f"{call}-{name}": value for name, value in begun.items()} for label, begun in run.log(call).begun().items()}
 
 
-def _outcome(told: dict[str, Any] | None) -> dict[str, Any] | None:
-    if told is None:
+def _outcome(outcome: OutcomeRecord | None) -> ShownOutcome | None:
+    if outcome is None:
         return None
-    value = told["value"] if isinstance(told["value"], str) else json.dumps(told["value"], ensure_ascii=False)
-    shown = {name: told[name] for name in ("complete", "stop_reason", "turns", "said")}
-    return shown | {"value": _cut(value, MAX_VALUE), "usage": told["budget"].get("usage")}
+    value = outcome["value"] if isinstance(outcome["value"], str) else json.dumps(outcome["value"], ensure_ascii=False)
+    return {
+        "complete": outcome["complete"],
+        "stop_reason": outcome["stop_reason"],
+        "turns": outcome["turns"],
+        "said": outcome["said"],
+        "value": _cut(value, MAX_VALUE),
+        "usage": outcome["budget"].get("usage"),
+    }
 
 
 def _question(task: str) -> str:
     return task.partition("Question: ")[2].split("\n\n", 1)[0]
 
 
-def _spans(call: str, entries: Iterable[dict[str, Any]]) -> Iterator[Span]:
+def _spans(call: str, entries: Iterable[LogEntry]) -> Iterator[Span]:
     first = last = None
     turn = 0
     for entry in entries:
@@ -175,10 +231,10 @@ def _results(run: RunDirectory) -> list[str]:
     return sorted({item.uri[skip:].split("/", 1)[0] for item in storage.listing(folder)})
 
 
-def _result(run: RunDirectory, name: str, room: int) -> dict[str, Any]:
+def _result(run: RunDirectory, name: str, room: int) -> ShownResult:
     data = storage.find_bytes(run.path("segments", name, "result.json"))
-    segments = json.loads(data)["segments"] if data is not None else []
-    rows: list[dict[str, Any]] = []
+    segments: list[SegmentRecord] = json.loads(data)["segments"] if data is not None else []
+    rows: list[Record] = []
     for segment in segments:
         if len(rows) >= room:
             break
@@ -209,11 +265,12 @@ def _cut(text: str, most: int) -> str:
 # shards
 
 
-def _shards(run: RunDirectory, name: str, failures: list[tuple[str, int | None]]) -> dict[str, Any]:
+def _shards(run: RunDirectory, name: str, failures: list[tuple[str, int | None]]) -> ShownShards:
     manifest = Manifest.load(run.path("manifest", name))
-    told = coverage.counted(name, manifest, coverage.noted(run.uri), failures)
+    counts = coverage.counted(name, manifest, coverage.noted(run.uri), failures)
     starts = manifest.shards.table.column("start").to_pylist()
     names = [f"{uri}:{start}" for uri, start in zip(coverage.uris(manifest).to_pylist(), starts, strict=True)]
     order = [CLASSES.index(kind) for kind in ("read_by_model", "read_by_code", "excluded", "not_read")]
-    shares = [None if bad else share for share, bad in zip(told.nbytes[:, order].tolist(), told.failed.tolist(), strict=True)]
+    nbytes = zip(counts.nbytes[:, order].tolist(), counts.failed.tolist(), strict=True)
+    shares = [None if failed else tuple(share) for share, failed in nbytes]
     return {"names": names, "shares": shares, "nbytes": manifest.nbytes, "unreadable": manifest.failed}

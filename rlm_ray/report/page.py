@@ -8,18 +8,36 @@ import hashlib
 import json
 import re
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypedDict
 
 from rlm_ray import __version__
 from rlm_ray.handle.values import size
 from rlm_ray.ledger.rundir import RunDirectory
-from rlm_ray.report.gathering import gather
+from rlm_ray.report.gathering import GatheredRun, ShownShards, gather
 from rlm_ray.report.pictures import CLASSES, WORDS, cost_by_depth, shard_map, timeline
 from rlm_ray.text import counted
+from rlm_ray.types.run import AnswerRecord
+from rlm_ray.types.usage import ModelUsage
 
 #: Turns of these calls stand in the page itself; those of the others are drawn when they are opened.
 _DRAWN = ("0",)
 _SPECIAL = re.compile("[&<>\u2028\u2029]")
+
+
+class ShownTable(TypedDict):
+    """An answer that is a table: the number of its rows, and the result that holds them."""
+
+    rows: int
+    result: str | None
+
+
+class ShownReading(TypedDict):
+    """How much of a corpus was read; `parts` is text for each class."""
+
+    shards: int
+    failed: int
+    size: str
+    parts: list[str]
 
 
 def report(run: str, base: str | None = None) -> str:
@@ -43,8 +61,8 @@ def report(run: str, base: str | None = None) -> str:
     return page(gather(RunDirectory.find(run, base)))
 
 
-def page(told: dict[str, Any]) -> str:
-    """Return the page of what `gather` gave."""
+def page(gathered: GatheredRun) -> str:
+    """Return the page of a gathered run."""
     style, script = _asset("report.css"), _asset("report.js")
     policy = "; ".join(
         (
@@ -56,31 +74,31 @@ def page(told: dict[str, Any]) -> str:
             "form-action 'none'",
         )
     )
-    results = told["results"]
-    below = [call for call in told["calls"] if call["id"] not in _DRAWN]
+    results, settings = gathered["results"], gathered["about"].get("settings", {})
+    below = [call for call in gathered["calls"] if call["id"] not in _DRAWN]
     html: str = _template().render(
         version=__version__,
         policy=policy,
         style=style,
         script=script,
-        run=told["run"],
-        about=told["about"],
-        answer=told["answer"],
-        value=_value(told["answer"]),
-        table=_table(told["answer"]),
-        numbers=_numbers(told),
-        root=told["calls"][0] if told["calls"] else None,
+        run=gathered["run"],
+        about=gathered["about"],
+        answer=gathered["answer"],
+        value=_value(gathered["answer"]),
+        table=_table(gathered["answer"]),
+        numbers=_numbers(gathered),
+        root=gathered["calls"][0] if gathered["calls"] else None,
         below=[{name: call[name] for name in ("id", "depth", "question", "outcome")} for call in below],
         below_data={call["id"]: _json(call) for call in below},
         results=results,
         results_data={name: _json(item) for name, item in results.items()},
-        maps={name: shard_map(item["shares"], item["names"]) for name, item in told["shards"].items() if item["shares"]},
-        shards={name: _read(item) for name, item in told["shards"].items()},
+        maps={name: shard_map(item["shares"], item["names"]) for name, item in gathered["shards"].items() if item["shares"]},
+        shards={name: _read(item) for name, item in gathered["shards"].items()},
         legend=[(name, WORDS[name]) for name in CLASSES] + [("failed", "failed")],
-        unreadable=[failure for item in told["shards"].values() for failure in item["unreadable"]],
-        timeline=timeline(told["spans"], told["seconds"], told["leaves"]) if told["spans"] else "",
-        depths=cost_by_depth(_by_model(told["answer"])) if len(_by_model(told["answer"])) > 1 else "",
-        settings={name: value for name, value in sorted(told["about"].get("settings", {}).items()) if value not in (None, {}, [])},
+        unreadable=[failure for item in gathered["shards"].values() for failure in item["unreadable"]],
+        timeline=timeline(gathered["spans"], gathered["seconds"], gathered["leaves"]) if gathered["spans"] else "",
+        depths=cost_by_depth(_by_model(gathered["answer"])) if len(_by_model(gathered["answer"])) > 1 else "",
+        settings={name: value for name, value in sorted(settings.items()) if value not in (None, {}, [])},
     )
     return html
 
@@ -109,17 +127,18 @@ def _json(value: Any) -> str:
     return _SPECIAL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _value(answer: dict[str, Any] | None) -> str:
+def _value(answer: AnswerRecord | None) -> str:
     if answer is None or answer["value"] is None:
         return ""
-    return answer["value"] if isinstance(answer["value"], str) else json.dumps(answer["value"], ensure_ascii=False, indent=2)
+    value = answer["value"]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
 
 
-def _by_model(answer: dict[str, Any] | None) -> list[dict[str, Any]]:
+def _by_model(answer: AnswerRecord | None) -> list[ModelUsage]:
     return list(answer["usage"].get("by_model") or ()) if answer is not None else []
 
 
-def _table(answer: dict[str, Any] | None) -> dict[str, Any] | None:
+def _table(answer: AnswerRecord | None) -> ShownTable | None:
     """Of an answer that is a table: how many rows, and the result that they are in."""
     value = answer["value"] if answer is not None else None
     if not isinstance(value, dict) or set(value) != {"table", "info", "rows"}:
@@ -127,8 +146,8 @@ def _table(answer: dict[str, Any] | None) -> dict[str, Any] | None:
     return {"rows": value["rows"], "result": value["table"][0].get("id")}
 
 
-def _read(item: dict[str, Any]) -> dict[str, Any]:
-    """What was read of a corpus, in words."""
+def _read(item: ShownShards) -> ShownReading:
+    """Return how much of a corpus was read, as text."""
     known = [shares for shares in item["shares"] if shares is not None]
     total = sum(map(sum, known))
     parts = [(name, sum(shares[at] for shares in known)) for at, name in enumerate(CLASSES)]
@@ -140,10 +159,10 @@ def _read(item: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _numbers(told: dict[str, Any]) -> list[tuple[str, str]]:
-    answer = told["answer"]
+def _numbers(gathered: GatheredRun) -> list[tuple[str, str]]:
+    answer = gathered["answer"]
     if answer is None:
-        return [("seconds so far", f"{told['seconds']:,.1f}")]
+        return [("seconds so far", f"{gathered['seconds']:,.1f}")]
     usage = answer["usage"]
     return [
         ("model calls", f"{usage['calls']:,}"),

@@ -10,9 +10,9 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
 
 from rlm_ray.text import counted
+from rlm_ray.types.usage import ModelUsage
 
 #: Squares of the map: of more shards, each square stands for several.
 MOST_SQUARES = 1_500
@@ -174,7 +174,7 @@ def _area(kind: str, name: str, title: str, levels: list[tuple[float, int]], sca
     ]
 
 
-def cost_by_depth(rows: Sequence[dict[str, Any]]) -> str:
+def cost_by_depth(rows: Sequence[ModelUsage]) -> str:
     """Draw what was spent at each depth, by each model: dollars where all prices are known, else tokens.
 
     Parameters
@@ -189,13 +189,13 @@ def cost_by_depth(rows: Sequence[dict[str, Any]]) -> str:
     True
     """
     priced = all(row["usd"] is not None for row in rows)
-    amounts = [row["usd"] if priced else row["prompt_tokens"] + row["completion_tokens"] for row in rows]
+    amounts = [(row["usd"] or 0.0) if priced else row["prompt_tokens"] + row["completion_tokens"] for row in rows]
     most = max(amounts, default=0) or 1
     parts = []
     for number, (row, amount) in enumerate(zip(rows, amounts, strict=True)):
         y = number * 2 * _LANE
-        told = f"${amount:,.4f}" if priced else counted(amount, "token")
-        text = f"depth {row['depth']}, {row['model']}: {told} in {counted(row['calls'], 'call')}"
+        cost = f"${amount:,.4f}" if priced else counted(amount, "token")
+        text = f"depth {row['depth']}, {row['model']}: {cost} in {counted(row['calls'], 'call')}"
         parts.append(f'<text x="0" y="{y + 14}">{escape(text[:140])}</text>')
         parts.append(
             f'<rect class="depth" x="0" y="{y + 19}" width="{max(1.0, _WIDTH * amount / most):.1f}" height="{_LANE - 8}" rx="2"/>'

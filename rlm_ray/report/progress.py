@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from html import escape
 from types import TracebackType
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, TypedDict
 
 from rich.console import Console
 from rich.status import Status
@@ -28,6 +28,40 @@ JSON_SECONDS = 1.0
 NOTEBOOK_SECONDS = 0.2
 
 Mode = Literal["auto", "json", "none"]
+
+
+class SpentRecord(TypedDict):
+    """Calls, tokens and dollars."""
+
+    calls: int
+    tokens: int
+    usd: float | None
+
+
+class BatchRecord(TypedDict):
+    """A batch of sub-calls under way."""
+
+    recursive: bool
+    expected: int
+    done: int
+    failed: int
+    under_way: int
+
+
+class ProgressRecord(TypedDict):
+    """A line of `--progress json`."""
+
+    call: str
+    depth: int
+    turn: int
+    max_turns: int
+    doing: str
+    seconds: float
+    spent: SpentRecord
+    projected: SpentRecord | None
+    batches: list[BatchRecord]
+    shards: dict[str, int]
+    scans: list[dict[str, int]]
 
 
 class ProgressLine:
@@ -136,13 +170,13 @@ def in_notebook() -> Callable[[Progress], None] | None:
     return show
 
 
-def to_json(progress: Progress) -> dict[str, Any]:
-    """Return a progress value as JSON values: what `--progress json` writes.
+def to_json(progress: Progress) -> ProgressRecord:
+    """Return a progress value as `--progress json` writes it.
 
     Examples
     --------
-    >>> told = to_json(Progress(turn=2, max_turns=30, doing="asking the root model"))
-    >>> told["turn"], told["doing"], told["spent"]
+    >>> record = to_json(Progress(turn=2, max_turns=30, doing="asking the root model"))
+    >>> record["turn"], record["doing"], record["spent"]
     (2, 'asking the root model', {'calls': 0, 'tokens': 0, 'usd': 0.0})
     """
     projected = progress.projected if progress.tally.batches else None
@@ -170,7 +204,7 @@ def to_json(progress: Progress) -> dict[str, Any]:
     }
 
 
-def _usage(usage: Usage) -> dict[str, Any]:
+def _usage(usage: Usage) -> SpentRecord:
     return {"calls": usage.calls, "tokens": usage.tokens, "usd": usage.usd}
 
 

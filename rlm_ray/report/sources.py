@@ -14,6 +14,8 @@ from rlm_ray.handle.plan import Between
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.sandbox.outside import documents
 from rlm_ray.text import counted
+from rlm_ray.types.json import JsonObject, Record
+from rlm_ray.types.run import Citation, SourceRecord
 
 #: Rows, bytes of text, and characters of a document that are shown before and behind.
 ROWS, NBYTES, CHARS = 3, 2_000, 400
@@ -21,7 +23,7 @@ ROWS, NBYTES, CHARS = 3, 2_000, 400
 documents.register()
 
 
-def source(run_or_id: str, number: int, base: str | None = None) -> dict[str, Any]:
+def source(run_or_id: str, number: int, base: str | None = None) -> SourceRecord:
     """Return the N-th citation of a run's answer, from 1 on, with what stands around its record.
 
     Parameters
@@ -46,7 +48,8 @@ def source(run_or_id: str, number: int, base: str | None = None) -> dict[str, An
     """
     run = RunDirectory.find(run_or_id, base)
     answer = run.answer()
-    citations, kind = answer["citations"] if answer is not None else [], "citation"
+    citations: list[Citation] = answer["citations"] if answer is not None else []
+    kind = "citation"
     if run.job() is not None and answer is not None and isinstance(answer["value"], list):
         citations, kind = (
             [{"address": item["address"], "quote": item.get("quote")} for item in _findings(answer["value"])],
@@ -60,18 +63,25 @@ def source(run_or_id: str, number: int, base: str | None = None) -> dict[str, An
         manifest = Manifest.load(run.path("manifest", name))
         shard = shard_of(manifest, address)
         if shard is not None:
-            return citation | _around(Work(shard, (), manifest.schema), address)
+            record, before, behind = _around(Work(shard, (), manifest.schema), address)
+            return {
+                "address": citation["address"],
+                "quote": citation["quote"],
+                "record": record,
+                "before": before,
+                "behind": behind,
+            }
     raise InputError(
         f"{citation['address']} is in none of the run's corpora: it is a row of a result. `rlm-ray show` has the cells."
     )
 
 
-def _findings(value: list[Any]) -> list[dict[str, Any]]:
+def _findings(value: list[Any]) -> list[JsonObject]:
     """Return the findings of a job's answer that name a record."""
     return [item for item in value if isinstance(item, dict) and isinstance(item.get("address"), str)]
 
 
-def _around(work: Work, address: Address) -> dict[str, Any]:
+def _around(work: Work, address: Address) -> tuple[Record, list[Record] | list[str], list[Record] | list[str]]:
     record = record_at(work, {"address": str(address)})
     if record is None:
         raise InputError(f"There is no record at {address} any more.")
@@ -81,12 +91,12 @@ def _around(work: Work, address: Address) -> dict[str, Any]:
         )
         text = str((whole or {}).get(address.column, ""))
         first, last = address.chars
-        return {"record": record, "before": [text[max(0, first - CHARS) : first]], "behind": [text[last : last + CHARS]]}
+        return record, [text[max(0, first - CHARS) : first]], [text[last : last + CHARS]]
     reach = ROWS if address.unit == "row" else NBYTES
     index = work.shard.index
     near = Between((index, max(0, address.start - reach), 0), (index, address.stop + reach, 0))
     found = [item for page in records(work, steps=[near]) for item in page]
     places = [Address.parse(item["_address"]).start for item in found]
-    before = [item for item, place in zip(found, places, strict=True) if place < address.start]
-    behind = [item for item, place in zip(found, places, strict=True) if place > address.start]
-    return {"record": record, "before": before[-ROWS:], "behind": behind[:ROWS]}
+    before: list[Record] = [item for item, place in zip(found, places, strict=True) if place < address.start]
+    behind: list[Record] = [item for item, place in zip(found, places, strict=True) if place > address.start]
+    return record, before[-ROWS:], behind[:ROWS]

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +16,10 @@ from rlm_ray.corpus.operations.operations import shown_text
 from rlm_ray.handle.values import Description, size
 from rlm_ray.recursion.answer import Answer
 from rlm_ray.text import counted
+from rlm_ray.types.estimate import Cost, Estimate
+from rlm_ray.types.json import JsonObject, Record
+from rlm_ray.types.run import Coverage, Failure, RunRecord, RunRow, SourceRecord, Verified
+from rlm_ray.types.usage import RunUsage, RunUsageRecord, UsageRecord
 
 #: Different refused acts that are printed.
 MAX_DENIED = 10
@@ -66,7 +70,7 @@ def summary(answer: Answer, console: Console) -> None:
         console.print(Text(safe(text)), soft_wrap=True)
 
 
-def failure_lines(failures: Sequence[Mapping[str, Any]]) -> list[str]:
+def failure_lines(failures: Sequence[Failure]) -> list[str]:
     """Return the lines that say what could not be read, and what failed that the answer may rest on.
 
     Examples
@@ -90,7 +94,15 @@ def _state(answer: Answer) -> str:
     return state if answer.stop_reason == "answered" else f"{state} ({answer.stop_reason})"
 
 
-def coverage_lines(coverage: dict[str, Any]) -> list[str]:
+_CLASS_LABELS: tuple[tuple[Literal["read_by_model", "read_by_code", "excluded", "not_read"], str], ...] = (
+    ("read_by_model", "by a model"),
+    ("read_by_code", "by code alone"),
+    ("excluded", "excluded by statistics"),
+    ("not_read", "not read"),
+)
+
+
+def coverage_lines(coverage: Coverage) -> list[str]:
     """Return the lines that say what was read, and by whom.
 
     Examples
@@ -101,21 +113,16 @@ def coverage_lines(coverage: dict[str, Any]) -> list[str]:
     """
     if not coverage.get("shards") or not isinstance(coverage["bytes"], dict):  # one of an earlier version
         return []
-    words = {
-        "read_by_model": "by a model",
-        "read_by_code": "by code alone",
-        "excluded": "excluded by statistics",
-        "not_read": "not read",
-    }
     total = coverage["bytes"]["total"]
     parts = []
-    for name, said in words.items():
+    for name, label in _CLASS_LABELS:
         count, records = coverage["bytes"][name], coverage["records"].get(name)
         if count or name == "read_by_model":
             known = "" if records is None else f", {counted(records, 'record')}"
-            parts.append(f"{size(count)} ({100 * count / max(1, total):.1f} %{known}) {said}")
+            parts.append(f"{size(count)} ({100 * count / max(1, total):.1f} %{known}) {label}")
     lines = [f"read: {', '.join(parts)}, of {size(total)}"]
-    if (text := coverage.get("unattributed", {})).get("calls"):
+    text = coverage.get("unattributed")
+    if text is not None and text["calls"]:
         about = counted(text["characters"], "character that is", "characters that are")
         lines.append(f"  besides, {counted(text['calls'], 'sub-call')} about {about} no record's")
     replaced = coverage.get("replaced", [])
@@ -140,12 +147,12 @@ def security(events: dict[str, int], denied: dict[str, int]) -> list[str]:
     return lines
 
 
-def corpus_text(info: dict[str, Any]) -> str:
+def corpus_text(info: JsonObject) -> str:
     """Return what `inspect` prints of one corpus."""
     return safe(repr(Description({key: value for key, value in info.items() if value not in (None, [], {})})))
 
 
-def runs_table(rows: list[dict[str, Any]]) -> Table:
+def runs_table(rows: list[RunRow]) -> Table:
     """Return the table of `rlm-ray runs`."""
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
     for name in ("run", "state", "calls", "dollars"):
@@ -160,7 +167,7 @@ def runs_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def runs_lines(rows: list[dict[str, Any]]) -> list[str]:
+def runs_lines(rows: list[RunRow]) -> list[str]:
     """Return the same as whole lines, a tab between columns: what a pipe gets."""
     lines = ["run\tstate\tcalls\tdollars\tquestion"]
     for row in rows:
@@ -170,7 +177,7 @@ def runs_lines(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def findings_table(findings: list[dict[str, Any]]) -> Table:
+def findings_table(findings: Sequence[Record]) -> Table:
     """Return a job's findings as a table for a terminal."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = [name for name in findings[0] if name != "id"]
@@ -181,35 +188,35 @@ def findings_table(findings: list[dict[str, Any]]) -> Table:
     return table
 
 
-def show_run(told: dict[str, Any], console: Console) -> None:
+def show_run(run: RunRecord, console: Console) -> None:
     """Print a run: the question, each turn's cells with what they gave, and the answer."""
-    about, answer = told["about"], told["answer"]
+    about, answer = run["about"], run["answer"]
     console.print(Text(f"question: {safe(about.get('question') or '(not stored)')}", style="bold"), soft_wrap=True)
-    for turn in told["turns"]:
+    for turn in run["turns"]:
         console.print(Text(f"\nturn {turn['turn']}", style="bold"))
         for cell in turn["cells"]:
-            if cell.get("code") is not None:
+            if cell["code"] is not None:
                 console.print(Text(safe(cell["code"]), style="cyan"), soft_wrap=True)
-            for name in ("output", "error", "problem"):
-                if cell.get(name):
-                    console.print(Text(safe(cell[name]), style="red" if name != "output" else ""), soft_wrap=True)
-    usage = told["usage"]
+            for text, style in ((cell["output"], ""), (cell["error"], "red"), (cell["problem"], "red")):
+                if text:
+                    console.print(Text(safe(text), style=style), soft_wrap=True)
+    usage = run["usage"]
     cost = f"{_spent(usage)}, {_dollars(usage['usd'])}"
-    for text in failed_lines(told["failed"]):
+    for text in failed_lines(run["failed"]):
         console.print(Text(safe(text), style="red"), soft_wrap=True)
     if answer is None:
-        console.print(Text(f"\nno answer yet: stopped in {told['stopped']}; {cost} so far"), soft_wrap=True)
+        console.print(Text(f"\nno answer yet: stopped in {run['stopped']}; {cost} so far"), soft_wrap=True)
         return
     console.print(Text("\nanswer", style="bold"))
     console.print(Text(value_text(answer["value"])), soft_wrap=True)
-    for text in coverage_lines(answer.get("coverage") or {}):
+    for text in coverage_lines(answer["coverage"]) if answer.get("coverage") else ():
         console.print(Text(safe(text)), soft_wrap=True)
     if any(answer.get("events", {}).values()):
         for text in security(answer["events"], answer.get("denied", {})):
             console.print(Text(safe(text), style="red"), soft_wrap=True)
     if answer.get("said") and not answer["complete"]:
         console.print(Text(safe(answer["said"]), style="red"), soft_wrap=True)
-    console.print(Text(f"\n{answer['stop_reason']}: {cost}, {usage['seconds']:.1f} s", style="dim"), soft_wrap=True)
+    console.print(Text(f"\n{answer['stop_reason']}: {cost}, {answer['usage']['seconds']:.1f} s", style="dim"), soft_wrap=True)
 
 
 def failed_lines(failed: dict[str, int]) -> list[str]:
@@ -230,19 +237,19 @@ def failed_lines(failed: dict[str, int]) -> list[str]:
     return lines
 
 
-def source_text(found: dict[str, Any]) -> str:
+def source_text(source: SourceRecord) -> str:
     """Return what `rlm-ray show --finding` prints: the record, and a little of what stands before and behind it."""
-    lines = [found["address"]]
-    if found["quote"]:
-        lines.append(f"quote: {found['quote']}")
+    lines = [source["address"]]
+    if source["quote"]:
+        lines.append(f"quote: {source['quote']}")
     lines.append("")
-    lines += [f"  {line}" for item in found["before"] for line in _record_text(item).splitlines()]
-    lines += [f"> {line}" for line in _record_text(found["record"]).splitlines()]
-    lines += [f"  {line}" for item in found["behind"] for line in _record_text(item).splitlines()]
+    lines += [f"  {line}" for item in source["before"] for line in _record_text(item).splitlines()]
+    lines += [f"> {line}" for line in _record_text(source["record"]).splitlines()]
+    lines += [f"  {line}" for item in source["behind"] for line in _record_text(item).splitlines()]
     return safe("\n".join(lines))
 
 
-def _record_text(record: dict[str, Any] | str) -> str:
+def _record_text(record: Record | str) -> str:
     return record if isinstance(record, str) else shown_text(record)
 
 
@@ -264,33 +271,33 @@ def audited_lines(fail_on: str | None, audited: Any) -> list[str]:
     return [safe(line) for line in lines]
 
 
-def estimate_text(told: dict[str, Any]) -> str:
+def estimate_text(estimate: Estimate) -> str:
     """Return what `ask --dry-run` prints."""
     lines = [
         f"{name}: {counted(item['objects'], 'object')}, {size(item['bytes'])}, {'' if item['records_exact'] else 'about '}"
         f"{counted(item['records'], 'record')}, about {counted(item['tokens'], 'token')} "
         f"({counted(item['sampled'], 'record')} sampled)"
-        for name, item in told["corpora"].items()
+        for name, item in estimate["corpora"].items()
     ]
     lines.append("to have a model read all of it once:")
-    rows = [("llm_map over chunks", told["ways"]["llm_map"]), ("llm_each over records", told["ways"]["llm_each"])]
-    for name, way in [*rows, ("the root model beside", told["root"])]:
+    rows = [("llm_map over chunks", estimate["ways"]["llm_map"]), ("llm_each over records", estimate["ways"]["llm_each"])]
+    for name, way in [*rows, ("the root model beside", estimate["root"])]:
         lines.append(f"  {name}: about {_spent(way)}, {_dollars(way['usd'])}")
     limits = [
         f"${value:g}" if name == "usd" else counted(value, name.removesuffix("s"))
-        for name, value in told["limits"].items()
+        for name, value in dict[str, Any](estimate["limits"]).items()
         if value is not None
     ]
     lines.append(f"limits: {', '.join(limits)}")
-    if told["enough"]:
-        lines.append(f"the limits reach for: {', '.join(told['enough'])}")
+    if estimate["enough"]:
+        lines.append(f"the limits reach for: {', '.join(estimate['enough'])}")
     else:
         lines.append("the limits do not reach for reading all of it: narrow first, or raise them")
     lines.append("No model was called.")
     return safe("\n".join(lines))
 
 
-def _spent(usage: dict[str, Any]) -> str:
+def _spent(usage: UsageRecord | RunUsageRecord | RunUsage | Cost) -> str:
     tokens = usage["prompt_tokens"] + usage["completion_tokens"]
     return f"{counted(usage['calls'], 'call')}, {counted(tokens, 'token')}"
 
@@ -299,13 +306,13 @@ def _dollars(usd: float | None) -> str:
     return "price unknown" if usd is None else f"${usd:.4f}"
 
 
-def verified_text(told: dict[str, Any]) -> str:
+def verified_text(verified: Verified) -> str:
     """Return what `rlm-ray verify` prints."""
-    if told["same"]:
-        return f"the same: {counted(told['cells'], 'cell')} of {told['run']}"
-    found = told["difference"]
+    found = verified["difference"]
+    if found is None:
+        return f"the same: {counted(verified['cells'], 'cell')} of {verified['run']}"
     where = f"turn {found['cell'].replace('.', ', cell ')}" + ("" if found["call"] == "0" else f" of call {found['call']}")
     return safe(
-        f"{where}: the {found['part']} differs, after {counted(told['cells'], 'cell that was', 'cells that were')} the same\n"
+        f"{where}: the {found['part']} differs, after {counted(verified['cells'], 'cell that was', 'cells that were')} the same\n"
         f"logged:\n{value_text(found['logged'])}\nreplayed:\n{value_text(found['replayed'])}"
     )

@@ -73,6 +73,8 @@ class Endpoint:
         if path.endswith("/chat/completions") and request.method == "POST":
             return await self._completion(request)
         if path.endswith("/models"):
+            if self._wrong_key(request):
+                return _error(401, "invalid_api_key", "Incorrect API key provided.")
             names = self.script.models or ()
             return _reply(
                 200, {"object": "list", "data": [{"id": name, "object": "model", "owned_by": "scripted"} for name in names]}
@@ -154,7 +156,7 @@ class Endpoint:
 
     async def _answer(self, request: web.BaseRequest, raw: bytes, record: dict[str, Any]) -> web.StreamResponse:
         faults = self.faults
-        if faults.key is not None and request.headers.get("Authorization") != f"Bearer {faults.key}":
+        if self._wrong_key(request):
             return _error(401, "invalid_api_key", "Incorrect API key provided.")
         if faults.most_at_once is not None and self.in_flight > faults.most_at_once:
             return _throttled(faults)
@@ -194,6 +196,10 @@ class Endpoint:
         if fault == "cut":
             return await _cut(request, payload)
         return web.Response(body=payload, content_type="application/json")
+
+    def _wrong_key(self, request: web.BaseRequest) -> bool:
+        key = self.faults.key
+        return key is not None and request.headers.get("Authorization") != f"Bearer {key}"
 
     async def _say(self, messages: list[Message], body: dict[str, Any]) -> str:
         if self.script.root is not None and writes_code(messages):

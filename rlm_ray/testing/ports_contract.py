@@ -304,15 +304,6 @@ class PortsContract:
             future.cancel()
             assert isinstance(world.result_or_error(future), CallOutcome | RlmRayError)
 
-    # segments
-
-    def test_a_kept_segment_is_the_same_rows(self, tmp_path: Path) -> None:
-        """`keep` may add a mirror, and changes nothing else."""
-        with self._world(tmp_path) as world:
-            (segment, *_) = world.code("map", lambda record: {"n": 1}).segments
-            kept = world.ports.keep(segment)
-            assert replace(kept, mirror=None) == replace(segment, mirror=None)
-
     # waiting
 
     def test_waiting_ends_with_the_time(self, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.errors import ClusterError
 from rlm_ray.ledger.rundir import RunDirectory
-from rlm_ray.ledger.segments import Segment
 from rlm_ray.models.client import ChatRequest
 from rlm_ray.models.contract import Endpoint, Usage
 from rlm_ray.models.rates import Rates
@@ -153,10 +152,6 @@ class LocalPorts:
         """See `Ports.complete`."""
         client = threads.client(Endpoint.of(settings, root=root), settings.concurrency, Rates.of(settings), CALLING.make_limiter)
         return self._track(threads.run_async(Watched(client, 0, CALLING.metrics).complete(request, meter)))
-
-    def keep(self, segment: Segment) -> Segment:
-        """See `Ports.keep`: all segments are files, none has a mirror."""
-        return segment
 
     def wait(self, futures: Sequence[Future], descriptors: Sequence[int], timeout: float | None) -> None:
         """See `Ports.wait`."""

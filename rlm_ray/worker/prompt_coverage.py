@@ -85,4 +85,4 @@ class Shown:
 
 def _shows(work: Work) -> bool:
     """Whether a call about these records shows what the bytes of the object hold: of lines and documents, their text."""
-    return work.shard.format not in ("lines", "document") or "text" in check(work.steps, work.schema)
+    return not work.shard.traits.shows_bytes or "text" in check(work.steps, work.schema)

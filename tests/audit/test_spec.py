@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import rlm_ray
 from rlm_ray.audit import spec as specs
 from rlm_ray.audit import values
 from rlm_ray.errors import SpecError
@@ -100,3 +101,14 @@ def test_values_that_cannot_be_had(job: Path, lines: str, message: str) -> None:
     with pytest.raises(SpecError) as caught:
         specs.load(job)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["settings", "corpora.logs"])
+def test_a_corpus_is_read_as_it_says_or_as_the_settings_say(job: Path, place: str) -> None:
+    (job.parent / "logs" / "a.log").rename(job.parent / "logs" / "a.csv")
+    (job.parent / "logs" / "a.csv").write_bytes("id~text\n1~'caf\xe9~2'\n".encode("latin-1"))
+    changes = [f'{place}.csv_separator="~"', f'{place}.csv_quote="\'"', f"{place}.encoding=latin-1"]
+    spec = specs.load(job, changes)
+    corpus = rlm_ray.open(*spec.corpora["logs"].uris, **spec.corpora["logs"].options(specs.settings_of(spec)))
+    assert corpus.describe()["reading"].startswith("CSV: separator '~', quote '")
+    assert [(row["id"], row["text"]) for row in corpus] == [(1, "café~2")]

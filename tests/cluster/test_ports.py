@@ -259,8 +259,8 @@ def test_leaf_groups_are_tasks_with_mirrors(world: Make, ray_local: Any) -> None
     assert len(state.segments) == 2
     assert all(isinstance(segment.mirror, ray_local.ObjectRef) for segment in state.segments)
     assert fetch(state.segments[0].mirror).num_rows == 5
-    assert made.service.purse.budget.spent.calls == 10
-    assert made.service.purse.budget.lent == {}
+    assert made.service.lender.budget.spent.calls == 10
+    assert made.service.lender.budget.lent == {}
 
 
 def test_a_mirror_that_is_lost_is_read_from_its_file(world: Make, ray_local: Any) -> None:
@@ -297,7 +297,7 @@ def test_a_recursive_call_is_a_task_with_a_loop_of_its_own(world: Make) -> None:
     made = world(root=["```repl\nFinal = context.grep('ERROR').count()\n```"])
     assert made.verbs.rlm_query("How many errors?", made.logs) == "8"
     assert made.verbs.rlm_query("How many errors?", made.logs[:20]) == "4"
-    assert made.service.purse.budget.spent.calls == 2
+    assert made.service.lender.budget.spent.calls == 2
 
 
 def test_the_capacity_is_the_clusters(ray_local: Any, bare: RayPorts) -> None:

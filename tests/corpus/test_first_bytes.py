@@ -13,9 +13,12 @@ import pyarrow.parquet
 import pytest
 
 from rlm_ray import storage
+from rlm_ray.corpus import looking
 from rlm_ray.corpus.catalog.signatures import encoding_of_text
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.errors import InputError
+from rlm_ray.corpus.operations import operations, small_objects
+from rlm_ray.corpus.reading.work import Work
+from rlm_ray.errors import InputError, ObjectUnreadable
 from rlm_ray.handle.plan import Grep
 
 TEXT = b"2024-01-01 ERROR disk\n2024-01-02 INFO fine\n" * 50
@@ -124,3 +127,51 @@ def test_an_encrypted_footer_is_not_handed_on(kit: SimpleNamespace) -> None:
 def test_a_text_may_begin_with_the_letters_of_a_binary_format(kit: SimpleNamespace, first: str) -> None:
     manifest = open_manifest(kit.object(f"{first}\nERROR disk\n".encode(), ".log"))
     assert [record["text"] for record in kit.records(manifest)] == [first, "ERROR disk"]
+
+
+@pytest.mark.parametrize(
+    ("data", "ending", "kind"),
+    [
+        (gzip.compress(TEXT), ".log", "compressed by gzip"),
+        (TEXT, ".gz", "not compressed by gzip"),
+        (bz2.compress(TEXT), ".log", "compressed by bz2"),
+        (compressed(TEXT, "zstd"), ".log", "compressed by zstd"),
+        (TEXT.decode().encode("utf-16"), ".log", "utf-16"),
+        (TEXT.decode().encode("utf-16-le"), ".log", "utf-16-le"),
+        (b"%PDF-1.7\n" + bytes(100), ".log", "PDF"),
+        (gzip.compress(b"PK\x03\x04" + bytes(100)), ".gz", "zip archive"),
+        (b"PAR1" + bytes(100) + b"PAR1", ".jsonl", "Parquet"),
+        (TEXT * 40_000, ".log", ""),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_of_very_many_objects_each_is_what_its_name_says_when_it_is_read(
+    kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, data: bytes, ending: str, kind: str
+) -> None:
+    monkeypatch.setattr(looking, "MOST", 4)
+    monkeypatch.setattr(looking, "SOME", 2)
+    base = kit.folder()
+    plain = b'{"text": "ERROR"}\n' if ending == ".jsonl" else gzip.compress(TEXT) if ending == ".gz" else TEXT
+    for number in range(6):
+        storage.write_bytes(f"{base}/{number}{ending}", data if number == 3 else plain)
+    manifest = open_manifest(base, shard_bytes=1 << 20)
+    assert [shard.object for shard in manifest.shards if not shard.unseen] == [0, 5]
+    for shard in manifest.shards:
+        work = Work(shard, (), manifest.schema)
+        if shard.object == 3 and kind:
+            with pytest.raises(ObjectUnreadable, match=kind):
+                list(operations.records(work))
+            (found,) = small_objects.together("count", [work] * 4, {})[:1]
+            assert found is None or isinstance(found, ObjectUnreadable)
+        else:
+            assert list(operations.records(work))
+
+
+def test_where_some_are_not_what_their_names_say_all_are_looked_at(kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "MOST", 4)
+    monkeypatch.setattr(looking, "SOME", 3)
+    base = kit.folder()
+    for number in range(9):
+        storage.write_bytes(f"{base}/{number}.log", gzip.compress(TEXT) if number in (3, 4) else TEXT)
+    manifest = open_manifest(base)
+    assert kit.operate(manifest, "count", Grep("ERROR")) == 450

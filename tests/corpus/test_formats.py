@@ -6,6 +6,7 @@ import datetime
 import decimal
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.opening import open_manifest
+from rlm_ray.corpus.reading.sampling import Sample
 from rlm_ray.errors import InputError, ObjectUnreadable
 from rlm_ray.handle.plan import Grep, Select, Split, Where
 
@@ -61,7 +63,8 @@ def test_columns_are_those_of_the_sample(kit: SimpleNamespace, monkeypatch: pyte
     from rlm_ray.corpus.reading.text import jsonl
 
     # of a large corpus only some lines are looked at
-    monkeypatch.setattr(opening, "_sampled_members", lambda shards: (jsonl.infer(lines[:3]) | jsonl.EXTRA, 30.0))
+    looks_at_some = replace(jsonl.READER, sample=lambda shards: Sample(jsonl.infer(lines[:3]) | jsonl.EXTRA, 30.0))
+    monkeypatch.setattr(opening, "reader_of", lambda format: looks_at_some)
     lines = [
         '{"n": 1, "x": 1, "s": "a", "mixed": 1, "deep": {"k": [1]}}',
         "",
@@ -141,10 +144,9 @@ def test_csv_with_quotes_breaks_and_damage(kit: SimpleNamespace) -> None:
 
 
 def test_a_csv_value_that_does_not_fit_is_kept_aside(kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rlm_ray.corpus import opening
     from rlm_ray.corpus.reading.text import csv
 
-    monkeypatch.setattr(opening, "_SAMPLE_LINES", 2)
+    monkeypatch.setattr(csv, "SAMPLE_LINES", 2)
     monkeypatch.setattr(csv, "_ROWS", 2)
     manifest = open_manifest(kit.object(b"n,x\n1,0.5\n2,1\nmany,1\n4,\n", ".csv"))
     assert manifest.schema == {"n": "int64", "x": "double", "_more": "json", "_error": "string"}

@@ -85,7 +85,7 @@ class World:
 
     @property
     def budget(self) -> Budget:
-        return self.service.purse.budget
+        return self.service.lender.budget
 
 
 @pytest.fixture

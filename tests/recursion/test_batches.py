@@ -168,7 +168,7 @@ def test_groups_are_in_flight_by_the_cpus(served: Served) -> None:
     server.hold()
     ended = Promise()
     prompts = [f"question {number}" for number in range(40)]
-    job = made.service.requests.job("llm_query_batched", {"prompts": prompts}, b"")
+    job = made.service.dispatcher.job("llm_query_batched", {"prompts": prompts}, b"")
     made.service.scheduler.start(job, lambda value, error: ended.set(value, error))
     assert len(made.ports.groups) == GROUPS_PER_CPU * made.ports.capacity()
     (counted,) = made.service.batches.tally.batches
@@ -200,7 +200,8 @@ def test_a_wrong_key_ends_it_all(served: Served) -> None:
     result = made.verbs.llm_each("x", made["logs"], LEVEL)
     with pytest.raises(CredentialsError):
         result.count()
-    assert isinstance(made.service.batches.fatal, CredentialsError)
+    with pytest.raises(CredentialsError):
+        made.service.scheduler.check()
 
 
 # chunks

@@ -136,13 +136,13 @@ def test_what_a_child_left_open_counts_as_spent() -> None:
 def test_a_dead_childs_slice() -> None:
     root, child = Budget.start(calls=10, tokens=1_000).split(calls=5, tokens=500)
     proven = Usage(2, 100, 20)
-    assert root.dead(child.name).spent == (5, 500, 0)
-    assert root.dead(child.name, proven).spent == (5, 500, 0)
-    assert root.dead(child.name, proven, Amount(1, 80, 0)).spent == (3, 200, 0)
-    assert root.dead(child.name, proven, Amount(99, 9_999, 0)).spent == (5, 500, 0)
-    assert root.dead(child.name, proven, NOTHING).usage == proven
+    assert root.write_off(child.name).spent == (5, 500, 0)
+    assert root.write_off(child.name, proven).spent == (5, 500, 0)
+    assert root.write_off(child.name, proven, Amount(1, 80, 0)).spent == (3, 200, 0)
+    assert root.write_off(child.name, proven, Amount(99, 9_999, 0)).spent == (5, 500, 0)
+    assert root.write_off(child.name, proven, NOTHING).usage == proven
     with pytest.raises(ValueError, match="came back before"):
-        root.dead(child.name).dead(child.name)
+        root.write_off(child.name).write_off(child.name)
 
 
 def test_charged_before() -> None:
@@ -273,7 +273,7 @@ class Trees(RuleBasedStateMachine):
         name = self.pick(data, self.childless())
         parent, child = self.parents[name], self.live[name]
         proven = child.usage if ledger else None
-        self.live[parent] = self.live[parent].dead(name, proven, child.outstanding if ledger and bounded else None)
+        self.live[parent] = self.live[parent].write_off(name, proven, child.outstanding if ledger and bounded else None)
         self.certain = False
         self.gone(name)
 

@@ -77,7 +77,7 @@ def test_children() -> None:
     child = BudgetMeter(one)
     child.settle(child.reserve(1, 1, "m"), Usage(1, 1, 1))
     meter.absorb(child.budget)
-    meter.dead(two.name, Usage(1, 1, 1), Amount(1, 0, 0))
+    meter.write_off(two.name, Usage(1, 1, 1), Amount(1, 0, 0))
     assert meter.budget.left["calls"] == 10 - 1 - 2
     meter.charge(Usage(3))
     meter.exhaust("stopped")

@@ -31,9 +31,9 @@ def test_what_is_spent_includes_what_no_budget_was_charged_for_yet(progress: Pro
     assert progress.spent == usage(8, pytest.approx(0.08))
     # a quarter is done
     assert progress.projected == usage(3 + 20, pytest.approx(0.23))
-    batch.over("0.1", usage(5, 0.05))
+    batch.settle("0.1", usage(5, 0.05))
     assert batch.spent() == usage(6, pytest.approx(0.06))
-    batch.over("0.2", None)  # its worker was lost
+    batch.settle("0.2", None)  # its worker was lost
     assert batch.spent() == usage(6, pytest.approx(0.06))
     progress.tally.end(batch)
     assert progress.spent == usage(3, 0.03), "the budget has been charged for all of it"
@@ -47,7 +47,7 @@ def test_recursive_calls_are_projected_by_what_they_say_of_themselves(progress: 
     # one of ten says that it will have used ten calls
     assert progress.projected is not None
     assert progress.projected.calls == 3 + 10 * 10
-    batch.over("0.1", usage(6, 0.06))
+    batch.settle("0.1", usage(6, 0.06))
     batch.done = 1
     progress.budget = progress.budget.charge(usage(6, 0.06))
     assert progress.spent == usage(10, pytest.approx(0.10))

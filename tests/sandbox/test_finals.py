@@ -40,9 +40,11 @@ def answer(value):
         ("", ""),
         ([], []),
         (2.5, 2.5),
-        (float("inf"), None),
+        (float("inf"), float("inf")),
         ((1, {2, 1}, frozenset("b")), [1, [1, 2], ["b"]]),
-        ({"a": {1: float("nan")}}, {"a": {"1": None}}),
+        ({"a": {1: float("-inf")}}, {"a": {"1": float("-inf")}}),
+        (decimal.Decimal("1.234567890123456789"), "1.234567890123456789"),
+        (decimal.Decimal("Infinity"), float("inf")),
         ({(1, "b"): 2, None: 3, True: 4}, {"1, b": 2, "None": 3, "True": 4}),
         (Counter("aab"), {"a": 2, "b": 1}),
         (OrderedDict(z=1), {"z": 1}),
@@ -56,7 +58,7 @@ def answer(value):
         (Colour.RED, "red"),
         (Point(1, {"b", "a"}), {"x": 1, "tags": ["a", "b"]}),
         (numpy.int64(3), 3),
-        (numpy.float32("nan"), None),
+        (numpy.float32("-inf"), float("-inf")),
         (numpy.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
         (polars.Series([1, None]), [1, None]),
         ("\ud800", "?"),
@@ -64,6 +66,11 @@ def answer(value):
 )
 def test_plain_values_become_json(value, plain):
     assert answer(value) == ("json", plain)
+
+
+@pytest.mark.parametrize("value", [float("nan"), numpy.float32("nan"), decimal.Decimal("nan")])
+def test_nan_is_not_null(value):
+    assert str(answer([value])) == "('json', [nan])"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import polars
 import pyarrow
 
 from rlm_ray.corpus.catalog import statistics
+from rlm_ray.corpus.catalog.formats import FORMATS
 from rlm_ray.corpus.catalog.manifest import OBJECTS, SHARDS, Manifest, Shards, packed
 from rlm_ray.corpus.catalog.statistics import Ranges, RowGroup
 from rlm_ray.errors import InputError
@@ -46,7 +47,7 @@ def text_shards(
     start = (numpy.arange(len(numbers)) - numpy.repeat(numpy.cumsum(counts) - counts, counts)) * shard_bytes
     stop = numpy.where(whole[numbers], sizes[numbers], numpy.minimum(start + shard_bytes, sizes[numbers]))
     shards = {"object": numbers, "start": start, "stop": stop, "nbytes": (stop - start) * growth[numbers]}
-    if format == "document":
+    if FORMATS[format].whole_objects:
         shards["rows"] = numpy.ones(len(numbers), numpy.int64)
     columns = {name: objects[name].to_arrow(compat_level=polars.CompatLevel.oldest()) for name in objects.columns}
     return Shards(_filled(columns, OBJECTS), _filled(shards, SHARDS), format, encoding, dialect=dialect)
@@ -111,7 +112,7 @@ def _turned(rows: list[tuple[Any, ...]], schema: pyarrow.Schema) -> pyarrow.Tabl
     return _filled(dict(zip(schema.names, zip(*rows, strict=True), strict=False)), schema)
 
 
-def manifest_of_segments(name: str, segments: Sequence[dict[str, Any]], schema: dict[str, str]) -> Manifest:
+def manifest_of_segments(name: str, segments: Sequence[Mapping[str, Any]], schema: dict[str, str]) -> Manifest:
     """Return the manifest of a result: Parquet files of the run directory, in the order given. Reads nothing.
 
     Parameters

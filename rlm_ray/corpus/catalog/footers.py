@@ -224,7 +224,7 @@ def with_footer(shard: Shard, schema: dict[str, str]) -> Shard:
     ObjectUnreadable
         The footer cannot be read.
     """
-    if shard.rows is not None or shard.format != "parquet":
+    if shard.rows is not None or not shard.traits.has_footers:
         return shard
     storage.check_version(shard.uri, shard.version)
     footer = read_footer(ObjectInfo(shard.uri, shard.size, shard.version))

@@ -37,6 +37,7 @@ OBJECTS = pyarrow.schema(
         ("nested", "string"),
         ("tracked_changes", "string"),
         ("encoding", "string"),
+        ("unseen", "bool"),
     ]
 )
 
@@ -107,7 +108,8 @@ class Shards(Sequence[Shard]):
         first = numbers[0]
         objects = list(zip(*_rows(self.objects, OBJECTS, first, numbers[-1] + 1), strict=True))
         for index, number, low, high, rows, nbytes, deleted in zip(range(start, stop), numbers, *cuts, strict=True):
-            uri, version, size, compression, partitions, differs, constants, nested, changes, encoding = objects[number - first]
+            uri, version, size, compression, partitions, differs, constants, nested, *text = objects[number - first]
+            changes, encoding, unseen = text
             yield Shard(
                 index=index,
                 object=number,
@@ -128,6 +130,7 @@ class Shards(Sequence[Shard]):
                 nested=nested or "",
                 tracked_changes=changes or "accepted",
                 deleted=deleted or b"",
+                unseen=bool(unseen),
             )
 
 

@@ -9,23 +9,12 @@ from urllib.parse import unquote
 
 import polars
 
-from rlm_ray.corpus.catalog.document_kinds import DOCUMENT_KINDS
+from rlm_ray.corpus.catalog.formats import FORMATS, UNITS
 from rlm_ray.corpus.meaning.types import FOLDER
 from rlm_ray.errors import InputError
 from rlm_ray.storage import ObjectInfo
 
 COMPRESSIONS = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2", ".xz": "xz", ".lz4": "lz4"}
-EXTENSIONS = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".csv": "csv",
-    ".tsv": "csv",
-} | dict.fromkeys(DOCUMENT_KINDS, "document")
-FORMATS = ("parquet", "text", "jsonl", "csv")
-UNITS = ("line", "document", "row")
-_UNIT = {"parquet": "row", "jsonl": "row", "csv": "row", "lines": "line", "document": "document", "segment": "row"}
 #: Small files that Word keeps beside a document while it is open.
 _OWNER = r"(^|/)~\$[^/]*\.(?i:do[ct][xm]?|rtf|odt)$"
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
@@ -62,8 +51,8 @@ def kind_of(uri: str) -> tuple[str, str | None]:
     compression = COMPRESSIONS.get(last)
     if compression is not None:
         last = before[-1] if before else ""
-    kind = EXTENSIONS.get(last, "lines")
-    return kind, None if kind == "parquet" else compression
+    kind = FORMATS.by_extension(last)
+    return kind.name, None if kind.has_footers else compression
 
 
 def classify(
@@ -89,16 +78,15 @@ def classify(
     InputError
         Formats are mixed, or format and unit do not go together.
     """
-    if format is not None and format not in FORMATS:
-        raise InputError(f"format={format!r} is not known. Use one of {', '.join(FORMATS)}, or leave it out.")
+    named = None if format is None else FORMATS.by_option(format).name
     if unit is not None and unit not in UNITS:
         raise InputError(f"unit={unit!r} is not known. Use one of {', '.join(UNITS)}, or leave it out.")
     owners = listed["uri"].str.contains(_OWNER)
     if owners.any() and not owners.all():
         listed = listed.filter(~owners)
     listed = listed.with_columns(_by_ending(listed["uri"]))
-    if format is not None:
-        listed = _taken_as(listed, "lines" if format == "text" else format)
+    if named is not None:
+        listed = _taken_as(listed, named)
     if look is not None and format != "parquet":
         listed = look(listed)
         if format is not None:
@@ -117,7 +105,7 @@ def classify(
             + ". Name the one that is meant with format='parquet' or the like, or open them apart under names of their own."
         )
     kind = str((first_of if len(first_of) else listed)["format"][0])
-    natural = _UNIT[kind]
+    natural = FORMATS[kind].unit
     if unit is not None and unit != natural and (kind, unit) != ("jsonl", "line"):
         raise InputError(f"unit={unit!r} does not go with {kind} objects, whose records are {natural}s. Leave it out.")
     return kind, natural, listed.filter(polars.col("format") == kind).drop("format")

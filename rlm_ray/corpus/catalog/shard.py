@@ -6,13 +6,13 @@ import operator
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from rlm_ray.corpus.catalog.formats import FORMATS, Format
+
 #: Encodings whose text is recoded to UTF-8 while it is read.
 WIDE = ("utf-16", "utf-32")
 
 #: Compression of a zstd object with a seek table: it can be cut.
 FRAMED = "zstd-frames"
-
-FORMATS = ("parquet", "segment", "lines", "jsonl", "csv", "document")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Shard:
     object, uri, version, size
         Number of the object, and what the listing said of it (of a result: no version, and 0 for a size).
     format : str
-        parquet, segment (a result of this run), lines, jsonl, csv or document.
+        Its name in `formats.FORMATS`; see `traits`.
     compression : {None, "gzip", "zstd", "zstd-frames"}
         Of a text object; the last where it has a seek table.
     start, stop : int
@@ -54,6 +54,8 @@ class Shard:
         Of a document: its text with all changes accepted, or with each change marked.
     dialect : str
         Of CSV: what the caller says of separator, quote and escape; see `formats.dialect.Given`.
+    unseen : bool
+        Whether its first bytes were not looked at when the corpus was opened: they are when it is read.
     damage : Damage, optional
         Counts the bytes of text that are replaced, while it is scanned; see `damage`. Never sent.
     """
@@ -78,6 +80,7 @@ class Shard:
     seeks: str = ""
     tracked_changes: str = "accepted"
     dialect: str = ""
+    unseen: bool = False
     damage: Any = field(default=None, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -105,7 +108,17 @@ class Shard:
     @property
     def in_rows(self) -> bool:
         """Whether positions are row numbers; else they are byte offsets."""
-        return self.format in ("parquet", "segment", "csv")
+        return self.traits.in_rows
+
+    @property
+    def traits(self) -> Format:
+        """What is known of its format."""
+        return FORMATS[self.format]
+
+    @property
+    def positions(self) -> tuple[int, int]:
+        """The positions `[low, high)` that its records may have: `(0, 1 << 62)` where its end is not known as a position."""
+        return (0, 1 << 62) if self.packed or not self.traits.is_cut else (self.start, self.stop)
 
 
 _SENT = operator.attrgetter(*(item.name for item in fields(Shard) if item.name != "damage"))

@@ -76,6 +76,30 @@ def signature(head: bytes) -> Signature:
     return Signature(None, encoding_of_text(head), _kind(head))
 
 
+def otherwise(head: bytes, compression: str | None = None, encoding: str = "utf-8") -> str | None:
+    """Return what an object's first bytes are, where they are not the text that its name says.
+
+    Examples
+    --------
+    >>> otherwise(b"2026-01-01 started"), otherwise(b"\\x1f\\x8b\\x08"), otherwise(b"a", "gzip")
+    (None, 'compressed by gzip', 'not compressed by gzip')
+    """
+    if compression is None and not head.startswith(_NOT_CONTROLLED) and _is_plain(head):
+        return None
+    found = signature(head)
+    if compression != found.compression:
+        return f"compressed by {found.compression}" if found.compression else f"{found.kind or f'not compressed by {compression}'}"
+    if found.kind is not None:
+        return "a Parquet file" if found.kind == "parquet" else found.kind
+    if found.encoding is not None and not encoding.startswith(found.encoding[:6]):
+        return f"text in {found.encoding}"
+    return None
+
+
+#: What begins an object that is no plain text, and has no control character.
+_NOT_CONTROLLED = (b"\x28\xb5\x2f\xfd", b"BZh", b"\xff\xfe", b"\xfe\xff", b"%PDF-")
+
+
 def compression_of(head: bytes) -> str | None:
     """Return how an object is compressed."""
     found = next((name for magic, name in _COMPRESSED if head.startswith(magic)), None)

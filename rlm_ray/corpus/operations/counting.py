@@ -18,6 +18,7 @@ from rlm_ray.corpus.planning.nodes import check, is_range, position_range
 from rlm_ray.corpus.planning.planner import row_range
 from rlm_ray.corpus.reading import scan
 from rlm_ray.corpus.reading.parquet import dictionary_codes, polars_rows
+from rlm_ray.corpus.reading.reader import Reduce
 from rlm_ray.corpus.reading.records import column_values
 from rlm_ray.corpus.reading.text.streams import count_lines
 from rlm_ray.corpus.reading.work import Work
@@ -107,7 +108,7 @@ def _portions(works: Sequence[Work], numbers: Sequence[int]) -> Iterator[list[in
 
 
 def _asked(
-    works: Sequence[Work], numbers: Sequence[int], columns: Sequence[str], each: polars_rows.Reduce, reduce: polars_rows.Reduce
+    works: Sequence[Work], numbers: Sequence[int], columns: Sequence[str], each: Reduce, reduce: Reduce
 ) -> tuple[list[int], polars.DataFrame | None]:
     """Return what is made of the records of some shards together, and which of the works these are."""
     if len(numbers) < 2 or any((work.steps, work.schema) != (works[0].steps, works[0].schema) for work in works):
@@ -150,7 +151,7 @@ def _check_versions(objects: Sequence[tuple[str, str]]) -> None:
 def count(work: Work, args: Mapping[str, Any]) -> int:
     """Return how many records the steps leave of a shard."""
     shard, steps = work.shard, work.steps
-    if shard.format == "lines" and not shard.packed and is_range(steps, shard.index):
+    if shard.traits.lines_are_records and not shard.packed and is_range(steps, shard.index):
         check(steps, work.schema)
         low, high = position_range(steps, shard)
         found = count_lines(shard, low, high) if low < high else 0
@@ -221,7 +222,7 @@ def _add_codes(work: Work, column: str, found: dict[Any, int]) -> bool:
     return counts is not None
 
 
-def grouped(column: str) -> polars_rows.Reduce:
+def grouped(column: str) -> Reduce:
     """Return what counts records by the values of a column, as `value` and `count`."""
     value = polars.col(column).alias("value")
     return lambda rows: rows.group_by(value).agg(_COUNT)

@@ -56,7 +56,7 @@ def record_at(work: Work, args: Mapping[str, Any]) -> dict[str, Any] | None:
     for batch in work.scan(steps=[place], limit=1):
         for record in to_records(batch, work.shard, check(work.steps, work.schema)):
             # a row of a result has the address of what it was made from: it is known by its place alone
-            if record["_address"] != whole and work.shard.format != "segment":
+            if record["_address"] != whole and not work.shard.traits.is_result:
                 return None
             return part_of(record | {"_address": whole}, address)
     return None

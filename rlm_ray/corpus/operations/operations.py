@@ -23,6 +23,7 @@ from rlm_ray.corpus.planning import chunk_ranges
 from rlm_ray.corpus.planning.nodes import check, is_range, span_column
 from rlm_ray.corpus.planning.planner import row_range
 from rlm_ray.corpus.planning.read_ranges import EXTENT, Extent, extents_of
+from rlm_ray.corpus.reading.reader import reader_of
 from rlm_ray.corpus.reading.records import to_json, to_records
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, StorageError
@@ -52,7 +53,7 @@ def run_all(name: str, works: Sequence[Work], args: Mapping[str, Any]) -> list[A
     InputError
         As `run`.
     """
-    several = small_objects.together if works and works[0].shard.format in small_objects.FORMATS else counting.together
+    several = small_objects.together if works and works[0].shard.traits.shows_bytes else counting.together
     partials = several(name, works, args)
     if name not in ("count", "count_by"):
         works = small_objects.without_others(works)
@@ -199,7 +200,7 @@ def _at(work: Work, args: Mapping[str, Any]) -> list[dict[str, Any]]:
     shown = check(work.steps, work.schema)
     span = span_column(work.steps)
     rows = row_range(work.steps, work.shard) if work.shard.in_rows else None
-    if rows is not None and work.shard.format != "csv":
+    if rows is not None:
         # rows by their number: only the row groups that hold them are read, and only those rows are decoded
         numbers = deletions.rows_of(work.shard, rows[0], ordinals)
         low, high = int(numbers[0]), min(int(numbers[-1]) + 1, rows[1])
@@ -207,7 +208,7 @@ def _at(work: Work, args: Mapping[str, Any]) -> list[dict[str, Any]]:
         plain = replace(work, steps=(place, *(step for step in work.steps if isinstance(step, Select))))
         batches = plain.scan(positions=numbers.tolist())
         return [record for batch in batches for record in to_records(batch, work.shard, shown, span)]
-    if work.shard.format == "lines" and is_range(work.steps, work.shard.index):
+    if reader_of(work.shard.format).takes_ordinals and is_range(work.steps, work.shard.index):
         # the other lines are counted, and never cut
         batches = work.scan(positions=ordinals.tolist())
         return [record for batch in batches for record in to_records(batch, work.shard, shown, span)]

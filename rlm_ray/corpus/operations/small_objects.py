@@ -14,20 +14,20 @@ import numpy
 import polars
 
 from rlm_ray import storage
-from rlm_ray.corpus.catalog.document_kinds import document_kind, kind_in
+from rlm_ray.corpus.catalog.document_kinds import kind_in
 from rlm_ray.corpus.operations import counting
 from rlm_ray.corpus.planning import expressions
 from rlm_ray.corpus.planning.nodes import check, is_covered, needed, with_schemas
 from rlm_ray.corpus.planning.planner import row_range
+from rlm_ray.corpus.reading.reader import reader_of
 from rlm_ray.corpus.reading.text import line_search, lines
-from rlm_ray.corpus.reading.text.streams import BOM, Run, encoding_of
+from rlm_ray.corpus.reading.text.streams import BOM, Run, encoding_of, look_at
 from rlm_ray.corpus.reading.work import Work
-from rlm_ray.errors import StorageError
+from rlm_ray.errors import ObjectUnreadable, StorageError
 from rlm_ray.handle.plan import Between, Grep, Node, Select, Where
 
 #: Largest object that is small, and bytes that are held of several.
 SMALL, TOGETHER = 256 << 10, 8 << 20
-FORMATS = ("lines", "document")
 _OPERATIONS = ("count", "count_by")
 #: Fewer are not worth it; and objects after which is asked whether looking ahead is worth it.
 _LEAST, _LOOKED_AT = 4, 512
@@ -59,7 +59,7 @@ def without_others(works: Sequence[Work]) -> Sequence[Work]:
 
     Reads small objects of text that filters look at; those that hold one will be read again.
     """
-    if not works or works[0].shard.format not in FORMATS or not any(isinstance(step, Grep | Where) for step in works[0].steps):
+    if not works or not works[0].shard.traits.shows_bytes or not any(isinstance(step, Grep | Where) for step in works[0].steps):
         return works
     marked: list[Work] = []
     while len(marked) < len(works):
@@ -92,8 +92,8 @@ def _is_simple(steps: Sequence[Node]) -> bool:
 def _is_small(work: Work, first: Work) -> bool:
     shard = work.shard
     return (
-        shard.format in FORMATS
-        and shard.format == first.shard.format
+        shard.traits.shows_bytes
+        and shard.traits is first.shard.traits
         and shard.compression is None
         and encoding_of(shard) == "utf-8"
         and not shard.is_wide
@@ -101,7 +101,7 @@ def _is_small(work: Work, first: Work) -> bool:
         and shard.size <= SMALL
         and work.steps == first.steps
         and all(is_covered(step, shard) for step in work.steps if isinstance(step, Between))
-        and (shard.format == "lines" or document_kind(shard.uri) is None)
+        and reader_of(shard.format).spans_in_bytes(shard)
     )
 
 
@@ -110,11 +110,17 @@ def _joint(works: Sequence[Work], column: str | None) -> list[Any] | None:
     if column is not None and column not in check(works[0].steps, works[0].schema):
         return None
     found: list[Any] = list(storage.read_small((work.shard.uri, work.shard.version, work.shard.size) for work in works))
+    for number, work in enumerate(works):
+        if work.shard.unseen and isinstance(found[number], bytes):
+            try:
+                look_at(work.shard, found[number])
+            except ObjectUnreadable as error:
+                found[number] = error
     good = [number for number, data in enumerate(found) if not isinstance(data, StorageError)]
     if not good:
         return found
     objects = [found[number].removeprefix(BOM) for number in good]
-    count = _count_lines if works[0].shard.format == "lines" else _count_documents
+    count = _count_lines if works[0].shard.traits.lines_are_records else _count_documents
     partials = count([works[number] for number in good], objects, column)
     if partials is None:
         return None

@@ -23,12 +23,12 @@ def extent(steps: Sequence[Node], shard: Shard) -> tuple[int, int] | None:
     >>> extent([Between((0, 100, 0), None), Grep("x")], lines), extent([Grep("x")], lines)
     ((100, 1000), None)
     """
-    if shard.format == "document":
+    if shard.traits.whole_objects:
         return None
     constants = dict(shard.partitions)
     plain = list(itertools.takewhile(lambda step: _is_plain(step, constants), steps))
     found = row_range(plain, shard) or position_range(steps, shard)
-    first, last = (0, 1 << 62) if shard.packed or shard.format == "csv" else (shard.start, shard.stop)
+    first, last = shard.positions
     low, high = max(found[0], first), min(found[1], last)
     if (low, high) == (first, last):
         return None
@@ -61,7 +61,7 @@ def filters(steps: Sequence[Node], shard: Shard) -> bool:
 def is_counted(steps: Sequence[Node], shard: Shard) -> bool:
     """Whether a footer, or the listing, says how many records steps leave: counting them reads none."""
     constants = dict(shard.partitions)
-    return shard.format in ("parquet", "segment", "document") and all(_is_plain(step, constants) for step in steps)
+    return shard.traits.is_counted and all(_is_plain(step, constants) for step in steps)
 
 
 def is_everything(steps: Sequence[Node]) -> bool:

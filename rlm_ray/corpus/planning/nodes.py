@@ -63,8 +63,7 @@ def span_column(steps: Sequence[Node]) -> str | None:
 
 def position_range(steps: Sequence[Node], shard: Shard) -> tuple[int, int]:
     """Return the positions `[low, high)` of a shard that Betweens ahead of any Window leave."""
-    endless = shard.packed or shard.format in ("csv", "document")
-    low, high = (0, 1 << 62) if endless else (shard.start, shard.stop)
+    low, high = shard.positions
     for step in steps:
         if isinstance(step, Window):
             break

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy
 
 from rlm_ray.corpus.catalog import deletions
+from rlm_ray.corpus.catalog.formats import FORMATS
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.catalog.sizes import mean_size, share
@@ -107,7 +108,7 @@ def reading(steps: Sequence[Node], manifest: Manifest) -> dict[str, Any]:
 
 def share_read(steps: Sequence[Node], columns: Sequence[str], manifest: Manifest) -> float:
     """Return what part of its shards' bytes a scan reads that gives these columns: of Parquet, those that are named."""
-    return share(needed(steps, columns, manifest.schema), manifest.widths) if manifest.format == "parquet" else 1.0
+    return share(needed(steps, columns, manifest.schema), manifest.widths) if FORMATS[manifest.format].has_footers else 1.0
 
 
 def before_slices(steps: Sequence[Node]) -> tuple[Node, ...]:
@@ -173,7 +174,7 @@ def row_range(steps: Sequence[Node], shard: Shard) -> tuple[int, int] | None:
     """
     if shard.rows is None:
         return None
-    low, high = (0, 1) if shard.format == "document" else (shard.start, shard.stop)
+    low, high = (0, 1) if shard.traits.whole_objects else (shard.start, shard.stop)
     constants = dict(shard.partitions)
     for step in steps:
         if isinstance(step, Between):
@@ -349,11 +350,11 @@ def _range_of(steps: Sequence[Node], shard: Shard, row_bytes: float, manifest: M
     """First and last position of a shard, and bytes per position."""
     rows = row_range(steps, shard)
     if rows is not None:
-        each = float(shard.nbytes) if shard.format == "document" else row_bytes
+        each = float(shard.nbytes) if shard.traits.whole_objects else row_bytes
         if shard.deleted:
             each *= (shard.rows or 0) / max(1, shard.stop - shard.start)
         return (*rows, max(1.0, each))
-    if shard.format != "lines" or shard.packed:
+    if not shard.traits.lines_are_records or shard.packed:
         return None
     partitions = dict(shard.partitions)
     for step in steps:

@@ -18,7 +18,7 @@ def with_extents(frame: polars.DataFrame, shard: Shard) -> polars.DataFrame:
     position = polars.col("_pos")
     if shard.in_rows:
         end = position + 1
-    elif shard.format == "document":
+    elif shard.traits.whole_objects:
         end = polars.col("_end")
     else:
         end = polars.col("_next")

@@ -20,6 +20,7 @@ from typing import Any
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.errors import StorageError
+from rlm_ray.types.run import Replaced
 
 FOLDER = "replaced"
 #: As "replace" for a decoder, which also counts.
@@ -81,7 +82,7 @@ def note(run_dir: str, shard: Shard) -> None:
             storage.write_bytes(uri, json.dumps({"object": shard.uri, "bytes": shard.damage.nbytes}).encode())
 
 
-def found(run_dir: str) -> list[dict[str, Any]]:
+def found(run_dir: str) -> list[Replaced]:
     """Return the objects in which a run has replaced bytes, those with most first: `object`, `bytes`."""
     folder = storage.join(run_dir, FOLDER)
     counts: Counter[str] = Counter()

@@ -77,7 +77,7 @@ def to_json(batch: pyarrow.RecordBatch, shard: Shard, schema: Mapping[str, str],
 def _shown(batch: pyarrow.RecordBatch, shard: Shard) -> tuple[list[str], tuple[str, ...]]:
     """The columns that a record shows besides its address, and those that are left out where they are null."""
     names = [name for name in batch.schema.names if name not in (*_PLACES, "_address")]
-    return names, () if shard.format == "segment" else ("_more", "_error")
+    return names, () if shard.traits.is_result else ("_more", "_error")
 
 
 def _flat_column(name: str, array: pyarrow.Array, kind: str) -> polars.Series | None:

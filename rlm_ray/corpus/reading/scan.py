@@ -7,7 +7,7 @@ Batches hold the data columns and `_pos` (row, or byte offset of the line's star
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import numpy
 import polars
@@ -16,17 +16,14 @@ import pyarrow.compute
 
 from rlm_ray import storage
 from rlm_ray.corpus.catalog import deletions
-from rlm_ray.corpus.catalog.document_kinds import document_kind
 from rlm_ray.corpus.catalog.footers import with_footer
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.meaning.types import arrow_type
 from rlm_ray.corpus.planning import expressions
 from rlm_ray.corpus.planning.nodes import check, is_covered, needed, position_range, window_holds, with_schemas
 from rlm_ray.corpus.planning.read_ranges import EXTENT, with_extents
-from rlm_ray.corpus.reading.documents import document
-from rlm_ray.corpus.reading.parquet import polars_rows
+from rlm_ray.corpus.reading.reader import Query, Reader, ReadRequest, Reduce, reader_of
 from rlm_ray.corpus.reading.spans import split
-from rlm_ray.corpus.reading.text import csv, jsonl, line_search, lines
 from rlm_ray.corpus.reading.text.streams import encoding_of
 from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Between, Grep, Keep, Node, Place, Split, Where, Window
@@ -112,7 +109,7 @@ def frames(
     table: pyarrow.Table | None = None,
     positions: Sequence[int] | None = None,
     extents: bool = False,
-    reduce: polars_rows.Reduce | None = None,
+    reduce: Reduce | None = None,
 ) -> Iterator[polars.DataFrame]:
     """Yield what `scan` does as polars frames, for who counts and forgets: texts may be views of what was read.
 
@@ -126,21 +123,27 @@ def frames(
     low, high = position_range(steps, shard)
     if low >= high:
         return
-    in_file = table is None
-    if in_file and shard.format in ("parquet", "segment"):
-        # its reader knows nothing of versions; those of text check when they open
+    reader, in_file = reader_of(shard.format), table is None
+    if in_file and not reader.compares_versions:
         storage.check_version(shard.uri, shard.version)
     left = limit
-    wanted = needed(steps, out, schema)
-    source = _Source(shard, schema, wanted, low, high, batch_bytes, table, extents=extents)
-    source.early = limit is not None or any(isinstance(step, Window) and step.last == shard.index for step in steps)
-    if shard.deleted:
-        source.predicates.append(deletions.kept(shard))
-    if positions is not None and shard.format == "lines":
-        source.numbers = positions
-    elif positions is not None:
-        source.predicates.append(polars.col("_pos").is_in(list(positions)))
-    for frame in _stepped(source, with_schemas(steps, schema), selections, limit, reduce):
+    predicates = [deletions.kept(shard)] if shard.deleted else []
+    if positions is not None and not reader.takes_ordinals:
+        predicates.append(polars.col("_pos").is_in(list(positions)))
+    request = ReadRequest(
+        shard,
+        schema,
+        needed(steps, out, schema),
+        low,
+        high,
+        predicates,
+        extents=extents,
+        early=limit is not None or any(isinstance(step, Window) and step.last == shard.index for step in steps),
+        ordinals=positions if reader.takes_ordinals else None,
+        batch_bytes=batch_bytes,
+        table=table,
+    )
+    for frame in _stepped(reader, request, with_schemas(steps, schema), selections, limit, reduce):
         part = frame if left is None else frame.head(left)
         if part.height:
             yield with_extents(part, shard) if extents else part
@@ -148,7 +151,7 @@ def frames(
             left -= part.height
             if left == 0:
                 break
-    if in_file and (shard.format in ("parquet", "segment") or storage.scheme(shard.uri) != "s3"):
+    if in_file and (not reader.compares_versions or storage.scheme(shard.uri) != "s3"):
         # what was read may have changed on the way; each request for text on S3 was bound to the version
         storage.check_version(shard.uri, shard.version)
 
@@ -159,9 +162,9 @@ def queries(
     *,
     schema: dict[str, str],
     columns: Sequence[str],
-    reduce: polars_rows.Reduce,
+    reduce: Reduce,
     tables: Sequence[pyarrow.Table | None],
-) -> list[polars_rows.Query | None]:
+) -> list[Query | None]:
     """Return what `frames` with `reduce` asks of each shard, to be asked together (`parquet.together`). Reads nothing.
 
     None for a shard of which it asks more than one query, or none. Who asks compares versions, before and after.
@@ -169,7 +172,7 @@ def queries(
     wanted = needed(steps, [name for name in check(steps, schema) if name in columns], schema)
     seen = with_schemas(steps, schema)
     filters = [_predicate(step, there, 0) if isinstance(step, Where | Grep) else None for step, there in seen]
-    found: list[polars_rows.Query | None] = []
+    found: list[Query | None] = []
     for shard, table in zip(shards, tables, strict=True):
         left = [
             predicate
@@ -177,108 +180,65 @@ def queries(
             if not isinstance(step, Between) or not is_covered(step, shard)
         ]
         predicates = [predicate for predicate in left if predicate is not None]
-        in_rows = shard.format in ("parquet", "segment") and shard.rows is not None
+        make = reader_of(shard.format).query
         low, high = position_range(steps, shard)
-        if not in_rows or len(predicates) < len(left) or low >= high:
+        if make is None or shard.rows is None or len(predicates) < len(left) or low >= high:
             found.append(None)
             continue
         if shard.deleted:
             predicates.append(deletions.kept(shard))
-        found.append(polars_rows.query(shard, schema, wanted, low, high, predicates=predicates, reduce=reduce, table=table))
+        found.append(make(ReadRequest(shard, schema, wanted, low, high, predicates, reduce=reduce, table=table)))
     return found
 
 
-@dataclass
-class _Source:
-    """The records of a shard as frames, before its steps."""
+def _is_taken(reader: Reader, shard: Shard, step: Node, schema: dict[str, str]) -> bool:
+    """Whether the reader takes a step as a predicate, and skips what it does not leave."""
+    if not isinstance(step, Where | Grep) or reader.filters == "none":
+        return False
+    if reader.filters == "all":
+        return True
+    partitions = dict(shard.partitions)
+    columns = expressions.grep_columns(step, schema) if isinstance(step, Grep) else [name for name, _, _ in step.conditions]
+    return not any(name in partitions for name in columns)
 
-    shard: Shard
-    schema: dict[str, str]
-    columns: list[str]
-    low: int
-    high: int
-    batch_bytes: int
-    table: pyarrow.Table | None = None
-    predicates: list[polars.Expr] = field(default_factory=list)
-    pattern: str | None = None
-    limit: int | None = None
-    extents: bool = False
-    reduce: polars_rows.Reduce | None = None
-    numbers: Sequence[int] | None = None
-    early: bool = False
 
-    def takes(self, step: Node, schema: dict[str, str]) -> bool:
-        """Whether the reader takes a step as a predicate, and skips what it does not leave."""
-        if not isinstance(step, Where | Grep):
-            return False
-        if self.shard.format in ("jsonl", "lines", "csv"):
-            partitions = dict(self.shard.partitions)
-            columns = expressions.grep_columns(step, schema) if isinstance(step, Grep) else [name for name, _, _ in step.conditions]
-            return not any(name in partitions for name in columns)
-        return self.whole
-
-    @property
-    def whole(self) -> bool:
-        """Whether the reader takes predicates and a limit, and adds the columns of the path."""
-        return self.shard.format in ("parquet", "segment")
-
-    def frames(self) -> Iterator[polars.DataFrame]:
-        shard, wanted = self.shard, self.columns
-        if self.whole:
-            rows = max(1, shard.rows or 1)
-            per_batch = max(256, min(131_072, self.batch_bytes * rows // max(1, shard.nbytes)))
-            read = polars_rows.read(
-                shard,
-                self.schema,
-                wanted,
-                self.low,
-                self.high,
-                predicates=self.predicates,
-                rows_per_batch=per_batch,
-                limit=self.limit,
-                table=self.table,
-                reduce=self.reduce,
-            )
-            yield from read
-            return
-        high = self.high if self.high < 1 << 62 else None
-        constants = {name: value for name, value in shard.partitions if name in wanted}
-        stored = [name for name in wanted if name not in constants]
-        if shard.format == "document":
-            read = document.read(shard)
-        elif shard.format == "jsonl":
-            read = jsonl.read(shard, self.schema, stored, self.low, high, self.predicates, self.pattern, self.extents, self.early)
-        elif shard.format == "csv":
-            read = csv.read(shard, self.schema, stored, self.low, high, self.predicates, self.early)
-        else:
-            read = lines.read(shard, stored, self.low, high, self.predicates, self.pattern, self.extents, self.numbers, self.early)
-        added = [polars.lit(value, dtype=expressions.dtype(self.schema[name])).alias(name) for name, value in constants.items()]
-        for frame in read:
-            yield frame.with_columns(added) if added else frame
+def _read(reader: Reader, request: ReadRequest) -> Iterator[polars.DataFrame]:
+    """Yield the frames of a request; the values that the object's path gives are added to what stands in the object."""
+    if reader.filters == "all":
+        yield from reader.read(request)
+        return
+    shard, schema = request.shard, request.schema
+    constants = {name: value for name, value in shard.partitions if name in request.columns}
+    added = [polars.lit(value, dtype=expressions.dtype(schema[name])).alias(name) for name, value in constants.items()]
+    stored = [name for name in request.columns if name not in constants]
+    high = request.high if request.high is not None and request.high < 1 << 62 else None
+    for frame in reader.read(replace(request, columns=stored, high=high)):
+        yield frame.with_columns(added) if added else frame
 
 
 def _stepped(
-    source: _Source,
+    reader: Reader,
+    request: ReadRequest,
     steps: list[tuple[Node, dict[str, str]]],
     selections: Selections | None,
     limit: int | None,
-    reduce: polars_rows.Reduce | None,
+    reduce: Reduce | None,
 ) -> Iterator[polars.DataFrame]:
-    index = source.shard.index
-    whole = [(step, there) for step, there in steps if not isinstance(step, Between) or not is_covered(step, source.shard)]
+    shard, index = request.shard, request.shard.index
+    whole = [(step, there) for step, there in steps if not isinstance(step, Between) or not is_covered(step, shard)]
+    predicates, pattern = list(request.predicates), None
     # the leading filters go into the reader, which skips by statistics and decodes only what is left
-    while whole and source.takes(*whole[0]):
-        source.pattern = source.pattern or _prefilter(source.shard.format, *whole[0])
-        source.predicates.append(_predicate(*whole.pop(0), index))
-    source.limit = limit if not whole else None
-    if source.whole and not whole:
-        source.reduce, reduce = reduce, None
+    while whole and _is_taken(reader, shard, *whole[0]):
+        pattern = pattern or (reader.prefilter(*whole[0]) if reader.prefilter is not None else None)
+        predicates.append(_predicate(*whole.pop(0), index))
+    request = replace(request, predicates=predicates, pattern=pattern, limit=limit if not whole else None)
+    if reader.filters == "all" and not whole:
+        request, reduce = replace(request, reduce=reduce), None
     seen = dict.fromkeys(range(len(whole)), 0)
     last = max((number for number, (step, _) in enumerate(whole) if isinstance(step, Window)), default=-1)
     by_place = any(isinstance(step, Split | Keep | Between) for step, _ in whole)
-    by_bytes = source.shard.format == "lines" or (source.shard.format == "document" and document_kind(source.shard.uri) is None)
-    encoding = encoding_of(source.shard) if source.extents and by_bytes else None
-    for frame in source.frames():
+    encoding = encoding_of(shard) if request.extents and reader.spans_in_bytes(shard) else None
+    for frame in _read(reader, request):
         if by_place:
             frame = frame.with_columns(_CHAR, _CHAR_END)
         full = False
@@ -314,13 +274,6 @@ def _predicate(step: Node, schema: dict[str, str], index: int) -> polars.Expr:
     if step.stop is not None and step.stop[0] <= index:
         tests.append(~_from(step.stop) if step.stop[0] == index else polars.lit(False))
     return polars.all_horizontal(tests)
-
-
-def _prefilter(format: str, step: Node, schema: dict[str, str]) -> str | None:
-    """A pattern that every text has which holds a record that a step leaves, of formats whose lines are searched first."""
-    if format == "lines" and isinstance(step, Grep) and not step.invert:
-        return line_search.prefilter(step.pattern, step.ignore_case)
-    return jsonl.prefilter(step, schema) if format == "jsonl" else None
 
 
 def _from(place: Place) -> polars.Expr:

@@ -72,7 +72,7 @@ def _cut(batches: Iterator[pyarrow.RecordBatch], max_bytes: int) -> Iterator[pya
 
 def _is_stored(work: Work) -> bool:
     """Whether the records are all rows of a Parquet file, or of a range of its row groups."""
-    as_it_is = work.shard.format == "parquet" and not work.shard.deleted and work.table is None
+    as_it_is = work.shard.traits.has_footers and not work.shard.deleted and work.table is None
     return as_it_is and all(isinstance(step, Select) for step in work.steps)
 
 

@@ -11,7 +11,7 @@ import polars
 
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.reading import decode_replacements
-from rlm_ray.corpus.reading.parquet.polars_rows import Reduce
+from rlm_ray.corpus.reading.reader import Reduce
 from rlm_ray.corpus.reading.scan import frames, scan
 from rlm_ray.corpus.reading.selections import selections_of
 from rlm_ray.corpus.reading.text import compressed
@@ -112,7 +112,7 @@ class Work:
     def _prepared(self) -> Shard:
         """The shard as it is scanned: text counts what it replaces; a large gzip object knows where its index is kept."""
         shard = self.shard
-        if shard.format in ("parquet", "segment"):
+        if not shard.traits.is_text:
             return shard
         shard = replace(shard, damage=decode_replacements.Damage())
         if shard.compression != "gzip" or self.run_dir is None or shard.size < compressed.LEAST_INDEXED or shard.is_wide:

@@ -2,7 +2,7 @@
 
 Before a call goes out its upper estimate is reserved; after it the actual is settled and the rest is free again. A slice
 goes down with each task (`split`) and comes back with what is unspent (`absorb`); the slice of a task that died counts as
-spent, except where the ledger proves less (`dead`). At every moment::
+spent, except where the ledger proves less (`write_off`). At every moment::
 
     spent + reserved + lent to children + kept for the last turn  <=  limit
 
@@ -287,7 +287,7 @@ class Budget:
             usage=self.usage + child.usage + open_.in_full,
         )
 
-    def dead(self, child: str, proven: Usage | None = None, unproven: Amount | None = None) -> Budget:
+    def write_off(self, child: str, proven: Usage | None = None, unproven: Amount | None = None) -> Budget:
         """Count the slice of a child that died as spent, except where the ledger proves less.
 
         Parameters

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Literal
 
 from rlm_ray.models.contract import Usage
+from rlm_ray.types.usage import ModelUsage
 
 #: Rows of JSON values, as they travel and are kept.
-Rows = tuple[dict[str, Any], ...]
-_ADDED = ("calls", "failed", "retries", "prompt_tokens", "completion_tokens", "cached_tokens", "seconds")
+Rows = tuple[ModelUsage, ...]
+_ADDED: tuple[Literal["calls", "failed", "retries", "prompt_tokens", "completion_tokens", "cached_tokens"], ...] = (
+    "calls",
+    "failed",
+    "retries",
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+)
 
 
 class Measures:
@@ -25,7 +33,7 @@ class Measures:
     """
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[int, str], dict[str, Any]] = {}
+        self._rows: dict[tuple[int, str], ModelUsage] = {}
 
     def add(self, depth: int, model: str, usage: Usage, seconds: float, attempts: int, failed: bool = False) -> None:
         """Count one call: all its attempts, and the seconds from the first of them to its end, waiting included."""
@@ -35,31 +43,42 @@ class Measures:
         row["retries"] += max(0, attempts - 1)
         row["seconds"] += seconds
         row["slowest"] = max(row["slowest"], seconds)
-        for name in ("prompt_tokens", "completion_tokens", "cached_tokens"):
-            row[name] += getattr(usage, name)
+        row["prompt_tokens"] += usage.prompt_tokens
+        row["completion_tokens"] += usage.completion_tokens
+        row["cached_tokens"] += usage.cached_tokens
         row["usd"] = _sum(row["usd"], usage.usd)
 
-    def merge(self, rows: Iterable[dict[str, Any]]) -> None:
+    def merge(self, rows: Iterable[ModelUsage]) -> None:
         """Add what another counted."""
         for other in rows:
             row = self._row(other["depth"], other["model"])
             for name in _ADDED:
                 row[name] += other[name]
+            row["seconds"] += other["seconds"]
             row["slowest"] = max(row["slowest"], other["slowest"])
             row["usd"] = _sum(row["usd"], other["usd"])
 
     def rows(self) -> Rows:
         """Return a row for each depth and model, in order: JSON values."""
-        rounded = {"seconds": 3, "slowest": 3}
-        return tuple(
-            {name: round(value, rounded[name]) if name in rounded else value for name, value in self._rows[key].items()}
-            for key in sorted(self._rows)
-        )
+        rows = (self._rows[key] for key in sorted(self._rows))
+        return tuple({**row, "seconds": round(row["seconds"], 3), "slowest": round(row["slowest"], 3)} for row in rows)
 
-    def _row(self, depth: int, model: str) -> dict[str, Any]:
+    def _row(self, depth: int, model: str) -> ModelUsage:
         key = (depth, model)
         if key not in self._rows:
-            self._rows[key] = {"depth": depth, "model": model} | dict.fromkeys(_ADDED, 0) | {"slowest": 0.0, "usd": 0.0}
+            self._rows[key] = ModelUsage(
+                depth=depth,
+                model=model,
+                calls=0,
+                failed=0,
+                retries=0,
+                prompt_tokens=0,
+                completion_tokens=0,
+                cached_tokens=0,
+                seconds=0,
+                slowest=0.0,
+                usd=0.0,
+            )
         return self._rows[key]
 
 

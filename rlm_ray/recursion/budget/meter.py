@@ -150,10 +150,10 @@ class BudgetMeter:
         with self._lock:
             self._take(self._current().absorb(child))
 
-    def dead(self, child: str, proven: Usage | None = None, unproven: Amount | None = None) -> None:
-        """Count a dead child's slice as spent, as `Budget.dead`."""
+    def write_off(self, child: str, proven: Usage | None = None, unproven: Amount | None = None) -> None:
+        """Count a dead child's slice as spent, as `Budget.write_off`."""
         with self._lock:
-            self._take(self._current().dead(child, proven, unproven))
+            self._take(self._current().write_off(child, proven, unproven))
 
     def charge(self, usage: Usage) -> None:
         """Count what was spent before, as `Budget.charge`."""

@@ -27,7 +27,7 @@ from rlm_ray.recursion.jobs.results import Results
 _REMEMBERED = 10_000
 
 
-class Noting:
+class CoverageRecorder:
     """Notes what one call's verbs read and what statistics kept them from reading.
 
     Parameters
@@ -143,7 +143,7 @@ class Noting:
             if not here:
                 return  # its first record only says that there is more
             end = partial["ends"][here - 1]
-        if end is None or work.shard.format == "document":
+        if end is None or work.shard.traits.whole_objects:
             self.looked([work])
         else:
             self.marks.ranges(CODE, work.corpus, work.shard, looked_at(work, end))
@@ -164,6 +164,5 @@ class Noting:
 def looked_at(work: Work, end: int | None = None) -> list[tuple[int, int]]:
     """Return the positions that a work's steps look at, up to `end`, without what statistics exclude."""
     shard = work.shard
-    whole = (0, 1 << 62) if shard.packed or shard.format == "csv" else (shard.start, shard.stop)
-    low, high = extent(work.steps, shard) or whole
+    low, high = extent(work.steps, shard) or shard.positions
     return without(low, high if end is None else min(end, high), work.excluded)

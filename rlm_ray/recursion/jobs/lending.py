@@ -1,4 +1,4 @@
-"""A call's side of the budget: slices lent to groups and recursive calls, and what is told of the rest."""
+"""A call's side of the budget: lends slices to groups and recursive calls, and reports the rest."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from rlm_ray.recursion.budget.amounts import NANO, Amount, Limits
 from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.budget.measures import Measures
 from rlm_ray.recursion.budget.meter import BudgetMeter
-from rlm_ray.recursion.jobs.scheduler import Promise
+from rlm_ray.recursion.jobs.scheduler import Job, Promise, Until
 from rlm_ray.text import counted
 
 if TYPE_CHECKING:
+    from rlm_ray.recursion.jobs.loans import BudgetLoan
     from rlm_ray.recursion.leaf.group import LeafSpec
 
 #: Times the calls that are needed, and some more, for asking again what came back incomplete.
@@ -25,7 +26,7 @@ PROMPT_OVERHEAD = 1_000
 NOT_LENT = "none"
 
 
-class Purse:
+class BudgetLender:
     """Lends slices of one budget and takes them back.
 
     Parameters
@@ -37,8 +38,8 @@ class Purse:
     def __init__(self, meter: BudgetMeter) -> None:
         self.meter = meter
         #: Work under way that holds a slice.
-        self.holders: set[Any] = set()
-        #: What model calls came to, here and below.
+        self.loans: set[BudgetLoan] = set()
+        #: Sums of the model calls, here and below.
         self.measures = Measures()
         self._waiting: list[Promise] = []
 
@@ -103,18 +104,18 @@ class Purse:
             deeper=True,
         )
 
-    def back(self, child: Budget) -> None:
+    def repay(self, child: Budget) -> None:
         """Take a slice back with what is unspent."""
         if child.name in self.meter.budget.lent:  # one that was refused was never lent
             self.meter.absorb(child)
-        self._told()
+        self._notify()
 
-    def lost(self, child: Budget, proven: Usage | None = None, unproven: tuple[int, int, int] | None = None) -> None:
-        """Count the slice of a task that died as spent, except where the ledger proves less; see `Budget.dead`."""
+    def write_off(self, child: Budget, proven: Usage | None = None, unproven: tuple[int, int, int] | None = None) -> None:
+        """Write off the slice of a task that died; see `Budget.write_off`."""
         if child.name not in self.meter.budget.lent:
             return
-        self.meter.dead(child.name, proven, None if unproven is None else Amount(*unproven))
-        self._told()
+        self.meter.write_off(child.name, proven, None if unproven is None else Amount(*unproven))
+        self._notify()
 
     def problem(self, amount: Amount) -> BudgetExceeded | None:
         """Return why so much could not be set aside now, or None where it could."""
@@ -133,21 +134,27 @@ class Purse:
         )
 
     def exhaust(self, reason: Exception) -> None:
-        """Let nothing ordinary be reserved any more: what is left does not reach for the next call."""
+        """Refuse ordinary reservations from now on: the rest does not cover the next call."""
         self.meter.exhaust(str(reason))
 
-    def returned(self) -> Promise:
-        """Return a promise that is kept when the next slice comes back."""
+    def settle(self) -> None:
+        """Settle every loan whose work has ended."""
+        for loan in [loan for loan in self.loans if loan.done()]:
+            loan.settle()
+
+    def next_repayment(self) -> Job:
+        """Wait until a slice comes back, whichever batch lent it."""
         promise = Promise()
         self._waiting.append(promise)
-        return promise
+        yield Until((promise, *self.loans), 1)
+        self.settle()
 
-    def _told(self) -> None:
+    def _notify(self) -> None:
         waiting, self._waiting = self._waiting, []
         for promise in waiting:
             promise.set()
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what is left and spent, as root code sees it."""
         budget, left = self.budget, self.budget.left
         told: dict[str, Any] = {"calls left": left["calls"], "tokens left": left["tokens"]}
@@ -163,7 +170,7 @@ class Purse:
             told["dollars spent"] = round(budget.usage.usd, 4)
         return told
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """Return what is left, in words for the root."""
         left = self.budget.left
         parts = [counted(left["calls"], "call")] if left["calls"] is not None else []

@@ -55,8 +55,8 @@ class BatchTally:
         """Return what it has spent so far."""
         return sum((part.spent for part in self.live.values()), self.settled)
 
-    def over(self, name: str, usage: Usage | None) -> None:
-        """Take note that a slice came back with what was used; None: it was lost."""
+    def settle(self, name: str, usage: Usage | None) -> None:
+        """Count the usage of a slice that came back; None: the slice was lost."""
         known = self.live.pop(name, Spending())
         self.settled += known.spent if usage is None else usage
 

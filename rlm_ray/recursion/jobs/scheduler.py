@@ -16,7 +16,7 @@ from rlm_ray.recursion.ports import Future, Ports
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """What a job waits for: `count` of the futures done; all of them where None."""
+    """A job's wait: until `count` of the futures are done, or all of them if `count` is None."""
 
     futures: tuple[Future, ...]
     count: int | None = None
@@ -46,7 +46,7 @@ class Promise:
         self._error: BaseException | None = None
 
     def set(self, value: Any = None, error: BaseException | None = None) -> None:
-        """Say what came of it; the first word counts."""
+        """Set the value or the error; the first call counts."""
         if not self._done:
             self._done, self._value, self._error = True, value, error
 
@@ -61,21 +61,46 @@ class Promise:
         return self._value
 
     def cancel(self) -> None:
-        """Do nothing: who set out to keep the promise is cancelled, not the promise."""
+        """Do nothing: the job that sets the promise is cancelled instead."""
 
 
-class Moment:
+class Wrapped:
+    """A future over another one, on which the ports can wait.
+
+    Attributes
+    ----------
+    inner : Future
+        The work itself.
+    """
+
+    def __init__(self, inner: Future) -> None:
+        self.inner = inner
+
+    def done(self) -> bool:
+        """Whether the work has ended."""
+        return self.inner.done()
+
+    def result(self) -> Any:
+        """Return the work's result, or raise its error."""
+        return self.inner.result()
+
+    def cancel(self) -> None:
+        """Ask the work to end."""
+        self.inner.cancel()
+
+
+class Timer:
     """A future that time sets."""
 
     def __init__(self, seconds: float) -> None:
         self._at = time.monotonic() + seconds
 
     def done(self) -> bool:
-        """Whether it has come."""
+        """Whether the time has come."""
         return self.seconds() <= 0
 
     def seconds(self) -> float:
-        """Return how long it is until then."""
+        """Return the seconds until then."""
         return self._at - time.monotonic()
 
     def result(self) -> None:
@@ -104,6 +129,16 @@ class Scheduler:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
         self._running: list[_Running] = []
+        self._fatal: Exception | None = None
+
+    def abort(self, error: Exception) -> None:
+        """End the run with an error that no job can handle: `check` raises it. The first error stays."""
+        self._fatal = self._fatal or error
+
+    def check(self) -> None:
+        """Raise the error that the run was aborted with, if there is one."""
+        if self._fatal is not None:
+            raise self._fatal
 
     def start(self, job: Job, ended: Callable[[Any, Exception | None], None]) -> None:
         """Begin a job; `ended(value, error)` is called when it is over, possibly at once."""
@@ -115,7 +150,7 @@ class Scheduler:
                 running.until = next(running.job)
         except StopIteration as stop:
             running.ended(stop.value, None)
-        except Exception as error:  # noqa: BLE001 - every error of a job is handed to the one who asked for it
+        except Exception as error:  # noqa: BLE001 - the job's caller gets every error of it
             running.ended(None, error)
         else:
             self._running.append(running)
@@ -135,21 +170,21 @@ class Scheduler:
     def wait(self, extra: Sequence[Future], descriptors: Sequence[int], timeout: float | None) -> None:
         """Block until something can go on: a job, one of `extra`, a descriptor, or the time."""
         pending = [future for running in self._running for future in running.until.futures if not future.done()]
-        # promises are kept by other jobs, so only what the world works on is waited for
-        bare = [getattr(future, "inner", future) for future in (*pending, *extra)]
-        moments = [max(0.0, future.seconds()) for future in bare if isinstance(future, Moment)]
-        until = min([*moments, *([] if timeout is None else [timeout])], default=None)
-        self._ports.wait([future for future in bare if not isinstance(future, Promise | Moment)], descriptors, until)
+        # other jobs set the promises, so the ports wait for the work alone
+        bare = [future.inner if isinstance(future, Wrapped) else future for future in (*pending, *extra)]
+        timers = [max(0.0, future.seconds()) for future in bare if isinstance(future, Timer)]
+        until = min([*timers, *([] if timeout is None else [timeout])], default=None)
+        self._ports.wait([future for future in bare if not isinstance(future, Promise | Timer)], descriptors, until)
 
     def look(self) -> None:
-        """Let every job go on that can, without waiting."""
+        """Advance every job that can go on, without waiting."""
         if self._running:
             self.wait((), (), 0.0)
             while self.poll():
                 pass
 
     def cancel(self) -> None:
-        """End every job and what it waits for."""
+        """End every job, and cancel the futures that it waits for."""
         running, self._running = self._running, []
         for item in running:
             for future in item.until.futures:

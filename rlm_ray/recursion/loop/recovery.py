@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from rlm_ray.recursion.loop import loop
 from rlm_ray.recursion.loop.history import History
+from rlm_ray.types.json import JsonObject
+from rlm_ray.types.run import Citation, Failure, LogEntry, RefusedCitation
 
 _EVENTS: dict[str, type] = {
     kind.__name__: kind
@@ -19,7 +21,7 @@ _EVENTS: dict[str, type] = {
 }
 
 
-def entry_of(event: loop.Event, left: str, **more: Any) -> dict[str, Any]:
+def entry_of(event: loop.Event, left: str, **more: Any) -> LogEntry:
     """Return an event as a line of the log.
 
     Examples
@@ -27,10 +29,10 @@ def entry_of(event: loop.Event, left: str, **more: Any) -> dict[str, Any]:
     >>> entry_of(loop.Replied("hi"), "Left: 3 calls.", turn=1)
     {'event': 'Replied', 'given': {'text': 'hi', 'cut': False}, 'left': 'Left: 3 calls.', 'turn': 1}
     """
-    return {"event": type(event).__name__, "given": asdict(event), "left": left} | more
+    return cast(LogEntry, {"event": type(event).__name__, "given": asdict(event), "left": left} | more)
 
 
-def event_of(entry: dict[str, Any]) -> loop.Event | None:
+def event_of(entry: LogEntry) -> loop.Event | None:
     """Return the event of a log's line; None where the line is about something else."""
     kind = _EVENTS.get(entry["event"])
     return None if kind is None else kind(**entry["given"])
@@ -61,14 +63,14 @@ class Past:
     snapshot: int = 0
     lost: list[str] = field(default_factory=list)
     trouble: str | None = None
-    citations: list[dict[str, Any]] = field(default_factory=list)
-    refused: list[dict[str, Any]] = field(default_factory=list)
-    failures: list[dict[str, Any]] = field(default_factory=list)
-    failed_verbs: list[dict[str, Any]] = field(default_factory=list)
+    citations: list[Citation] = field(default_factory=list)
+    refused: list[RefusedCitation] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    failed_verbs: list[JsonObject] = field(default_factory=list)
     events: dict[str, int] = field(default_factory=dict)
 
 
-def replay(entries: Sequence[dict[str, Any]], limit_tokens: int, bytes_per_token: float, max_turns: int) -> Past | None:
+def replay(entries: Sequence[LogEntry], limit_tokens: int, bytes_per_token: float, max_turns: int) -> Past | None:
     """Return where the events of a log lead; None where the call had not begun."""
     begun = next((entry for entry in entries if entry["event"] == "Started"), None)
     if begun is None:

@@ -1,7 +1,7 @@
 """Leaf calls in batches, as jobs: one question about many prompts, chunks or records.
 
 A batch is checked whole before anything is spent, cut into groups, and each group is one task that reads its slice,
-asks, and writes its segment; this process sees counts. Recursive calls are in `recursions`.
+asks, and writes its segment; this process sees counts. Recursive calls are in `recursive_calls`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from rlm_ray.handle.plan import Plan, Window
 from rlm_ray.ledger.segments import kept_type
 from rlm_ray.recursion.cell_reports import ends_run
 from rlm_ray.recursion.failed_verbs import MAX_ERROR, MAX_WHAT, FailedVerb
-from rlm_ray.recursion.jobs.lending import Purse
+from rlm_ray.recursion.jobs.lending import BudgetLender
 from rlm_ray.recursion.jobs.progress import Tally
 from rlm_ray.recursion.jobs.results import Results, ResultState
 from rlm_ray.recursion.jobs.scheduler import Job, Scheduler
 from rlm_ray.recursion.leaf.values import Kind, LeafSpec
-from rlm_ray.recursion.ports import Asked, Call, LeafOutcome, Ports, Prompted
+from rlm_ray.recursion.ports import Call, LeafOutcome, Ports, Prompted, RequestKey
 from rlm_ray.recursion.verbs.groups import Batch, Groups, Piece
 from rlm_ray.recursion.verbs.scans import FailureLog, Scans, retried, target, with_steps
 from rlm_ray.subcalls.schema import AnswerSchema
@@ -42,7 +42,7 @@ class Batches:
         scheduler: Scheduler,
         scans: Scans,
         results: Results,
-        purse: Purse,
+        lender: BudgetLender,
         failures: FailureLog,
     ) -> None:
         self._settings = call.settings
@@ -50,38 +50,37 @@ class Batches:
         self._scheduler = scheduler
         self._scans = scans
         self._results = results
-        self._purse = purse
+        self._lender = lender
         self.tally = Tally()
-        self._groups = Groups(call, ports, results, purse, failures, self.tally, scans.noting.marks)
-        self.fatal: Exception | None = None
+        self._groups = Groups(call, ports, results, lender, failures, self.tally, scans.recorder.marks)
 
     def left(self) -> dict[str, Any]:
         """Return what is left of the limits, and what was spent."""
-        return self._purse.told()
+        return self._lender.to_dict()
 
     # leaf calls
 
-    def query(self, prompt: str, part: str | Plan | None, model: str | None, asked: Asked) -> Job:
+    def query(self, prompt: str, part: str | Plan | None, model: str | None, request: RequestKey) -> Job:
         """Ask once; return the answer."""
         if part is None:
-            reply = yield from self.prompts([prompt], model, asked)
+            reply = yield from self.prompts([prompt], model, request)
             row = {"answer": reply["answers"][0], "error": reply["errors"].get(0)}
         else:
-            (row,) = yield from self.about([(prompt, part)], None, model, asked)
+            (row,) = yield from self.about([(prompt, part)], None, model, request)
         if row["error"] is not None:
             raise SubcallFailed(f"The model call failed: {row['error']}")
         return row["answer"]
 
-    def prompts(self, prompts: list[str], model: str | None, asked: Asked) -> Job:
+    def prompts(self, prompts: list[str], model: str | None, request: RequestKey) -> Job:
         """Ask many prompts; return answers and errors by index."""
-        self._check(len(prompts), asked)
+        self._check(len(prompts), request)
         rows = yield from self._texts(self._spec("prompts", "", model, None, 1), prompts)
         errors = {index: row["error"] for index, row in enumerate(rows) if row["error"] is not None}
         return {"answers": [row["answer"] for row in rows], "errors": errors}
 
-    def about(self, questions: Sequence[tuple[str, str | Plan]], schema: Any, model: str | None, asked: Asked) -> Job:
+    def about(self, questions: Sequence[tuple[str, str | Plan]], schema: Any, model: str | None, request: RequestKey) -> Job:
         """Ask a prompt about each part, one call each; return a row each: `answer`, `error`, `address`."""
-        self._check(len(questions), asked)
+        self._check(len(questions), request)
         resolved = yield from self._resolve([part for _, part in questions])
         parts = [Prompted(prompt, part) for (prompt, _), part in zip(questions, resolved, strict=True)]
         return (yield from self._texts(self._spec("prompts", "", model, schema, 1), parts))
@@ -112,13 +111,13 @@ class Batches:
         schema: Any,
         model: str | None,
         votes: int | str,
-        asked: Asked,
+        request: RequestKey,
         keep: bool = False,
     ) -> Job:
         """Start one call per part; return the handle of the result at once."""
         spec, many = self._spec("chunks", prompt, model, schema, votes), Votes.of(votes)
-        self._check(len(parts) * many.first, asked)
-        if asked.again and (before := self._results.finished(asked.name)) is not None:
+        self._check(len(parts) * many.first, request)
+        if request.resumed and (before := self._results.finished(request.name)) is not None:
             return before.reply()
         columns = {
             **answer_columns(schema),
@@ -127,7 +126,7 @@ class Batches:
             "_piece": "int64",
             "_error": "string",
         } | _votes_column(many)
-        state = self._results.new(asked.name, answer_columns(schema), len(parts))
+        state = self._results.new(request.name, answer_columns(schema), len(parts))
 
         def work() -> Job:
             resolved = yield from self._resolve(parts)
@@ -150,12 +149,12 @@ class Batches:
         schema: Any,
         model: str | None,
         votes: int | str,
-        asked: Asked,
+        request: RequestKey,
         keep: bool = False,
     ) -> Job:
         """Start one answer per record; return the handle of the result at once."""
         spec, many = self._spec("records", prompt, model, schema, votes), Votes.of(votes)
-        if asked.again and (before := self._results.finished(asked.name)) is not None:
+        if request.resumed and (before := self._results.finished(request.name)) is not None:
             return before.reply()
         manifest = yield from self._scans.manifest(plan)
         answer = answer_columns(schema)
@@ -168,10 +167,10 @@ class Batches:
         counts = yield from self._scans.partials("count", works, {})
         total = sum(count for count in counts if isinstance(count, int))
         least = math.ceil(total / spec.records_per_call) * many.first
-        self._check(least, asked)
+        self._check(least, request)
         columns = {**given, **answer, "_address": "string", "_error": "string"} | _votes_column(many)
-        state = self._results.new(asked.name, {**given, **answer}, total)
-        state.given = self._scans.noting.showing(plan, tuple(given))
+        state = self._results.new(request.name, {**given, **answer}, total)
+        state.given = self._scans.recorder.showing(plan, tuple(given))
         size = max(1, min(self._settings.calls_per_group * spec.records_per_call, ROWS_PER_GROUP))
         if total > size:
             size = max(1, min(size, math.ceil(total / self._ports.capacity())))
@@ -207,8 +206,8 @@ class Batches:
                 )
 
         def ended(_: Any, error: Exception | None) -> None:
-            if ends_run(error):
-                self.fatal = error
+            if error is not None and ends_run(error):
+                self._scheduler.abort(error)
             self._results.finish(state, error)
 
         self._scheduler.start(judged(), ended)
@@ -218,18 +217,18 @@ class Batches:
 
         def landed(number: int, outcome: LeafOutcome) -> None:
             if not outcome.unasked:
-                state.land(number, [self._ports.keep(segment) for segment in outcome.segments])
+                state.land(number, list(outcome.segments))
 
         batch = Batch(state, spec, columns, self._results.folder(state.id), expected, landed)
         outcomes = yield from self._groups.run(batch, groups)
-        state.segments += [self._ports.keep(segment) for outcome in outcomes for segment in outcome.segments]
+        state.segments += [segment for outcome in outcomes for segment in outcome.segments]
         state.unasked = sum(outcome.unasked for outcome in outcomes)
         state.landed.clear()
 
-    def _check(self, calls: int, asked: Asked) -> None:
+    def _check(self, calls: int, request: RequestKey) -> None:
         """Refuse a batch larger than the calls left; one that was begun before has passed, and is paid in part."""
-        if not asked.again:
-            self._purse.check(calls)
+        if not request.resumed:
+            self._lender.check(calls)
 
     def _spec(self, kind: Kind, prompt: str, model: str | None, schema: Any, votes: int | str) -> LeafSpec:
         AnswerSchema.of(schema)  # a schema that cannot work is an error before anything is spent

@@ -5,8 +5,6 @@ A quote that is not there is refused, counted and shown; it never stands beside 
 
 from __future__ import annotations
 
-from typing import Any
-
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
@@ -14,6 +12,7 @@ from rlm_ray.ledger.citations import own_words
 from rlm_ray.recursion.jobs.scheduler import Job
 from rlm_ray.recursion.ports import ShardFailure
 from rlm_ray.recursion.verbs.scans import Scans
+from rlm_ray.types.run import Citation, RefusedCitation
 
 MAX_CITATIONS = 100_000
 #: Refused citations that are shown; all are counted.
@@ -33,8 +32,8 @@ class Citing:
 
     def __init__(self, scans: Scans) -> None:
         self._scans = scans
-        self.citations: list[dict[str, Any]] = []
-        self.refused: list[dict[str, Any]] = []
+        self.citations: list[Citation] = []
+        self.refused: list[RefusedCitation] = []
         self._cited: set[tuple[str, str | None]] = set()
 
     def cite(self, written: str, quote: str | None) -> Job:
@@ -46,7 +45,7 @@ class Citing:
             There is no such record in this run, or the quote is not in it.
         """
         address = Address.parse(written)
-        citation: dict[str, Any] = {"address": str(address), "quote": quote}
+        citation: Citation = {"address": str(address), "quote": quote}
         if len(self._cited) != len(self.citations):  # some were restored
             self._cited = {(item["address"], item["quote"]) for item in self.citations}
         if (citation["address"], quote) in self._cited:
@@ -57,8 +56,9 @@ class Citing:
             )
         reason, own = yield from self._looked_up(address, quote)
         if reason is not None:
-            if len(self.refused) < MAX_SHOWN and citation | {"reason": reason} not in self.refused:
-                self.refused.append(citation | {"reason": reason})
+            refused: RefusedCitation = {**citation, "reason": reason}
+            if len(self.refused) < MAX_SHOWN and refused not in self.refused:
+                self.refused.append(refused)
             raise InputError(f"The citation is refused: {reason}")
         citation["quote"] = own
         if (citation["address"], own) not in self._cited:

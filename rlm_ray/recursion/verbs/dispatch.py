@@ -18,17 +18,19 @@ from rlm_ray.errors import InputError, RlmRayError
 from rlm_ray.handle.parts import parts_from_json
 from rlm_ray.handle.plan import Plan, Result
 from rlm_ray.ledger.calllog import BEGUN, CallLog
-from rlm_ray.recursion.cell_reports import ToldBefore, told_error
+from rlm_ray.recursion.cell_reports import ReplayedError, error_reply
 from rlm_ray.recursion.failed_verbs import MAX_WHAT, CellFailures, FailedVerb, FailedVerbs
 from rlm_ray.recursion.jobs.results import Results
 from rlm_ray.recursion.jobs.scheduler import Job
-from rlm_ray.recursion.ports import Asked
+from rlm_ray.recursion.loop import feedback
+from rlm_ray.recursion.ports import RequestKey
 from rlm_ray.recursion.verbs.batches import Batches
 from rlm_ray.recursion.verbs.citing import Citing
 from rlm_ray.recursion.verbs.functions import Functions
 from rlm_ray.recursion.verbs.queries import Queries
-from rlm_ray.recursion.verbs.recursive_calls import Recursions
+from rlm_ray.recursion.verbs.recursive_calls import RecursiveCalls
 from rlm_ray.recursion.verbs.scans import FailureLog, Scans
+from rlm_ray.sandbox.outside.events import Final
 from rlm_ray.subcalls.votes import Votes
 
 MAX_PROMPT = 4 << 20
@@ -36,6 +38,8 @@ MAX_NAME = 1_000
 #: Characters of a prompt that are written down with its name.
 MAX_TOLD = 4_000
 MAX_PARTS = 1_000_000
+#: Single calls of one cell from which on a note recommends a batch.
+MANY_SINGLE_CALLS = 8
 
 
 #: Replies that are written down, and given again when a cell runs again.
@@ -49,12 +53,12 @@ _TOGETHER = frozenset(("llm_query_batched", "rlm_query_batched"))
 _SINGLE = _TOGETHER | {"llm_query", "rlm_query"}
 
 
-class Requests:
+class Dispatcher:
     """The verbs of one call, as jobs.
 
     Parameters
     ----------
-    scans, functions, queries, batches, recursions : what is behind the verbs
+    scans, functions, queries, batches, recursive_calls : what is behind the verbs
     replay : bool
         A verification: what failed before is told again, not tried again.
     """
@@ -65,7 +69,7 @@ class Requests:
         functions: Functions,
         queries: Queries,
         batches: Batches,
-        recursions: Recursions,
+        recursive_calls: RecursiveCalls,
         results: Results,
         log: CallLog | None = None,
         replay: bool = False,
@@ -75,26 +79,34 @@ class Requests:
         self._functions = functions
         self._queries = queries
         self._batches = batches
-        self._recursions = recursions
+        self._recursive_calls = recursive_calls
         self._results = results
         self._log = log
         self._replay = replay
         self.citing = Citing(scans)
         self._found = FailedVerbs() if failures is None else failures.verbs
-        self.failures = CellFailures()
-        self._verbs: dict[str, Callable[[dict[str, Any], bytes, Asked], Job]] = {
+        self._failures = CellFailures()
+        self._verbs: dict[str, Callable[[dict[str, Any], bytes, RequestKey], Job]] = {
             name.removeprefix("_verb_"): getattr(self, name) for name in dir(self) if name.startswith("_verb_")
         }
         self._cell = "0"
         self._times: dict[str, int] = {}
-        self._had: dict[str, Any] = {}
-        #: Single calls that the cell made.
-        self.alone = 0
+        self._previous_replies: dict[str, Any] = {}
+        self._single_calls = 0  # of the cell
 
-    def begin_cell(self, label: str, had: dict[str, Any] | None = None) -> None:
-        """Say which cell asks from now on; `had` are the replies it got when it ran before."""
-        self._cell, self._times, self._had, self.alone = label, {}, had or {}, 0
-        self.failures = CellFailures()
+    def begin_cell(self, label: str, previous_replies: dict[str, Any] | None = None) -> None:
+        """Say which cell asks from now on; `previous_replies` are those of its earlier run."""
+        self._cell, self._times, self._previous_replies, self._single_calls = label, {}, previous_replies or {}, 0
+        self._failures = CellFailures()
+
+    def end_cell(self, final: Final | None, error: str | None) -> list[str]:
+        """Return the notes for the root model on the cell that ends: its failures, and that a batch is better than single calls."""
+        if final is not None and final.kind == "corpus":
+            self.look_at(final.value)
+        notes = [*self._recursive_calls.take_notes(), *self._failures.lines(error)]
+        if self._single_calls >= MANY_SINGLE_CALLS:
+            notes.append(feedback.ALONE.format(count=self._single_calls))
+        return notes
 
     def job(self, verb: str, args: dict[str, Any], blob: bytes) -> Job:
         """Return the job that answers a request.
@@ -110,20 +122,20 @@ class Requests:
             name = self._name(verb, args, blob)
         except RecursionError:
             raise _too_deep(verb) from None
-        self.alone += verb == "llm_query"
-        if verb in _REPEATED and name in self._had:
-            return self._watched(verb, args, _given(self._had[name]))
-        job = self._verbs[verb](args, blob, Asked(name, f"{name}{BEGUN}" in self._had))
-        if self._replay and (failed := self._had.get(f"{name} failed")) is not None:
+        self._single_calls += verb == "llm_query"
+        if verb in _REPEATED and name in self._previous_replies:
+            return self._watched(verb, args, _given(self._previous_replies[name]))
+        job = self._verbs[verb](args, blob, RequestKey(name, f"{name}{BEGUN}" in self._previous_replies))
+        if self._replay and (failed := self._previous_replies.get(f"{name} failed")) is not None:
             return self._watched(verb, args, _as_before(verb, job, failed))
         return self._watched(verb, args, self._logged(verb, args, name, job))
 
     def _watched(self, verb: str, args: dict[str, Any], job: Job) -> Job:
         """Take note of what a request shows to have failed: the same in a replay, where its reply comes from the log."""
-        failures = self.failures  # of the cell that asks
+        failures = self._failures  # of the cell that asks
         try:
             value = yield from job
-        except (RlmRayError, ToldBefore) as error:
+        except (RlmRayError, ReplayedError) as error:
             self._raised(verb, args, error, failures)
             raise
         if verb in ("map", "filter", "aggregate"):
@@ -135,7 +147,7 @@ class Requests:
         return value
 
     def _raised(self, verb: str, args: dict[str, Any], error: Exception, failures: CellFailures) -> None:
-        kind, message, _ = told_error(error)
+        kind, message, _ = error_reply(error)
         if kind == "FunctionFailed":
             failures.raised(message)
         elif verb in _SINGLE and kind == "SubcallFailed":
@@ -154,9 +166,9 @@ class Requests:
         else:
             self._found.mended(_key(verb, args))
 
-    def _take(self, failure: dict[str, Any] | None, key: str, again: str, failures: CellFailures) -> None:
+    def _take(self, failure: dict[str, Any] | None, key: str, retried: str, failures: CellFailures) -> None:
         if failure is None:
-            self._found.mended(key, again)
+            self._found.mended(key, retried)
             return
         failures.add(FailedVerb(**failure))
         self._found.add(FailedVerb(**failure))
@@ -170,7 +182,7 @@ class Requests:
             state = self._results.get(origin.id)
             if state.promise.done() and state.key:
                 failure = state.failure.to_json() if state.failure is not None else None
-                self._take(failure, state.key, state.retried, self.failures if failures is None else failures)
+                self._take(failure, state.key, state.retried, self._failures if failures is None else failures)
 
     def _name(self, verb: str, args: dict[str, Any], blob: bytes) -> str:
         """Name a request by what it asks and how often this cell asked it before: the same when the cell runs again."""
@@ -181,15 +193,15 @@ class Requests:
 
     def _logged(self, verb: str, args: dict[str, Any], name: str, job: Job) -> Job:
         if self._log is not None and verb in _BEGUN:
-            self._log.reply(self._cell, f"{name}{BEGUN}", _told(verb, args))
-        cell, failed_before = self._cell, self._had.get(f"{name} failed") is not None
+            self._log.reply(self._cell, f"{name}{BEGUN}", _log_entry(verb, args))
+        cell, failed_before = self._cell, self._previous_replies.get(f"{name} failed") is not None
         try:
             value = yield from job
         except RecursionError:
             raise _too_deep(verb) from None
         except RlmRayError as error:
             if self._log is not None and not isinstance(error, InputError):  # which the arguments alone decide
-                self._log.reply(cell, f"{name} failed", {"error": told_error(error)})
+                self._log.reply(cell, f"{name} failed", {"error": error_reply(error)})
             raise
         if self._log is not None:
             if verb in _REPEATED:
@@ -201,75 +213,75 @@ class Requests:
 
     # look, count, cut
 
-    def _verb_count(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_count(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         return (yield from self._scans.count(_plan(args)))
 
-    def _verb_head(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_head(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         return (yield from self._scans.head(_plan(args), _int(args, "n")))
 
-    def _verb_record(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_record(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         return (yield from self._scans.record(_plan(args), _int(args, "index")))
 
-    def _verb_page(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_page(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         after = args.get("after")
         if after is not None and not (isinstance(after, list) and len(after) == 3 and all(isinstance(item, int) for item in after)):
             raise InputError(f"after = {after!r:.80} is no place.")
         return (yield from self._scans.page(_plan(args), after, _int(args, "n")))
 
-    def _verb_text(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_text(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         return (yield from self._scans.text(_plan(args), _int(args, "max_chars")))
 
-    def _verb_sample(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_sample(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         return (yield from self._scans.sample(_plan(args), _int(args, "n"), _int(args, "seed", least=-(1 << 62))))
 
-    def _verb_count_by(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_count_by(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         return (yield from self._scans.count_by(_plan(args), _name(args, "column"), _int(args, "limit")))
 
-    def _verb_chunks(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_chunks(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         tokens = None if args.get("tokens") is None else _int(args, "tokens", least=1)
         return (yield from self._scans.chunks(_plan(args), tokens, _optional_name(args, "by"), _int(args, "overlap")))
 
-    def _verb_reading(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_reading(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         return (yield from self._scans.reading(_plan(args)))
 
-    def _verb_check_pattern(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_check_pattern(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         check_pattern(_str(args, "pattern"), bool(args.get("ignore_case")))
         return None
         yield
 
     # functions over shards
 
-    def _verb_map(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
-        return (yield from self._functions.map(_plan(args), blob, asked, _fn(args), _keep(args)))
+    def _verb_map(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+        return (yield from self._functions.map(_plan(args), blob, request, _fn(args), _keep(args)))
 
-    def _verb_filter(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
-        return (yield from self._functions.filter(_plan(args), blob, asked, _fn(args), _keep(args)))
+    def _verb_filter(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+        return (yield from self._functions.filter(_plan(args), blob, request, _fn(args), _keep(args)))
 
-    def _verb_aggregate(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_aggregate(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         cut = _int(args, "combine_at")
         return (yield from self._functions.aggregate(_plan(args), blob[:cut], blob[cut:], _fn(args), _keep(args)))
 
-    def _verb_sql(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
-        return (yield from self._queries.sql(_plan(args), _str(args, "query"), _optional(args, "combine"), asked))
+    def _verb_sql(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+        return (yield from self._queries.sql(_plan(args), _str(args, "query"), _optional(args, "combine"), request))
 
     # sub-calls
 
-    def _verb_llm_query(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_llm_query(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         part = None if args.get("part") is None else parts_from_json([args["part"]])[0]
-        return (yield from self._batches.query(_str(args, "prompt"), part, _optional_name(args, "model"), asked))
+        return (yield from self._batches.query(_str(args, "prompt"), part, _optional_name(args, "model"), request))
 
-    def _verb_llm_query_batched(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
-        return (yield from self._batches.prompts(_strings(args, "prompts"), _optional_name(args, "model"), asked))
+    def _verb_llm_query_batched(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+        return (yield from self._batches.prompts(_strings(args, "prompts"), _optional_name(args, "model"), request))
 
-    def _verb_llm_map(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_llm_map(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         parts = _parts(args)
         return (
             yield from self._batches.map(
-                _str(args, "prompt"), parts, args.get("schema"), _optional_name(args, "model"), _votes(args), asked, _keep(args)
+                _str(args, "prompt"), parts, args.get("schema"), _optional_name(args, "model"), _votes(args), request, _keep(args)
             )
         )
 
-    def _verb_llm_each(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_llm_each(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         return (
             yield from self._batches.each(
                 _str(args, "prompt"),
@@ -277,53 +289,55 @@ class Requests:
                 args.get("schema"),
                 _optional_name(args, "model"),
                 _votes(args),
-                asked,
+                request,
                 _keep(args),
             )
         )
 
-    def _verb_rlm_query(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_rlm_query(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         (part,) = parts_from_json([args.get("part")])
         model = _optional_name(args, "model")
-        return (yield from self._recursions.batched([_str(args, "question")], [part], asked, single=True, model=model))
+        return (yield from self._recursive_calls.batched([_str(args, "question")], [part], request, single=True, model=model))
 
-    def _verb_rlm_query_batched(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_rlm_query_batched(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         questions, parts = _strings(args, "questions"), _parts(args)
         if len(questions) != len(parts):
             raise InputError(f"{len(questions)} questions need as many parts, and were given {len(parts)}. Give one for each.")
-        return (yield from self._recursions.batched(questions, parts, asked))
+        return (yield from self._recursive_calls.batched(questions, parts, request))
 
-    def _verb_rlm_map(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
-        return (yield from self._recursions.map(_str(args, "question"), _parts(args), args.get("schema"), asked, _keep(args)))
+    def _verb_rlm_map(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+        return (
+            yield from self._recursive_calls.map(_str(args, "question"), _parts(args), args.get("schema"), request, _keep(args))
+        )
 
     # the rest
 
-    def _verb_progress(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_progress(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         state = self._results.get(_name(args, "id"))
         return {"finished": state.promise.done(), "done": state.done, "failed": state.failed, "expected": state.expected}
         yield
 
-    def _verb_so_far(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_so_far(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         state = self._results.get(_name(args, "id"))
         if state.promise.done():
             state.promise.result()
             return state.reply()
-        there = self._results.new(asked.name, state.columns)
+        there = self._results.new(request.name, state.columns)
         there.segments, there.given = state.so_far(), state.given
         self._results.finish(there)
         there.promise.result()
         return there.reply()
         yield
 
-    def _verb_cite(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_cite(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         return (yield from self.citing.cite(_str(args, "address"), _optional(args, "quote")))
 
-    def _verb_budget(self, args: dict[str, Any], blob: bytes, asked: Asked) -> Job:
+    def _verb_budget(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
         return self._batches.left()
         yield
 
 
-def _told(verb: str, args: dict[str, Any]) -> dict[str, Any]:
+def _log_entry(verb: str, args: dict[str, Any]) -> dict[str, Any]:
     """What a person wants to know of a sub-call afterwards."""
     parts = next((args[name] for name in ("parts", "prompts", "questions") if isinstance(args.get(name), list)), None)
     prompts = args.get("prompts") or args.get("questions")
@@ -370,7 +384,7 @@ def _as_before(verb: str, job: Job, failed: dict[str, Any]) -> Job:
         with contextlib.suppress(RlmRayError):
             yield from job
     name, message, extra = failed["error"]
-    raise ToldBefore((name, message, extra))
+    raise ReplayedError((name, message, extra))
 
 
 def _plan(args: dict[str, Any]) -> Plan:

@@ -15,7 +15,7 @@ from rlm_ray.handle.plan import Keep, Plan
 from rlm_ray.recursion.failed_verbs import MAX_ERROR, MAX_WHAT, FailedVerb
 from rlm_ray.recursion.jobs.results import Results
 from rlm_ray.recursion.jobs.scheduler import Job, Until
-from rlm_ray.recursion.ports import Asked, CodeGroup, CodeOutcome, Ports
+from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, Ports, RequestKey
 from rlm_ray.recursion.verbs.scans import FailureLog, Scans, retried, target
 from rlm_ray.settings import Settings
 
@@ -39,27 +39,27 @@ class Functions:
         self._failures = failures
         self.events: dict[str, int] = {}
 
-    def map(self, plan: Plan, blob: bytes, asked: Asked, name: str = "", keep: bool = False) -> Job:
+    def map(self, plan: Plan, blob: bytes, request: RequestKey, name: str = "", keep: bool = False) -> Job:
         """Return a handle over what the function gave for each record."""
         works = yield from self._scans.works(plan)
-        state = self._results.new(asked.name, {})
+        state = self._results.new(request.name, {})
         outcomes = yield from self._run("map", works, blob, self._results.folder(state.id), keep=keep)
         failure = self._judged("map", name, plan, outcomes, keep, state.id)
         state.failure, state.key, state.retried = failure, target("map", [plan]), retried(plan)
-        state.segments = [self._ports.keep(segment) for outcome in outcomes for segment in outcome.segments]
+        state.segments = [segment for outcome in outcomes for segment in outcome.segments]
         self._results.finish(state)
         state.columns = shown_columns(self._results.manifest(state).schema if state.segments else {})
-        return state.reply() | _told(failure, state.key, state.retried)
+        return state.reply() | _reply(failure, state.key, state.retried)
 
-    def filter(self, plan: Plan, blob: bytes, asked: Asked, name: str = "", keep: bool = False) -> Job:
+    def filter(self, plan: Plan, blob: bytes, request: RequestKey, name: str = "", keep: bool = False) -> Job:
         """Return the plan with a selection of the places that the function kept."""
         works = yield from self._scans.works(plan)
-        selection = self._results.id(asked.name)
-        rows = self._results.new(f"{asked.name}-failed", {})
+        selection = self._results.id(request.name)
+        rows = self._results.new(f"{request.name}-failed", {})
         folder = self._results.folder(rows.id)
         outcomes = yield from self._run("filter", works, blob, selection, keep=keep, errors=folder)
         failure = self._judged("filter", name, plan, outcomes, keep, rows.id)
-        rows.segments = [self._ports.keep(segment) for outcome in outcomes for segment in outcome.segments]
+        rows.segments = [segment for outcome in outcomes for segment in outcome.segments]
         self._results.finish(rows)
         self._scans.selections.add(selection)
         kept: dict[int, int] = {}
@@ -71,7 +71,7 @@ class Functions:
         info = manifest.info() | {"schema": shown_columns(manifest.schema), "nbytes": shares, "records": None, "estimate": None}
         if plan.origin.kind == "result":
             info |= {"kind": "result", "unit": "row"}
-        told = _told(failure, target("filter", [plan]), retried(plan))
+        told = _reply(failure, target("filter", [plan]), retried(plan))
         return {"plan": narrowed.to_json(), "info": info | {"failed_rows": rows.reply()}} | told
 
     def aggregate(self, plan: Plan, blob: bytes, combine: bytes, name: str = "", keep: bool = False) -> Job:
@@ -80,7 +80,7 @@ class Functions:
         outcomes = yield from self._run("aggregate", works, blob, "", combine, keep=keep)
         failure = self._judged("aggregate", name, plan, outcomes, keep, "")
         value = yield from self._folded(outcomes, combine)
-        return {"value": value} | _told(failure, target("aggregate", [plan]), retried(plan))
+        return {"value": value} | _reply(failure, target("aggregate", [plan]), retried(plan))
 
     def _folded(self, outcomes: Sequence[CodeOutcome], combine: bytes) -> Job:
         values = [value for outcome in outcomes for value in outcome.values]
@@ -174,7 +174,7 @@ class Functions:
         for outcome in outcomes:
             self._failures.add(outcome.failures)
             self._count(outcome.events)
-        self._scans.noting.looked(works)
+        self._scans.recorder.looked(works)
         return outcomes
 
     def _count(self, events: dict[str, int]) -> None:
@@ -182,8 +182,8 @@ class Functions:
             self.events[name] = self.events.get(name, 0) + number
 
 
-def _told(failure: FailedVerb | None, key: str, again: str) -> dict[str, Any]:
-    return {"failure": failure.to_json() if failure is not None else None, "key": key, "retried": again}
+def _reply(failure: FailedVerb | None, key: str, retried: str) -> dict[str, Any]:
+    return {"failure": failure.to_json() if failure is not None else None, "key": key, "retried": retried}
 
 
 def shown_columns(schema: dict[str, str]) -> dict[str, str]:

@@ -19,8 +19,8 @@ from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.models.contract import Usage
 from rlm_ray.recursion.budget.amounts import NOTHING, Amount
 from rlm_ray.recursion.budget.budget import Budget
-from rlm_ray.recursion.jobs.lending import Purse
-from rlm_ray.recursion.jobs.loans import Settling, ended_and_live, may_run_again
+from rlm_ray.recursion.jobs.lending import BudgetLender
+from rlm_ray.recursion.jobs.loans import BudgetLoan, may_run_again, settle_ended
 from rlm_ray.recursion.jobs.progress import BatchTally, Spending, Tally
 from rlm_ray.recursion.jobs.results import Results, ResultState
 from rlm_ray.recursion.jobs.scheduler import Job, Until
@@ -82,15 +82,15 @@ class Batch:
 
 
 class Groups:
-    """Runs the groups of batches, on a purse."""
+    """Runs the groups of batches on slices of the budget."""
 
     def __init__(
-        self, call: Call, ports: Ports, results: Results, purse: Purse, failures: FailureLog, tally: Tally, marks: MarkLog
+        self, call: Call, ports: Ports, results: Results, lender: BudgetLender, failures: FailureLog, tally: Tally, marks: MarkLog
     ) -> None:
         self._call = call
         self._ports = ports
         self._results = results
-        self._purse = purse
+        self._lender = lender
         self._failures = failures
         self._tally = tally
         self._marks = marks
@@ -113,12 +113,12 @@ class Groups:
             if not todo:
                 break
             needed = max(Amount(*(outcomes[group.number].refused or NOTHING)) for group in todo)
-            while (problem := self._purse.problem(needed)) is not None and self._purse.budget.lent:
-                yield Until((self._purse.returned(),))
+            while (problem := self._lender.problem(needed)) is not None and self._lender.budget.lent:
+                yield from self._lender.next_repayment()
             if problem is not None:
-                self._purse.exhaust(problem)
+                self._lender.exhaust(problem)
                 break
-            spread = max(1, min(self._most(), len(todo), self._purse.times(needed) // LEAST_CALLS))
+            spread = max(1, min(self._most(), len(todo), self._lender.times(needed) // LEAST_CALLS))
         return [outcomes[group.number] for group in groups]
 
     def _most(self) -> int:
@@ -131,7 +131,7 @@ class Groups:
         """Run groups, `spread` at a time, each once (0: as many as the cluster bears); one whose worker was lost is begun anew."""
         limit = spread
         waiting = deque(groups)
-        pending: list[tuple[Piece, Future]] = []
+        pending: list[tuple[Piece, BudgetLoan]] = []
         alone = len(groups) == 1 and not whole
         while waiting or pending:
             spread = limit or self._most()
@@ -140,10 +140,10 @@ class Groups:
                 rest = sum(other.calls for other in waiting)
                 at_once = min(spread, len(waiting) + len(pending) + 1) if whole else 1 if alone else spread
                 tokens = largest(group) if alone and batch.spec.kind == "prompts" else None
-                budget = self._purse.lend(group.calls, batch.spec, at_once, rest, whole and at_once == 1, tokens)
+                budget = self._lender.lend(group.calls, batch.spec, at_once, rest, whole and at_once == 1, tokens)
                 pending.append((group, self._start(batch, group, counted, budget, not alone)))
             yield Until(tuple(future for _, future in pending), 1)
-            ended, pending = ended_and_live(pending)
+            ended, pending = settle_ended(pending)
             for group, future in ended:
                 outcome = self._settled(group, future)
                 if outcome is None:
@@ -152,7 +152,7 @@ class Groups:
                     outcomes[group.number] = outcome
                     batch.landed(group.number, outcome)
 
-    def _start(self, batch: Batch, piece: Piece, counted: BatchTally, budget: Budget, spread: bool) -> Future:
+    def _start(self, batch: Batch, piece: Piece, counted: BatchTally, budget: Budget, spread: bool) -> BudgetLoan:
         uris = {work.shard.uri for work in (*piece.works, *(work for part in piece.parts for work in _works(part)))}
         group = LeafGroup(
             batch.state.id,
@@ -184,7 +184,7 @@ class Groups:
 
         counted.live[budget.name] = Spending()  # here: another thread must not change the size of what this one looks through
         future = self._ports.leaves(group, progress, spread)
-        return Settling(future, budget, self._purse, counted, lambda: self._run_dir.account(group.id))
+        return BudgetLoan(future, budget, self._lender, counted, lambda: self._run_dir.account(group.id))
 
     def _settled(self, group: Piece, future: Future) -> LeafOutcome | None:
         """Return what a group came to; None where its worker was lost and it may run again."""

@@ -11,7 +11,7 @@ from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Plan
 from rlm_ray.recursion.jobs.results import Results, ResultState
 from rlm_ray.recursion.jobs.scheduler import Job, Until
-from rlm_ray.recursion.ports import Asked, CodeOutcome, Ports, QueryGroup
+from rlm_ray.recursion.ports import CodeOutcome, Ports, QueryGroup, RequestKey
 from rlm_ray.recursion.verbs.functions import shown_columns
 from rlm_ray.recursion.verbs.scans import FailureLog, Scans
 from rlm_ray.settings import Settings
@@ -33,25 +33,25 @@ class Queries:
         self._failures = failures
         self.events: dict[str, int] = {}
 
-    def sql(self, plan: Plan, query: str, combine: str | None, asked: Asked) -> Job:
+    def sql(self, plan: Plan, query: str, combine: str | None, request: RequestKey) -> Job:
         """Return a handle over the rows that the query gave over each piece, or that `combine` made of them."""
         works = yield from self._scans.works(plan)
         manifest = yield from self._scans.manifest(plan)
         schema = check(plan.steps, manifest.schema)
         columns, given, decimals = yield from self._bound(query, schema)
-        name = asked.name if combine is None else f"{asked.name}-parts"
+        name = request.name if combine is None else f"{request.name}-parts"
         groups: Sequence[Sequence[Work]] = self._scans.groups(works, GROUP_BYTES) or [()]
         state = yield from self._run(
             query, groups, schema, columns, name, given, "shards" if combine is None else "pooled", decimals
         )
-        self._scans.noting.looked(works)
+        self._scans.recorder.looked(works)
         if combine is None:
             return state.reply()
         parts = self._results.manifest(state)
         kinds = {column: parts.schema.get(column, "string") for column in (*given, *_OURS)}
         columns, given, decimals = yield from self._bound(combine, kinds)
         whole = [Work(shard, (), kinds, None) for shard in parts.shards]
-        state = yield from self._run(combine, [whole], kinds, columns, asked.name, given, "whole", decimals)
+        state = yield from self._run(combine, [whole], kinds, columns, request.name, given, "whole", decimals)
         return state.reply()
 
     def _bound(self, query: str, schema: dict[str, str]) -> Job:
@@ -95,7 +95,7 @@ class Queries:
                 for number, group in enumerate(groups)
             ]
         )
-        state.segments = [self._ports.keep(segment) for outcome in outcomes for segment in outcome.segments]
+        state.segments = [segment for outcome in outcomes for segment in outcome.segments]
         self._results.finish(state)
         found = shown_columns(self._results.manifest(state).schema) if state.segments else {}
         state.columns = {column: found.get(column, "string") for column in given if column not in _OURS}

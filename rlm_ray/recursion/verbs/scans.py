@@ -23,12 +23,13 @@ from rlm_ray.errors import InputError, StorageError, SubcallFailed
 from rlm_ray.handle.plan import Between, Keep, Node, Plan, Result, Slice, Where, Window
 from rlm_ray.ledger.read_log import MarkLog
 from rlm_ray.recursion.failed_verbs import FailedVerbs
-from rlm_ray.recursion.jobs.coverage_recorder import Noting
+from rlm_ray.recursion.jobs.coverage_recorder import CoverageRecorder
 from rlm_ray.recursion.jobs.progress import ShardTally
 from rlm_ray.recursion.jobs.results import Results, ResultState
 from rlm_ray.recursion.jobs.scheduler import Job, Until
 from rlm_ray.recursion.ports import Future, Ports, ScanGroup, ShardFailure
 from rlm_ray.settings import Settings
+from rlm_ray.types.run import Failure
 
 #: Bytes of data for one task: enough work to pay for the task, little enough to spread and to bound its time.
 LEAST_BYTES, MOST_BYTES = 8 << 20, 128 << 20
@@ -61,10 +62,10 @@ class FailureLog:
                     "(on_shard_error = stop)."
                 )
 
-    def restore(self, told: Iterable[dict[str, Any]]) -> None:
+    def restore(self, logged: Iterable[Failure]) -> None:
         """Remember what an earlier session reported."""
-        for item in told:
-            failure = ShardFailure(**item)
+        for item in logged:
+            failure = ShardFailure(item["object"], item["reason"], item.get("shard"))
             self.failures.setdefault((failure.object, failure.shard), failure)
 
 
@@ -93,7 +94,7 @@ class Scans:
         self._run_dir = run_dir
         self._settings = settings
         self._failures = failures
-        self.noting = Noting(marks if marks is not None else MarkLog(None), corpora, results)
+        self.recorder = CoverageRecorder(marks if marks is not None else MarkLog(None), corpora, results)
         self._counted: dict[str, dict[int, int]] = {}
         self._windows: dict[Any, Window] = {}
         self.selections: set[str] = set()
@@ -160,8 +161,8 @@ class Scans:
         return {} if isinstance(found, ShardFailure) else operations.merge("head", [found], {"n": 1})[0]
 
     def _works(self, manifest: Manifest, steps: tuple[Node, ...]) -> list[Work]:
-        choice = self.noting.chosen(steps, manifest)
-        whose = self.noting.whose(steps, manifest)
+        choice = self.recorder.chosen(steps, manifest)
+        whose = self.recorder.whose(steps, manifest)
         return [
             Work(shard, steps, manifest.schema, self._run_dir, corpus=whose, excluded=choice.rows.get(shard.index, ()))
             for shard in choice.shards
@@ -213,7 +214,7 @@ class Scans:
             if first is None:
                 used = planner.counts_used(wanted.start, wanted.stop, counts) if wanted is not None else len(counts)
                 # what was counted ahead of need nobody looked at
-                self.noting.done("count", [(work, count) for work, count in zip(works[:used], counts[:used], strict=True)])
+                self.recorder.done("count", [(work, count) for work, count in zip(works[:used], counts[:used], strict=True)])
                 return counts
             # without a bound all at once; with one, few at first, since the slice may be near
             numbers = [number for number in range(first, len(counts)) if counts[number] is None][: None if wanted is None else wave]
@@ -239,7 +240,7 @@ class Scans:
         self._failures.add(partial for partial in partials if isinstance(partial, ShardFailure))
         if looks:
             done = [(work, partial) for work, partial in zip(works, partials, strict=True) if not isinstance(partial, ShardFailure)]
-            self.noting.done(operation, done)
+            self.recorder.done(operation, done)
         return partials
 
     def groups(self, works: Sequence[Work], most_bytes: int, part: float = 1.0) -> list[list[Work]]:
@@ -250,7 +251,7 @@ class Scans:
         return list(planner.group(works, int(max(LEAST_BYTES / part, min(most_bytes / part, share)))))
 
     def _scan(self, operation: str, works: Sequence[Work], args: dict[str, Any]) -> Future:
-        tables = self._results.mirrors({work.shard.uri for work in works if work.shard.format == "segment"})
+        tables = self._results.mirrors({work.shard.uri for work in works if work.shard.traits.is_result})
         return self._ports.scan(ScanGroup(operation, tuple(works), args, tables))
 
     def merged(self, operation: str, works: Sequence[Work], args: dict[str, Any], part: float = 1.0) -> Job:
@@ -273,7 +274,7 @@ class Scans:
             if enough(operations.merge(operation, partials, args)):
                 break
         merged = operations.merge(operation, partials, args)
-        self.noting.looked_until(operation, read, partials, args, enough)
+        self.recorder.looked_until(operation, read, partials, args, enough)
         return merged
 
     # the verbs
@@ -361,7 +362,7 @@ class Scans:
                 self._failures.add([partial])
             else:
                 records += operations.merge("at", [partial], {})
-                self.noting.drawn(work, partial)
+                self.recorder.drawn(work, partial)
         return records
 
     def count_by(self, plan: Plan, column: str, limit: int) -> Job:

@@ -14,6 +14,8 @@ TYPE_CHECKING = False  # see rlm_ray/__init__.py
 if TYPE_CHECKING:
     from typing import Any
 
+    from rlm_ray.handle.plan import Plan
+
 
 class Backend:
     """The way to the parent, for the scaffold. Safe from several threads at once; a cell's clock stops meanwhile."""
@@ -37,6 +39,13 @@ class Backend:
         """End a cell: a thread that it left behind must not start its clock again."""
         with self._lock:
             self._cell += 1
+
+    def table(self, plan: Plan, schema: dict[str, str]) -> Any:
+        """Refuse: root code computes beside the data and looks at a part of it."""
+        raise errors.InputError(
+            "A Corpus becomes no table of another library here: the sandbox holds no data. Compute with .sql(query), "
+            ".count_by(column), .map(fn) or .aggregate(fn, combine); look with .head(n), .sample(n) or a loop over the records."
+        )
 
     def call(self, verb: str, args: dict[str, Any], blob: bytes = b"") -> tuple[Any, bytes]:
         """Ask the parent and wait.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 
 from rlm_ray.sandbox.wire.channel import MAX_BLOB, dumps
@@ -56,7 +55,7 @@ def encode(value: object) -> tuple[str, bytes]:
     Examples
     --------
     >>> encode({"n": {3}, "x": float("nan")})
-    ('json', b'{"n":[3],"x":null}')
+    ('json', b'{"n":[3],"x":NaN}')
     >>> encode([{"a": 1}])
     ('records', b'[{"a":1}]')
     """
@@ -93,7 +92,7 @@ def _records(value: Any) -> Any:
     """Rows of a data frame or table of pandas, polars or pyarrow; None for anything else."""
     library = type(value).__module__.partition(".")[0]
     if library == "pandas" and hasattr(value, "to_dict") and hasattr(value, "columns"):
-        return value.to_dict(orient="records")
+        return value.astype(object).where(value.notna(), None).to_dict(orient="records")  # its NaN is its null
     if library == "polars" and hasattr(value, "to_dicts"):
         return value.to_dicts()
     if library == "pyarrow" and hasattr(value, "to_pylist") and hasattr(value, "column_names"):
@@ -101,8 +100,8 @@ def _records(value: Any) -> Any:
     return None
 
 
-def plain(value: Any, where: str, depth: int = 0, *, finite: bool = True) -> Any:
-    """Return `value` as JSON types: tuples and sets as lists, dates as text, durations in seconds; if `finite`, NaN as None.
+def plain(value: Any, where: str, depth: int = 0) -> Any:
+    """Return `value` as JSON types: tuples and sets as lists, dates as text, durations in seconds. NaN and infinities stay.
 
     Raises
     ------
@@ -116,20 +115,17 @@ def plain(value: Any, where: str, depth: int = 0, *, finite: bool = True) -> Any
     if isinstance(value, int):
         return int(value)
     if isinstance(value, float):
-        return float(value) if not finite or math.isfinite(value) else None
+        return float(value)
     if depth > MAX_DEPTH:
         raise NoAnswer(f"{where[:80]}… is nested deeper than {MAX_DEPTH} levels, or holds itself. Assign a flatter value to Final.")
     deeper = depth + 1
     if isinstance(value, dict):
-        return {
-            _key(key, where): plain(item, f"{where}[{key!r}]" if depth < 3 else where, deeper, finite=finite)
-            for key, item in value.items()
-        }
+        return {_key(key, where): plain(item, f"{where}[{key!r}]" if depth < 3 else where, deeper) for key, item in value.items()}
     if isinstance(value, (set, frozenset)):
         value = _sorted(value)
     if isinstance(value, (list, tuple, range)) or type(value).__name__ in ("dict_keys", "dict_values", "dict_items", "deque"):
-        return [plain(item, f"{where}[{index}]" if depth < 3 else where, deeper, finite=finite) for index, item in enumerate(value)]
-    return _foreign(value, where, depth, finite)
+        return [plain(item, f"{where}[{index}]" if depth < 3 else where, deeper) for index, item in enumerate(value)]
+    return _foreign(value, where, depth)
 
 
 def _sorted(items: Any) -> list[Any]:
@@ -147,10 +143,20 @@ def _key(key: Any, where: str) -> str:
         return str(key)
     if isinstance(key, tuple):
         return ", ".join(_key(part, where) for part in key)
-    return str(_foreign(key, f"a key of {where}", 0, True))
+    return str(_foreign(key, f"a key of {where}", 0))
 
 
-def _foreign(value: Any, where: str, depth: int, finite: bool) -> Any:
+def _decimal(value: Any) -> Any:
+    """A decimal as a number where that is exact as it is written, else as text."""
+    if not value.is_finite():
+        return float(value) if not value.is_snan() else float("nan")
+    if value == value.to_integral_value():
+        return int(value)
+    number = float(value)
+    return number if type(value)(repr(number)) == value else format(value, "f")
+
+
+def _foreign(value: Any, where: str, depth: int) -> Any:
     """Values of other libraries that have one plain meaning: dates, decimals, enums, dataclasses, numpy."""
     deeper = depth + 1
     library = type(value).__module__.partition(".")[0]
@@ -166,20 +172,16 @@ def _foreign(value: Any, where: str, depth: int, finite: bool) -> Any:
     if hasattr(value, "total_seconds"):
         return plain(value.total_seconds(), where, depth + 1)
     if library == "decimal":
-        return (
-            plain(int(value) if value == value.to_integral_value() else float(value), where, depth + 1)
-            if value.is_finite()
-            else None
-        )
+        return _decimal(value)
     if library in ("numpy", "pandas", "polars", "pyarrow"):
         for name in ("tolist", "to_list", "to_pylist", "item", "as_py"):
             if hasattr(value, name):
-                return plain(getattr(value, name)(), where, deeper, finite=finite)
+                return plain(getattr(value, name)(), where, deeper)
     if "enum" in sys.modules and isinstance(value, sys.modules["enum"].Enum):
-        return plain(value.value, where, deeper, finite=finite)
+        return plain(value.value, where, deeper)
     if hasattr(type(value), "__dataclass_fields__"):
         names = list(type(value).__dataclass_fields__)
-        return {name: plain(getattr(value, name), f"{where}.{name}", deeper, finite=finite) for name in names}
+        return {name: plain(getattr(value, name), f"{where}.{name}", deeper) for name in names}
     raise NoAnswer(
         f"{where} is a {type(value).__name__}, which is not plain data. "
         "Give text, a number, a list, a dict, a list of dicts, a DataFrame or a Corpus."

@@ -113,7 +113,7 @@ def final(kind: Any, blob: bytes) -> Final:
     parsed = 120 * (blob.count(b"[") + blob.count(b"{")) + 60 * (blob.count(b",") + blob.count(b":")) + 2 * len(blob)
     if parsed > MAX_PARSED:
         raise ProtocolError(f"it would take some {parsed >> 20:,} MB of memory as Python values")
-    value = parse_json(blob)
+    value = parse_json(blob, constants=True)
     if kind == "corpus" and not isinstance(value, dict | list):
         raise ProtocolError("a plan that is neither an object nor a list")
     if kind == "records" and not (isinstance(value, list) and all(isinstance(item, dict) for item in value)):

@@ -28,7 +28,7 @@ def counts(shard: Shard, schema: dict[str, str], column: str, low: int, high: in
     Nothing is raised: the reader that is asked instead says why.
     """
     other = {name for name, _, _ in shard.differs} | dict(shard.partitions).keys() | dict(shard.constants).keys()
-    if shard.format != "parquet" or schema[column] != "string" or column in other or shard.deleted:
+    if not shard.traits.has_footers or schema[column] != "string" or column in other or shard.deleted:
         return None
     if storage.scheme(shard.uri) == "s3" or row_groups.is_part(shard, low, high):
         return None  # many small requests, which polars has under way at once; row groups that are kept for neighbours

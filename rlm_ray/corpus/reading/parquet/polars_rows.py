@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import polars
@@ -19,43 +18,26 @@ from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.meaning.constants import constant
 from rlm_ray.corpus.meaning.types import CONVERTED, JSON, is_flat
 from rlm_ray.corpus.reading.parquet import arrow_rows, row_groups
+from rlm_ray.corpus.reading.reader import Query, Reader, ReadRequest, Reduce
 from rlm_ray.errors import ObjectUnreadable
 
 #: Uncompressed bytes of a shard up to which polars reads it, which decodes a row group at once; pyarrow goes page by page.
 _WHOLE = 96 << 20
 _FILTERED = 256 << 20
 
-#: What a verb makes of rows before they are taken out: a query over a query.
-Reduce = Callable[[polars.LazyFrame], polars.LazyFrame]
 
-
-def read(
-    shard: Shard,
-    schema: dict[str, str],
-    columns: Sequence[str],
-    low: int,
-    high: int,
-    *,
-    predicates: Sequence[polars.Expr],
-    rows_per_batch: int,
-    limit: int | None,
-    table: pyarrow.Table | None = None,
-    reduce: Reduce | None = None,
-) -> Iterator[polars.DataFrame]:
-    """Yield frames of `columns` and `_pos` for rows `[low, high)` that fulfil all predicates (at most `limit`).
-
-    Parameters
-    ----------
-    reduce : callable, optional
-        Yield what it makes of these rows, as a whole or in parts, instead; its column `count` is how many there were.
-    table : pyarrow.Table, optional
-        The same rows as the file, which then is not read.
+def read(request: ReadRequest) -> Iterator[polars.DataFrame]:
+    """Yield frames of the columns and `_pos`. With `reduce`, its column `count` is how many rows there were.
 
     Raises
     ------
     ObjectUnreadable
         No reader takes the file.
     """
+    shard, schema, columns, predicates = request.shard, request.schema, request.columns, request.predicates
+    table, limit, reduce = request.table, request.limit, request.reduce
+    low, high = request.low, shard.stop if request.high is None else request.high
+    rows_per_batch = max(256, min(131_072, request.batch_bytes * max(1, shard.rows or 1) // max(1, shard.nbytes)))
     stored, constants = _columns(shard, schema, columns)
     part = not predicates and _is_part(shard, stored, low, high, table)
     fits = _fits(shard, low, high, None if predicates else limit, filtered=bool(predicates), at_hand=table is not None)
@@ -91,26 +73,13 @@ def read(
             return
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What `read` with `reduce` asks polars of a shard, not asked yet; `rows` is what its counts must come to, where known."""
-
-    lazy: polars.LazyFrame
-    rows: int | None
-
-
-def query(
-    shard: Shard,
-    schema: dict[str, str],
-    columns: Sequence[str],
-    low: int,
-    high: int,
-    *,
-    predicates: Sequence[polars.Expr],
-    reduce: Reduce,
-    table: pyarrow.Table | None = None,
-) -> Query | None:
+def query(request: ReadRequest) -> Query | None:
     """Return what `read` would ask polars for, to be asked with other shards; None where it would not. Reads nothing."""
+    shard, schema, columns, predicates = request.shard, request.schema, request.columns, request.predicates
+    table, reduce = request.table, request.reduce
+    low, high = request.low, shard.stop if request.high is None else request.high
+    if shard.rows is None or reduce is None:
+        return None
     stored, constants = _columns(shard, schema, columns)
     if table is None and storage.scheme(shard.uri) == "memory":
         return None  # a query over it holds a copy
@@ -185,7 +154,7 @@ def _as_it_is(shard: Shard, schema: dict[str, str], columns: Sequence[str]) -> b
 
 def _plain(kind: str, shard: Shard) -> bool:
     # a result's JSON column is text in its file
-    return (is_flat(kind) and kind not in CONVERTED) or (kind == JSON and shard.format == "segment")
+    return (is_flat(kind) and kind not in CONVERTED) or (kind == JSON and shard.traits.is_result)
 
 
 def _constant(name: str, value: Any, kind: str) -> polars.Expr:
@@ -236,3 +205,6 @@ def _streamed(lazy: polars.LazyFrame, rows_per_batch: int) -> Iterator[polars.Da
             stopped.set()
             room.release()
         query.result()
+
+
+READER = Reader(read=read, filters="all", compares_versions=False, query=query)

@@ -22,6 +22,8 @@ import polars
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.meaning.types import JSON, shown_name
 from rlm_ray.corpus.reading.decode_replacements import ERRORS, counted
+from rlm_ray.corpus.reading.reader import Reader, ReadRequest
+from rlm_ray.corpus.reading.sampling import SAMPLE_LINES, Sample, first_sample
 from rlm_ray.corpus.reading.text.csv_blocks import Block, Fields, blocks
 from rlm_ray.corpus.reading.text.dialect import FIELD, SAMPLE, Dialect, Given, Unclosed, records, sniffed
 from rlm_ray.corpus.reading.text.line_search import is_utf8
@@ -32,21 +34,14 @@ EXTRA = {"_more": JSON, "_error": "string"}
 _ROWS, _FEW_ROWS = 10_000, 1_000
 
 
-def read(
-    shard: Shard,
-    schema: dict[str, str],
-    columns: Sequence[str],
-    low: int,
-    high: int | None,
-    predicates: Sequence[polars.Expr] = (),
-    early: bool = False,
-) -> Iterator[polars.DataFrame]:
-    """Yield frames of `columns`, `_pos` (the row) and `_end` for rows `[low, high)` that fulfil all predicates.
+def read(request: ReadRequest) -> Iterator[polars.DataFrame]:
+    """Yield frames of the columns, `_pos` (the row) and `_end` for rows `[low, high)`.
 
-    Of rows that do not, only the columns that the predicates name are looked at. `early`: as in `lines`.
+    Of rows that the predicates do not leave, only the columns that these name are looked at.
     """
+    shard, low, high = request.shard, request.low, request.high
     first = 0
-    blocks = _rows(shard, early)
+    blocks = _rows(shard, request.early)
     while True:
         with counted(shard):
             block = next(blocks, None)
@@ -55,7 +50,7 @@ def read(
         header, rows = block
         chosen = range(max(0, low - first), len(rows) if high is None else min(len(rows), high - first))
         if chosen:
-            yield _frame(header, rows, chosen, first, schema, columns, predicates)
+            yield _frame(header, rows, chosen, first, request.schema, request.columns, request.predicates)
         first += len(rows)
         if high is not None and first >= high:
             return
@@ -203,6 +198,18 @@ def batches(shard: Shard, high: int) -> Iterator[tuple[Dialect, list[str], list[
             return
 
 
+def sample(shards: Sequence[Shard]) -> Sample:
+    """Return the columns of the first rows, and by which dialect they are read."""
+    return first_sample(shards, _sampled, {})
+
+
+def _sampled(shard: Shard) -> Sample | None:
+    for dialect, header, rows in batches(shard, SAMPLE_LINES):
+        size = sum(len(value) + 1 for row in rows for value in row)
+        return Sample(infer(header, rows) | EXTRA, size / len(rows), f"CSV: {dialect}")
+    return None
+
+
 def infer(header: list[str], rows: list[list[str]]) -> dict[str, str]:
     """Return columns and types of some rows."""
     whole = [row for row in rows if len(row) == len(header) and not isinstance(row, Unclosed)]
@@ -331,3 +338,6 @@ def _more(given: dict[str, polars.Series], schema: dict[str, str], height: int) 
     numbers = sorted(found)
     texts = [json.dumps(found[number], ensure_ascii=False) for number in numbers]
     return more.scatter(numbers, polars.Series(texts, dtype=polars.String))
+
+
+READER = Reader(read=read, sample=sample)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy
@@ -21,39 +22,37 @@ import pyarrow.json
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.meaning.types import FOLDER, JSON, RESERVED, shown_name, unite
 from rlm_ray.corpus.planning.expressions import grep_columns
+from rlm_ray.corpus.reading.reader import Reader, ReadRequest
+from rlm_ray.corpus.reading.sampling import SAMPLE_BYTES, Sample
 from rlm_ray.corpus.reading.text import line_search
 from rlm_ray.corpus.reading.text.lines import found_pieces, frame, next_lines
+from rlm_ray.corpus.reading.text.streams import pieces
+from rlm_ray.errors import InputError, StorageError
 from rlm_ray.handle.plan import Grep, Node, Where
+
+#: Up to so many bytes and shards all lines are looked at for their members, of more so many places, by so many threads.
+_WHOLE_BYTES, _WHOLE_OBJECTS, _PLACES, _THREADS = 16 << 20, 256, 48, 16
 
 #: Columns that this format adds to those of the sample.
 EXTRA = {"_more": JSON, "_error": "string"}
 
 
-def read(
-    shard: Shard,
-    schema: dict[str, str],
-    columns: Sequence[str],
-    low: int,
-    high: int | None,
-    predicates: Sequence[polars.Expr] = (),
-    pattern: str | None = None,
-    extents: bool = False,
-    early: bool = False,
-) -> Iterator[polars.DataFrame]:
-    """Yield frames of `columns`, `_pos` and `_end` for the lines that start in `[low, high)` and fulfil all predicates.
+def read(request: ReadRequest) -> Iterator[polars.DataFrame]:
+    """Yield frames of the columns, `_pos` and `_end` for the lines that start in `[low, high)`.
 
-    Of lines that do not, only the columns that the predicates name are looked at; of those in which `pattern` (see
-    `prefilter`) finds nothing, none. With `extents`, `_next` is the byte behind the line break. `early`: as in `lines`.
+    Of lines that the predicates do not leave, only the columns that these name are looked at; of those in which the
+    pattern (see `prefilter`) finds nothing, none.
     """
-    for piece in found_pieces(shard, low, high, pattern, early):
-        lines = frame(piece, shard)
-        if extents:
+    schema, columns, pattern = request.schema, request.columns, request.pattern
+    for piece in found_pieces(request.shard, request.low, request.high, pattern, request.early):
+        lines = frame(piece, request.shard)
+        if request.extents:
             lines = lines.with_columns(next_lines(piece))
         if pattern is not None:
             lines = lines.filter(lines["text"].str.contains(pattern))
         elif not lines["text"].str.starts_with("{").all():
             lines = lines.filter(lines["text"].str.strip_chars() != "")
-        for predicate in predicates:
+        for predicate in request.predicates:
             seen = [name for name in columns if name in predicate.meta.root_names()]
             lines = lines.filter(_columns(lines, schema, seen).select(predicate).to_series())
         if lines.height:
@@ -337,3 +336,54 @@ def _fit(value: Any, kind: str) -> Any:
 
 def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+def sample(shards: Sequence[Shard]) -> Sample:
+    """The columns of JSON lines: of all of them where they are few megabytes, else of many places."""
+    total = sum(shard.nbytes for shard in shards) if len(shards) <= _WHOLE_OBJECTS else _WHOLE_BYTES + 1
+    whole = total <= _WHOLE_BYTES
+    numbers = range(len(shards))
+    if not whole:
+        count = len(shards)
+        numbers = sorted({round(index * (count - 1) / (_PLACES - 1)) for index in range(_PLACES)} | set(range(min(count, 4))))  # type: ignore[assignment]
+    looked = [shards[number] for number in numbers]
+    failures: list[StorageError] = []
+
+    def of_one(shard: Shard) -> tuple[list[dict[str, str]], int, int]:
+        found, count, size = [], 0, 0
+        places = (
+            [(shard.start, None if shard.packed else shard.stop)] if whole else _places_in(shard, max(1, _PLACES // len(looked)))
+        )
+        try:
+            for low, high in places:
+                for piece in pieces(shard, low, high):
+                    lines = frame(piece, shard)["text"]
+                    found.append(members(lines))
+                    count += len(lines)
+                    size += int(lines.str.len_bytes().sum()) + len(lines)
+                    if not whole and size > SAMPLE_BYTES:
+                        break
+        except StorageError as error:
+            failures.append(error)
+        return found, count, size
+
+    with ThreadPoolExecutor(min(_THREADS, len(looked)) or 1, thread_name_prefix="members") as pool:
+        results = list(pool.map(of_one, looked))
+    count, size = sum(item[1] for item in results), sum(item[2] for item in results)
+    if not count and failures:
+        raise InputError(f"No object could be sampled for its columns; the last one: {failures[-1]}")
+    schema = united(columns for found, _, _ in results for columns in found)
+    return Sample(schema | EXTRA, max(1.0, size / max(1, count)))
+
+
+def _places_in(shard: Shard, count: int) -> list[tuple[int, int | None]]:
+    """Some parts of a shard; only its beginning where it cannot be read from the middle."""
+    if shard.packed:
+        return [(0, SAMPLE_BYTES)]
+    length = shard.stop - shard.start
+    count = max(1, min(count, length // SAMPLE_BYTES))
+    starts = [shard.start + index * max(0, length - SAMPLE_BYTES) // max(1, count - 1) for index in range(count)]
+    return [(start, min(shard.stop, start + SAMPLE_BYTES)) for start in starts]
+
+
+READER = Reader(read=read, sample=sample, prefilter=prefilter)

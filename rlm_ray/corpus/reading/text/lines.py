@@ -11,46 +11,54 @@ import pyarrow
 
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.reading.decode_replacements import ERRORS, counted
+from rlm_ray.corpus.reading.reader import Reader, ReadRequest
+from rlm_ray.corpus.reading.sampling import SAMPLE_BYTES, SAMPLE_LINES, Sample, first_sample
+from rlm_ray.corpus.reading.text import line_search
 from rlm_ray.corpus.reading.text.line_search import is_utf8, narrowed
-from rlm_ray.corpus.reading.text.streams import Piece, encoding_of, runs
+from rlm_ray.corpus.reading.text.streams import Piece, encoding_of, pieces, runs
+from rlm_ray.handle.plan import Grep, Node
 
 #: Encodings whose bytes are UTF-8.
 _UTF8 = ("utf-8", "ascii")
 
 
-def read(
-    shard: Shard,
-    columns: Sequence[str],
-    low: int,
-    high: int | None,
-    predicates: Sequence[polars.Expr] = (),
-    pattern: str | None = None,
-    extents: bool = False,
-    numbers: Sequence[int] | None = None,
-    early: bool = False,
-) -> Iterator[polars.DataFrame]:
-    """Yield frames of `columns` (`text` or nothing), `_pos` and `_end` for the lines that start in `[low, high)`.
+def read(request: ReadRequest) -> Iterator[polars.DataFrame]:
+    """Yield frames of the columns (`text` or nothing), `_pos` and `_end` for the lines that start in `[low, high)`.
 
-    Parameters
-    ----------
-    predicates : sequence of expressions
-        Only lines that fulfil them all.
-    pattern : str, optional
-        What is found in every text that has such a line in it (see `searching.prefilter`).
-    extents : bool
-        Add `_next`: the byte behind the line break.
-    numbers : sequence of int, optional
-        Only the lines of these numbers, which ascend; the first that starts at `low` or behind it is 0.
-    early : bool
-        Whether who takes them may soon stop: then little is read at first.
+    The line of number 0 is the first that starts at `low` or behind it.
     """
-    for piece in found_pieces(shard, low, high, pattern, early) if numbers is None else chosen_pieces(shard, low, high, numbers):
-        found = frame(piece, shard) if columns else places(piece)
-        if extents:
+    shard, low, high = request.shard, request.low, request.high
+    if request.ordinals is None:
+        found_in = found_pieces(shard, low, high, request.pattern, request.early)
+    else:
+        found_in = chosen_pieces(shard, low, high, request.ordinals)
+    for piece in found_in:
+        found = frame(piece, shard) if request.columns else places(piece)
+        if request.extents:
             found = found.with_columns(next_lines(piece))
-        for predicate in predicates:
+        for predicate in request.predicates:
             found = found.filter(predicate)
         yield found
+
+
+def prefilter(step: Node, schema: dict[str, str]) -> str | None:
+    """Return a pattern that finds something in each line that a step leaves; None where there is none."""
+    if isinstance(step, Grep) and not step.invert:
+        return line_search.prefilter(step.pattern, step.ignore_case)
+    return None
+
+
+def sample(shards: Sequence[Shard]) -> Sample:
+    """Return the one column, and how long lines are."""
+    return first_sample(shards, _sampled, {"text": "string"})
+
+
+def _sampled(shard: Shard) -> Sample | None:
+    for piece in pieces(shard, 0, SAMPLE_BYTES):
+        lines = frame(piece, shard)["text"].head(SAMPLE_LINES)
+        width = max(1.0, float(lines.str.len_bytes().mean() or 0) + 1)  # type: ignore[arg-type]
+        return Sample({"text": "string"}, width)
+    return None
 
 
 def found_pieces(shard: Shard, low: int, high: int | None, pattern: str | None, early: bool) -> Iterator[Piece]:
@@ -115,3 +123,6 @@ def _utf8(piece: Piece) -> polars.Series | None:
     buffers = [None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(memory)]
     texts = pyarrow.Array.from_buffers(pyarrow.large_string(), len(offsets) - 1, buffers)
     return polars.Series("text", texts).gather_every(2)
+
+
+READER = Reader(read=read, sample=sample, prefilter=prefilter, takes_ordinals=True, spans_in_bytes=lambda shard: True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import codecs
+import io
 import itertools
 import zlib
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ import pyarrow
 
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.shard import FRAMED, Shard
-from rlm_ray.corpus.catalog.signatures import Unpacked
+from rlm_ray.corpus.catalog.signatures import HEAD, Unpacked, otherwise
 from rlm_ray.corpus.reading.decode_replacements import ERRORS, counted
 from rlm_ray.corpus.reading.text.compressed import frames, open_framed, open_indexed
 from rlm_ray.errors import ObjectUnreadable, RlmRayError
@@ -56,7 +57,12 @@ def opened(shard: Shard, start: int = 0, stop: int | None = None, early: bool = 
         return
     begin, end = (0, None) if shard.packed else (start, stop)
     early = early or (shard.packed and stop is not None)  # it is not known which byte of the object that is
-    with storage.open_stream(shard.uri, version=shard.version, size=shard.size, start=begin, stop=end, early=early) as file:
+    with storage.open_stream(shard.uri, version=shard.version, size=shard.size, start=begin, stop=end, early=early) as source:
+        file = source
+        if shard.unseen and (begin or isinstance(source, pyarrow.NativeFile)):
+            look_at(shard)
+        elif shard.unseen:
+            file = LookedAt(source, shard)
         if shard.compression is None:
             yield Recoded(file, shard) if shard.is_wide else file
         else:
@@ -64,10 +70,57 @@ def opened(shard: Shard, start: int = 0, stop: int | None = None, early: bool = 
                 unpacked = Unpacked(file)
                 yield Recoded(unpacked, shard) if shard.is_wide else unpacked
                 return
-            source = file if isinstance(file, pyarrow.NativeFile) else pyarrow.PythonFile(file, mode="r")
-            with pyarrow.CompressedInputStream(source, shard.compression) as arrow:
+            packed = file if isinstance(file, pyarrow.NativeFile) else pyarrow.PythonFile(file, mode="r")
+            with pyarrow.CompressedInputStream(packed, shard.compression) as arrow:
                 stream = Members(arrow, shard) if shard.compression == "gzip" else arrow
                 yield Recoded(stream, shard) if shard.is_wide else stream
+
+
+def look_at(shard: Shard, head: bytes | None = None) -> None:
+    """Check that an object is what its name says, by its first bytes, which are read unless they are given.
+
+    Raises
+    ------
+    ObjectUnreadable
+        It is not; names what it is.
+    """
+    if head is None:
+        head = storage.read_range(shard.uri, 0, min(shard.size, HEAD), version=shard.version)
+    compression = "zstd" if shard.compression == FRAMED else shard.compression
+    found = otherwise(head[:HEAD], compression, shard.encoding)
+    if found is not None:
+        raise ObjectUnreadable(
+            f"{shard.uri} is {found} by its first bytes, which is not what its name says. Name it so, convert it, or leave it out."
+        )
+
+
+class LookedAt(io.RawIOBase):
+    """A stream of an object from its beginning, whose first bytes are checked when they are read; see `look_at`."""
+
+    def __init__(self, stream: Any, shard: Shard) -> None:
+        super().__init__()
+        self._stream = stream
+        self._shard: Shard | None = shard
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer."""
+        got = int(self._stream.readinto(buffer))
+        if self._shard is not None:
+            look_at(self._shard, bytes(memoryview(buffer)[: min(got, HEAD)]))
+            self._shard = None
+        return got
+
+    def read(self, count: int | None = -1) -> bytes:
+        """Return the next bytes."""
+        data = bytes(self._stream.read(count))
+        if self._shard is not None:
+            look_at(self._shard, data)
+            self._shard = None
+        return data
 
 
 class Members:

@@ -65,7 +65,7 @@ class Functions:
         records = json.loads(blob)
         results = _Results(self._link, first, at_once=header["at_once"])
         if kind == "aggregate":
-            results.add(self._outcome(lambda: plain(function(records), _RESULT, finite=False), seconds))
+            results.add(self._outcome(lambda: plain(function(records), _RESULT), seconds))
         else:
             one = functools.partial(_truth if kind == "filter" else _value, function)
             burst = 0.0 if header["at_once"] else BURST_SECONDS
@@ -99,7 +99,7 @@ class Functions:
         function = self._functions[header["key"]]
         values = json.loads(blob)
         results = _Results(self._link, 0, at_once=True)
-        results.add(self._outcome(lambda: plain(functools.reduce(function, values), _RESULT, finite=False), header["seconds"]))
+        results.add(self._outcome(lambda: plain(functools.reduce(function, values), _RESULT), header["seconds"]))
         self._link.send({"t": "applied", "denied": denials.take()})
 
     def _bind(self, header: Header, blob: bytes) -> None:
@@ -204,7 +204,7 @@ class _Results:
 
 
 def _value(function: Callable[..., Any], record: Any) -> Any:
-    return plain(function(record), _RESULT, finite=False)
+    return plain(function(record), _RESULT)
 
 
 def _truth(function: Callable[..., Any], record: Any) -> bool:

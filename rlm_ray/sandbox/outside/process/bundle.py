@@ -52,6 +52,7 @@ NAMES = (
     "rlm_ray.handle.chunks",
     "rlm_ray.handle.corpus",
     "rlm_ray.handle.display",
+    "rlm_ray.handle.tabular",
     "rlm_ray.handle.parts",
     "rlm_ray.handle.plan",
     "rlm_ray.handle.values",

@@ -76,7 +76,7 @@ def test_every_verb_answers(asked: World, verb: str) -> None:
 
 
 def test_there_is_a_request_for_every_verb(asked: World) -> None:
-    assert set(REQUESTS) | {"map", "filter", "aggregate", "progress", "so_far"} == set(asked.service.requests._verbs)
+    assert set(REQUESTS) | {"map", "filter", "aggregate", "progress", "so_far"} == set(asked.service.dispatcher._verbs)
 
 
 @pytest.mark.parametrize("verb", ["", "no such verb", "_verb_count", "__init__", "job", "call", "../count", "x" * 10_000])

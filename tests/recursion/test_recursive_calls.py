@@ -82,7 +82,7 @@ def test_the_width_bounds_all_live_calls_of_all_batches(world: Make) -> None:
     results = [made.verbs.rlm_map("What about", [f"text {number}"]) for number in range(6)]
     ended = Promise()
     made.service.scheduler.start(
-        made.service.requests.job("rlm_query_batched", {"questions": ["q"] * 4, "parts": [{"text": "x"}] * 4}, b""),
+        made.service.dispatcher.job("rlm_query_batched", {"questions": ["q"] * 4, "parts": [{"text": "x"}] * 4}, b""),
         lambda value, error: ended.set(value, error),
     )
     assert len(made.ports.calls) == 3
@@ -201,7 +201,8 @@ def test_a_wrong_key_below_ends_it_all(world: Make) -> None:
         made.verbs.rlm_query("q", "x")
     with pytest.raises(CredentialsError):
         made.verbs.rlm_map("q", ["x"]).count()
-    assert isinstance(made.service.batches.fatal, CredentialsError)
+    with pytest.raises(CredentialsError):
+        made.service.scheduler.check()
 
 
 def test_more_calls_than_are_left(world: Make) -> None:
@@ -231,7 +232,7 @@ def test_at_the_deepest_level_a_recursive_call_is_one_plain_call_and_says_so(dee
     assert made.verbs.rlm_query_batched(["a", "b"], ["x", "y"]) == ["an answer", "an answer"]
     assert made.ports.calls == []
     assert server.count == 3
-    assert made.service.recursions.notes[0] == "At depth 1 of 1 a recursive call is one plain call: 1 were."
+    assert made.service.recursive_calls.take_notes()[0] == "At depth 1 of 1 a recursive call is one plain call: 1 were."
     prompts = [request["messages"][0]["content"] for request in server.requests]
     assert prompts[0].startswith("What about")
     assert "auth 02 INFO" in prompts[0]

@@ -1,0 +1,280 @@
+"""The files of a run directory as types: `run.json`, `job.json`, `answer.json`, the events of a call's log."""
+
+from __future__ import annotations
+
+from typing import Any, NotRequired, Required, TypedDict
+
+from rlm_ray.types.json import JsonObject, JsonSchema, Record
+from rlm_ray.types.usage import ModelUsage, RunUsageRecord, UsageRecord
+
+# what a run was asked
+
+
+class CorpusOrigin(TypedDict):
+    """What a run's corpus was opened from."""
+
+    uris: list[str]
+    fingerprint: str
+
+
+class Context(TypedDict):
+    """A variable of root code that is a handle: its plan, and what the handle shows."""
+
+    plan: list[JsonObject]
+    info: JsonObject
+
+
+class About(TypedDict, total=False):
+    """`run.json`. Sessions of a notebook have only a few of the keys; `question` is None where prompts are not stored."""
+
+    layout: int
+    id: str
+    made: str
+    question: str | None
+    question_sha256: str
+    version: str
+    settings: JsonObject
+    corpora: dict[str, CorpusOrigin]
+    contexts: dict[str, Context]
+    main: str | None
+    schema: JsonSchema | None
+    others: list[str]
+    program: list[str]
+    is_text: bool
+
+
+class JobRecord(TypedDict):
+    """`job.json`: the job that a run belongs to, and the folders that its paths are relative to."""
+
+    spec: JsonObject
+    beside: str
+    folder: str
+
+
+# what a run answered
+
+
+class Citation(TypedDict):
+    """Evidence that was found in its record."""
+
+    address: str
+    quote: str | None
+
+
+class RefusedCitation(Citation):
+    """Evidence that was not found."""
+
+    reason: str
+
+
+class Failure(TypedDict, total=False):
+    """What an answer may lack: an object that cannot be read (`object`, `shard`), or a verb that failed (the others)."""
+
+    reason: Required[str]
+    object: str
+    shard: int | None
+    verb: str
+    what: str
+    failed: int
+    of: int
+    error: str
+    address: str | None
+
+
+class ClassBytes(TypedDict):
+    """Bytes by class of coverage."""
+
+    total: int
+    read_by_model: int
+    read_by_code: int
+    excluded: int
+    not_read: int
+
+
+class ClassRecords(TypedDict):
+    """Records by class of coverage; None where some shard does not know its number."""
+
+    total: int | None
+    read_by_model: int | None
+    read_by_code: int | None
+    excluded: int | None
+    not_read: int | None
+
+
+class CorpusCoverage(TypedDict):
+    """How much of a corpus was read, and by whom."""
+
+    bytes: ClassBytes
+    records: ClassRecords
+
+
+class ShardCoverage(CorpusCoverage):
+    """The same, with the number of shards."""
+
+    shards: int
+    shards_failed: int
+
+
+class Unattributed(TypedDict):
+    """Text that a model read and that belongs to no record."""
+
+    calls: int
+    characters: int
+
+
+class Replaced(TypedDict):
+    """An object with bytes that are no text."""
+
+    object: str
+    bytes: int
+
+
+class Coverage(ShardCoverage, total=False):
+    """`Answer.coverage`."""
+
+    unattributed: Unattributed
+    corpora: dict[str, CorpusCoverage]
+    objects_failed: int
+    replaced: list[Replaced]
+
+
+class AnswerRecord(TypedDict):
+    """`answer.json`, which is also what `--json` prints. Runs of older versions lack some of the last keys."""
+
+    value: Any
+    complete: bool
+    stop_reason: str
+    usage: RunUsageRecord
+    coverage: Coverage
+    citations: list[Citation]
+    refused: list[RefusedCitation]
+    failures: list[Failure]
+    isolation: str
+    events: dict[str, int]
+    denied: dict[str, int]
+    turns: int
+    said: str
+    run: str
+
+
+class OutcomeRecord(TypedDict):
+    """`calls/ID/outcome.json`: what a recursive call came to."""
+
+    kind: str
+    value: Any
+    complete: bool
+    stop_reason: str
+    budget: JsonObject
+    said: str
+    turns: int
+    failures: list[Failure]
+    citations: list[Citation]
+    refused: NotRequired[list[RefusedCitation]]
+    events: dict[str, int]
+    isolation: str
+    ended: float
+    measured: NotRequired[list[ModelUsage]]
+    failed_verbs: NotRequired[list[JsonObject]]
+
+
+# the log of a call
+
+
+class LogEntry(TypedDict, total=False):
+    """A line of `calls/ID/events.jsonl`: an event of the loop, or a remark about a session. `event` says which keys it has."""
+
+    event: Required[str]
+    at: float
+    given: JsonObject
+    left: str
+    call: str
+    depth: int
+    system: str
+    task: str
+    questions_unread: bool
+    turn: int
+    cell: str
+    code: str
+    usage: UsageRecord
+    seconds: float
+    most: list[int]
+    snapshot: int
+    lost: list[str]
+    citations: list[Citation]
+    refused: list[RefusedCitation]
+    failures: list[Failure]
+    failed_verbs: list[JsonObject]
+    events: dict[str, int]
+
+
+class AskedVerb(TypedDict):
+    """A sub-call of a cell as a person reads it; `result` names its table, where there is one."""
+
+    verb: str
+    prompt: str
+    result: str | None
+
+
+class CellRecord(TypedDict):
+    """A cell and what it gave. The report adds the keys that are not required."""
+
+    code: str | None
+    output: str
+    error: str | None
+    problem: str | None
+    requests: int
+    label: NotRequired[str | None]
+    asked: NotRequired[list[AskedVerb]]
+
+
+class TurnRecord(TypedDict):
+    """A turn of the root model: its reply, and the cells of it."""
+
+    turn: int
+    reply: str
+    usage: UsageRecord | None
+    seconds: float | None
+    at: float | None
+    cells: list[CellRecord]
+
+
+class RunRecord(TypedDict):
+    """What `rlm-ray show` reads of a run."""
+
+    run: str
+    about: About
+    answer: AnswerRecord | None
+    turns: list[TurnRecord]
+    stopped: str | None
+    usage: UsageRecord | RunUsageRecord
+    failed: dict[str, int]
+
+
+class RunRow(TypedDict):
+    """A line of `rlm-ray runs`."""
+
+    run: str
+    made: str | None
+    state: str
+    calls: int
+    dollars: float | None
+    question: str | None
+
+
+class Verified(TypedDict):
+    """What `verify` found: how many cells were the same, and the first that was not."""
+
+    run: str
+    same: bool
+    cells: int
+    difference: JsonObject | None
+
+
+class SourceRecord(TypedDict):
+    """A cited record, and what stands around it: records, or pieces of one text."""
+
+    address: str
+    quote: str | None
+    record: Record
+    before: list[Record] | list[str]
+    behind: list[Record] | list[str]
