@@ -42,6 +42,7 @@ from rlm_ray.recursion.ports import (
 from rlm_ray.settings import Settings
 from rlm_ray.testing.faults import Faults
 from rlm_ray.testing.server import ModelServer
+from rlm_ray.types.run import CorpusOrigin
 from rlm_ray.worker.meters import meter_of
 
 Row = dict[str, Any]
@@ -393,7 +394,8 @@ class _World:
             lines = [f"{name} {number} {'ERROR' if number % 4 == 0 else 'INFO'}\n" for number in range(LINES)]
             (self._logs / f"{name}.log").write_text("".join(lines))
         self.manifest: Manifest = open_manifest(str(self._logs), name="logs")
-        self.run = RunDirectory.create(str(folder / "runs"), None, {"question": "", "corpora": {"logs": {}}})
+        origin: CorpusOrigin = {"uris": self.manifest.uris, "fingerprint": self.manifest.fingerprint}
+        self.run = RunDirectory.create(str(folder / "runs"), None, {"question": "", "corpora": {"logs": origin}})
         self.manifest.save(self.run.path("manifest", "logs"))
         self._groups = 0
 
