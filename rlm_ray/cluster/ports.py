@@ -176,7 +176,9 @@ class RayPorts:
         local = [future for future in futures if not isinstance(future, ShrinkingFuture | StreamFuture)]
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
-            if any(future.done() for future in local):
+            if len(remote) + len(local) < len(futures) or any(
+                future.done() for future in local
+            ):  # a task that is done is in neither
                 self._look(remote, 0.0)
                 return
             left = None if ends is None else max(0.0, ends - time.monotonic())
