@@ -42,7 +42,7 @@ from rlm_ray.recursion.ports import (
 from rlm_ray.settings import Settings
 from rlm_ray.testing.faults import Faults
 from rlm_ray.testing.server import ModelServer
-from rlm_ray.types.run import CorpusOrigin
+from rlm_ray.types.run import CorpusOrigin, UndescribedContext
 from rlm_ray.worker.meters import meter_of
 
 Row = dict[str, Any]
@@ -451,7 +451,8 @@ class _World:
 
     def call(self, call_id: str) -> Call:
         _, slice_ = Budget.of(self.settings).split(calls=10, deeper=True)
-        contexts = {"context": {"plan": Plan((Source("logs"),)).to_json(), "info": self.manifest.info()}}
+        context: UndescribedContext = {"plan": Plan((Source("logs"),)).to_json(), "info": None}
+        contexts = {"context": context}
         return Call(self.run.uri, self.run.id, call_id, 1, "How many?", self.settings, slice_, None, contexts, "context")
 
     # what came of it

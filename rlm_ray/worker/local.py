@@ -132,7 +132,8 @@ class LocalPorts:
         corpora = {name: Manifest.load(run.path("manifest", name)) for name in run.about().get("corpora", ())}
         ports = LocalPorts(self._capacity)
         try:
-            with contextlib.closing(Driver(call, corpora, ports, run, meter_of(call.budget, call.settings)).steps()) as steps:
+            driver = Driver.open(call, corpora, ports, run, meter_of(call.budget, call.settings))
+            with contextlib.closing(driver.steps()) as steps:
                 while True:
                     try:
                         now = next(steps)
