@@ -45,7 +45,8 @@ class Answer:
     complete : bool
         False where a limit ended the run, shards failed, or a function or sub-calls failed on what the answer may rest on.
     stop_reason : str
-        "answered", or what ended the run: "turns", "budget", "time", "security", "model".
+        "answered", "unread" (an answer was set though nothing was read), or what ended the run: "turns", "budget", "time",
+        "security", "model".
     failures : list of dict
         What the answer may lack, each with a `reason`: shards that could not be read (`object`, `shard`), and verbs that
         failed on some of what they were given (`verb`, `what`, `failed`, `of`, the first `error` and its `address`).
@@ -71,7 +72,7 @@ class Answer:
     isolation: str = "strict"
     events: dict[str, int] = field(default_factory=dict)
     denied: dict[str, int] = field(default_factory=dict)
-    said: str = ""
+    message: str = ""
     turns: int = 0
     table: Corpus | None = None
 
@@ -137,7 +138,7 @@ class Answer:
             "events": self.events,
             "denied": self.denied,
             "turns": self.turns,
-            "said": self.said,
+            "message": self.message,
             "run": self.run,
         }
 

@@ -75,21 +75,21 @@ class LimitReached:
     """A limit of the run was reached: the next turn is the last."""
 
     reason: str  # "budget", "time", "security"
-    said: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unaffordable:
     """The budget does not reach for asking the root; the reserve for its last turn may."""
 
-    said: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramEnded:
     """A program that stands for the root model cannot go on."""
 
-    said: str
+    message: str
 
 
 Event: TypeAlias = Started | Replied | AskFailed | CellDone | LimitReached | Unaffordable | ProgramEnded
@@ -120,7 +120,7 @@ class Finish:
     final: Any
     complete: bool
     stop_reason: str
-    said: str = ""
+    message: str = ""
 
 
 Command: TypeAlias = AskRoot | RunCell | Finish
@@ -134,6 +134,10 @@ class State:
     ----------
     turn : int
         Replies asked for so far; the first is 1.
+    questions_unread : bool
+        An answer that is set before anything was read is questioned once, and never complete.
+    questioned : bool
+        It was.
     cells, outputs : tuple
         Cells of this turn that still have to run, and what those that ran gave.
     cut : bool
@@ -144,7 +148,8 @@ class State:
 
     history: History
     max_turns: int
-    questions_unread: bool = False  # an answer set before anything was looked at is questioned once
+    questions_unread: bool = False
+    questioned: bool = False
     turn: int = 0
     last: bool = False
     cells: tuple[str, ...] = ()
@@ -183,14 +188,18 @@ def step(state: State, event: Event, left: str = "") -> tuple[State, list[Comman
         case LimitReached():
             return (replace(state, limit=state.limit or event)), []
         case Unaffordable() if not state.last:
-            said = feedback.last(event.said)
-            told = state.history.add(Entry("user", said, said))
-            state = replace(state, history=told, limit=state.limit or LimitReached("budget", event.said), last=True)
+            text = feedback.last(event.message)
+            state = replace(
+                state,
+                history=state.history.add(Entry("user", text, text)),
+                limit=state.limit or LimitReached("budget", event.message),
+                last=True,
+            )
             return state, [AskRoot(tuple(state.history.messages()), True)]
         case Unaffordable():
-            return _finish(state, Finish(None, False, "budget", event.said))
+            return _finish(state, Finish(None, False, "budget", event.message))
         case ProgramEnded():
-            return _finish(state, Finish(None, False, "program", event.said))
+            return _finish(state, Finish(None, False, "program", event.message))
         case AskFailed():
             reason = state.limit.reason if state.limit else "model"
             return _finish(state, Finish(None, False, reason, event.reason))
@@ -210,8 +219,8 @@ def _replied(state: State, reply: Replied, left: str) -> tuple[State, list[Comma
         return state, [RunCell(state.turn, 1, found[0])]
     if state.last:
         # the last turn's prose is all there is: an answer, marked partial
-        said = reply.text.strip()
-        return _finish(state, Finish({"kind": "json", "value": said} if said else None, False, _reason(state)))
+        prose = reply.text.strip()
+        return _finish(state, Finish({"kind": "json", "value": prose} if prose else None, False, _reason(state)))
     return _go_on(state, feedback.no_code(other_fences(reply.text), reply.cut), left)
 
 
@@ -220,9 +229,10 @@ def _cell_done(state: State, done: CellDone, left: str) -> tuple[State, list[Com
     ends = done.error is not None or done.problem is not None or done.final is not None
     outcome = feedback.cell(state.ran, done.output, done.error, done.problem, len(state.cells) if ends else 0)
     state = replace(state, outputs=(*state.outputs, outcome), requests=state.requests + done.requests)
-    if done.final is not None and unread and not state.last:
-        state = replace(state, questions_unread=False)
-        return _go_on(state, feedback.UNREAD, left)
+    if done.final is not None and unread and not state.last and not state.questioned:
+        return _go_on(replace(state, questioned=True), feedback.UNREAD, left)
+    if done.final is not None and unread:
+        return _finish(state, Finish(done.final, False, state.limit.reason if state.limit else "unread", feedback.NOTHING_READ))
     if done.final is not None:
         return _finish(state, Finish(done.final, state.limit is None, _reason(state) if state.limit else "answered"))
     if state.cells and not ends:
@@ -243,7 +253,7 @@ def _go_on(state: State, remark: str, left: str) -> tuple[State, list[Command]]:
         max_turns=state.max_turns,
         left=left,
         last=last,
-        limit=state.limit.said if state.limit else "",
+        limit=state.limit.message if state.limit else "",
     )
     state = replace(state, history=state.history.add(Entry("user", text, feedback.fold_output(state.turn, text))))
     return _ask(state)
