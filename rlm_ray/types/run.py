@@ -24,6 +24,13 @@ class Context(TypedDict):
     info: JsonObject
 
 
+class UndescribedContext(TypedDict):
+    """The same for a recursive call, which describes the data itself when it starts."""
+
+    plan: list[JsonObject]
+    info: None
+
+
 class About(TypedDict, total=False):
     """`run.json`. Sessions of a notebook have only a few of the keys; `question` is None where prompts are not stored."""
 
@@ -179,7 +186,7 @@ class AnswerRecord(TypedDict):
     events: dict[str, int]
     denied: dict[str, int]
     turns: int
-    said: str
+    message: str
     run: str
 
 
@@ -191,7 +198,7 @@ class OutcomeRecord(TypedDict):
     complete: bool
     stop_reason: str
     budget: JsonObject
-    said: str
+    message: str
     turns: int
     failures: list[Failure]
     citations: list[Citation]

@@ -7,7 +7,7 @@ planned: footers and listings say what they say without a record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rlm_ray.corpus.catalog.address import Address
@@ -22,6 +22,7 @@ from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Between, Node, Plan, Result, Window
 from rlm_ray.ledger.read_log import CODE, EXCLUDED, MarkLog, Marks
 from rlm_ray.recursion.jobs.results import Results
+from rlm_ray.types.json import JsonObject, Record
 
 #: Plans whose exclusions are remembered as noted.
 _REMEMBERED = 10_000
@@ -33,11 +34,11 @@ class CoverageRecorder:
     Parameters
     ----------
     marks : MarkLog
-    corpora : dict of str to Manifest
+    corpora : mapping of str to Manifest
     results : Results
     """
 
-    def __init__(self, marks: MarkLog, corpora: dict[str, Manifest], results: Results) -> None:
+    def __init__(self, marks: MarkLog, corpora: Mapping[str, Manifest], results: Results) -> None:
         self.marks = marks
         self._corpora = corpora
         self._results = results
@@ -118,7 +119,7 @@ class CoverageRecorder:
             self.marks.whole(CODE, corpus, shards)
 
     def looked_until(
-        self, operation: str, works: Sequence[Work], partials: Sequence[Any], args: dict[str, Any], enough: Callable[[Any], bool]
+        self, operation: str, works: Sequence[Work], partials: Sequence[Any], args: JsonObject, enough: Callable[[Any], bool]
     ) -> None:
         """Note an operation that went on in order until it had enough: what it read ahead nobody looked at."""
         if not any(work.corpus for work in works):
@@ -148,7 +149,7 @@ class CoverageRecorder:
         else:
             self.marks.ranges(CODE, work.corpus, work.shard, looked_at(work, end))
 
-    def drawn(self, work: Work, records: Sequence[dict[str, Any]]) -> None:
+    def drawn(self, work: Work, records: Sequence[Record]) -> None:
         """Note records that were drawn by their number; where that took counting, all was looked at before."""
         if not work.corpus or not records or not is_counted(work.steps, work.shard):
             return
@@ -156,7 +157,7 @@ class CoverageRecorder:
             self.looked([work])
             return
         marks = Marks()
-        rows = (Address.parse(record["_address"]).start for record in records)
+        rows = (Address.parse(str(record["_address"])).start for record in records)
         marks.read(work.corpus, work.shard.index, ((row, row + 1) for row in rows))
         self.marks.add(marks.entries())
 
