@@ -37,7 +37,7 @@ def names_data(text: str) -> bool:
     """
     if not text.strip() or "\n" in text or len(text) >= 2_000:
         return False
-    if "://" in text[:20] or is_table(text) or _URI.match(text):
+    if "://" in text[:20] or text.startswith("list+") or is_table(text) or _URI.match(text):
         return True
     path = os.path.expanduser(text.strip())
     try:

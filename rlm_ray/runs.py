@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rlm_ray.ledger import rundir
 from rlm_ray.ledger.calllog import stopped, turns
 from rlm_ray.ledger.rundir import RunDirectory
-from rlm_ray.recursion.answer import partial_because
+from rlm_ray.recursion.answer import partial_because, shown_characters
 from rlm_ray.types.run import RunRecord, RunRow
 
 
@@ -35,7 +35,10 @@ def show(run: str, base: str | None = None) -> RunRecord:
 
 
 def runs(base: str | None = None) -> Iterator[RunRow]:
-    """Iterate over the runs under a folder, newest first: `run`, `made`, `state`, `calls`, `dollars`, `question`."""
+    """Iterate over the runs under a folder, newest first: `run`, `made`, `state`, `calls`, `dollars`, `shown`, `question`.
+
+    `shown` are the characters that sub-calls were shown; None where the run has no answer yet.
+    """
     known = [(directory, directory.about()) for directory in rundir.runs(base)]
     known.sort(key=lambda item: (item[1].get("made") or "", item[0].id), reverse=True)
     for directory, about in known:
@@ -51,6 +54,7 @@ def runs(base: str | None = None) -> Iterator[RunRow]:
             "state": state,
             "calls": usage["calls"],
             "dollars": usage["usd"],
+            "shown": None if answer is None else shown_characters(answer["coverage"]),
             "question": about.get("question"),
         }
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.corpus.operations import operations
 from rlm_ray.corpus.planning import planner
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
@@ -16,6 +18,7 @@ from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Where
 from rlm_ray.ledger import coverage
 from rlm_ray.ledger.shares import CLASSES
+from rlm_ray.subcalls.render import render
 
 #: Shards that are looked at, at the same time.
 THREADS = 8
@@ -30,6 +33,10 @@ class CoverageSpec(BaseModel):
         Share of the records (of the bytes, where their number is not known) that a model has to have seen.
     read : float, optional
         Share that code or a model has to have looked at.
+    shown : float, optional
+        Share of the characters of the records that sub-calls have to have been shown. Reads the records once more.
+    shown_characters : int, optional
+        Characters of records that sub-calls have to have been shown, whatever the size of the corpora.
     where : list of (column, operator, value), optional
         Only of the records for which this holds, as `.where()` takes it.
     corpus : str, optional
@@ -40,6 +47,10 @@ class CoverageSpec(BaseModel):
 
     read_by_model: float | None = Field(default=None, gt=0, le=1, description="Share that a model has to have seen.")
     read: float | None = Field(default=None, gt=0, le=1, description="Share that code or a model has to have looked at.")
+    shown: float | None = Field(default=None, gt=0, le=1, description="Share of the characters that sub-calls must have seen.")
+    shown_characters: int | None = Field(
+        default=None, gt=0, description="Characters of records that sub-calls have to have been shown."
+    )
     where: tuple[tuple[str, str, Any], ...] = Field(
         default=(), description="Only of records for which this holds: [[column, operator, value], …]."
     )
@@ -47,8 +58,11 @@ class CoverageSpec(BaseModel):
 
     @model_validator(mode="after")
     def _demands(self) -> CoverageSpec:
-        if self.read_by_model is None and self.read is None:
-            raise ValueError("demands nothing. Give read_by_model or read, a share up to 1.0")
+        shares = (self.read_by_model, self.read, self.shown)
+        if self.shown_characters is None and all(share is None for share in shares):
+            raise ValueError("demands nothing. Give read_by_model, read or shown, a share up to 1.0, or shown_characters")
+        if self.shown_characters is not None and self.where:
+            raise ValueError("cannot count shown_characters under a condition. Give shown, a share, beside where")
         _step(self)
         return self
 
@@ -89,8 +103,24 @@ def unmet(
     chosen = {name: manifest for name, manifest in manifests.items() if demand.corpus in (None, name)}
     failed = [(str(item["object"]), item["shard"]) for item in failures if "object" in item]
     found = coverage.noted(run_dir)
-    model, read, total, unit = _counted(demand, chosen, found, failed)
     what = f" where {' and '.join(' '.join(map(str, item)) for item in demand.where)}" if demand.where else ""
+    if demand.shown_characters is not None:
+        shown = coverage.prompted(found, chosen.values())
+        if shown["characters"] < demand.shown_characters:
+            return (
+                f"The job demands shown_characters: {demand.shown_characters:,}, and sub-calls were shown {shown['characters']:,} "
+                f"of {shown['records']:,} records. Raise the limits, or have the program ask about the rest."
+            )
+    if demand.shown is not None:
+        seen, every = _shown(demand, chosen, found, failed)
+        if seen < demand.shown * every:
+            return (
+                f"The job demands shown: {demand.shown:g}, and sub-calls were shown {seen:,} of {every:,} characters{what} "
+                f"({seen / max(1, every):.2%}). Raise the limits, or have the program ask about the rest."
+            )
+    if demand.read_by_model is None and demand.read is None:
+        return None
+    model, read, total, unit = _counted(demand, chosen, found, failed)
     for name, share, seen in (("read_by_model", demand.read_by_model, model), ("read", demand.read, read)):
         if share is not None and seen < share * total:
             by = "a model" if name == "read_by_model" else "code or a model"
@@ -125,6 +155,34 @@ def _counted(
     sums = {kind: sum(row[number] for row in rows) for number, kind in enumerate(CLASSES)}
     model, code = sums["read_by_model"], sums["read_by_code"]
     return model, model + code, sum(sums.values()), "records" if known else "bytes"
+
+
+def _shown(
+    demand: CoverageSpec, manifests: Mapping[str, Manifest], found: coverage.Noted, failed: Sequence[tuple[str, int | None]]
+) -> tuple[int, int]:
+    """Of the characters of the records that a demand is about: how many sub-calls were shown, and all."""
+    whole = {uri for uri, index in failed if index is None}
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="demands") as pool:
+        jobs = [
+            pool.submit(_characters, Work(shard, _steps(demand), manifest.schema), found)
+            for manifest in manifests.values()
+            for shard in planner.shards_for(_steps(demand), manifest)
+            if shard.uri not in whole and (shard.uri, shard.index) not in failed
+        ]
+        parts = [job.result() for job in jobs]
+    return sum(seen for seen, _ in parts), sum(every for _, every in parts)
+
+
+def _characters(work: Work, found: coverage.Noted) -> tuple[int, int]:
+    """Of the characters of a shard's records that fulfil a condition: those that sub-calls were shown, and all."""
+    seen = every = 0
+    known = coverage.characters_by_record(found, work.shard)
+    for records in operations.records(work):
+        for record in records:
+            size = len(render(record))
+            every += size
+            seen += min(size, known.get(Address.parse(record["_address"]).start, 0))
+    return seen, every
 
 
 def _looked(work: Work, found: coverage.Noted, corpus: str) -> tuple[int, int, int]:

@@ -71,7 +71,7 @@ def call_steps(call: Call, corpora: dict[str, Manifest] | None = None) -> Genera
         corpora = load_corpora(call.run_dir, tuple(about.get("corpora", ())))
     ports = make_ports(call.run_id, call.depth, call.settings, sum(manifest.nbytes for manifest in corpora.values()))
     try:
-        outcome = yield from Driver(call, corpora, ports, run, meter_of(call.budget, call.settings)).steps()
+        outcome = yield from Driver.open(call, corpora, ports, run, meter_of(call.budget, call.settings)).steps()
         if call.depth > 0 and call.settings.store_prompts:
             run.save_outcome(call.id, outcome.to_json())
         return outcome

@@ -12,6 +12,7 @@ import numpy
 import polars
 
 from rlm_ray import storage
+from rlm_ray.corpus import object_lists
 from rlm_ray.corpus.catalog.building import Builder, text_shards
 from rlm_ray.corpus.catalog.footers import (
     END,
@@ -61,7 +62,8 @@ def open_manifest(
     Parameters
     ----------
     *uris : str
-        Files, directories, globs, prefixes; together one corpus. Or one table (see `lakehouse.names`).
+        Files, directories, globs, prefixes, lists of them (`list+…`, see `object_lists`); together one corpus. Or one table
+        (see `lakehouse.names`).
     format : {None, "parquet", "text", "jsonl", "csv"}
         By extension where not given; where given, objects of another extension are left out.
     unit : {None, "line", "document", "row"}
@@ -90,11 +92,11 @@ def open_manifest(
     encoding = _checked_encoding(encoding)
     if tracked_changes not in ("accepted", "shown"):
         raise InputError(f"tracked_changes={tracked_changes!r} is not known. Use accepted or shown.")
-    infos = _unique(uris)
+    infos, missing = _unique(uris)
     table, unnamed = table_of(infos)
-    failed = [{"object": name, "reason": "its name is not UTF-8; rename it"} for name in unnamed]
+    failed = missing + [{"object": name, "reason": "its name is not UTF-8; rename it"} for name in unnamed]
     if not len(table):
-        raise InputError(f"No name at {', '.join(uris)} is UTF-8, of {counted(len(failed), 'object')}: {unnamed[0]}. Rename them.")
+        raise InputError(f"No name at {', '.join(uris)} is UTF-8, of {counted(len(unnamed), 'object')}: {unnamed[0]}. Rename them.")
     unreadable: list[dict[str, str]] = []
     seen: list[str] = []
 
@@ -176,11 +178,20 @@ def _has(folder: str, ending: str) -> bool:
         return False
 
 
-def _unique(uris: Sequence[str]) -> list[ObjectInfo]:
-    if len(uris) == 1:
-        return sorted(storage.listing(uris[0]))
-    found = {info.uri: info for uri in reversed(uris) for info in storage.listing(uri)}
-    return [found[uri] for uri in sorted(found)]
+def _unique(uris: Sequence[str]) -> tuple[list[ObjectInfo], list[dict[str, str]]]:
+    """Return the objects at the URIs, once each and in order, and those that a list names and the store does not have."""
+    if len(uris) == 1 and not object_lists.is_list(uris[0]):
+        return sorted(storage.listing(uris[0])), []
+    found: dict[str, ObjectInfo] = {}
+    missing: list[dict[str, str]] = []
+    for uri in reversed(uris):
+        if object_lists.is_list(uri):
+            infos, absent = object_lists.listed_in(uri, open_manifest)
+            missing += absent
+        else:
+            infos = list(storage.listing(uri))
+        found |= {info.uri: info for info in infos}
+    return [found[uri] for uri in sorted(found)], missing
 
 
 def _checked_encoding(encoding: str) -> str:

@@ -9,7 +9,9 @@
 
 The first that holds is the class. Rows of Parquet and CSV, and lines of JSON, count whole, whichever of their columns were
 shown; text counts by its bytes, so that of a document of which a model saw some paragraphs those count. Bytes of rows are
-their share of the uncompressed file; blank lines between lines of JSON are no record's. The shards' numbers are kept as a table::
+their share of the uncompressed file; blank lines between lines of JSON are no record's. What was really put before a model is
+counted beside, in characters: a row of 4 MB of which one short column was shown is 4 MB touched and a few characters shown. The
+shards' numbers are kept as a table::
 
     RUN/coverage.parquet    corpus, shard, object, start, stop, failed,
                             bytes, excluded_bytes, code_bytes, model_bytes, unread_bytes,
@@ -35,10 +37,22 @@ from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.catalog.sizes import mean_size
 from rlm_ray.ledger import journal
-from rlm_ray.ledger.read_log import CODE, EXCLUDED, FOLDER, MODEL, unpacked
+from rlm_ray.ledger.read_log import (
+    CODE,
+    DERIVED,
+    EXCLUDED,
+    FOLDER,
+    MODEL,
+    PART_BITS,
+    RECORDS,
+    TEXTS,
+    object_key,
+    unpacked,
+    unpacked_sizes,
+)
 from rlm_ray.ledger.shares import CLASSES, Read, of_shard, whole_spanned
 from rlm_ray.types.json import JsonObject
-from rlm_ray.types.run import ClassBytes, ClassRecords, CorpusCoverage, Coverage, ShardCoverage
+from rlm_ray.types.run import ClassBytes, ClassRecords, CorpusCoverage, Coverage, PromptAmount, PromptAmounts, ShardCoverage
 
 TABLE = "coverage.parquet"
 _COLUMNS = dict(zip(CLASSES, ("excluded", "code", "model", "unread"), strict=True))
@@ -54,7 +68,11 @@ class Noted:
     counts : dict of str to dict
         Records of shards, by corpus, of which no footer says it.
     texts : dict of str to int
-        Characters put before a model that are no record's, by call.
+        Characters put before a model that are no record's, by the key of the answer.
+    characters : dict of (str, str) to list
+        Places and characters of what was put before a model, by kind and object; see `Marks.characters`.
+    calls : dict of str to set of str
+        Names of the sub-calls, by what they were about.
     """
 
     whole: dict[tuple[str, str], BitMap64] = field(default_factory=dict)
@@ -62,12 +80,18 @@ class Noted:
     named: dict[str, BitMap64] = field(default_factory=dict)
     counts: dict[str, dict[int, int]] = field(default_factory=dict)
     texts: dict[str, int] = field(default_factory=dict)
+    characters: dict[tuple[str, str], list[tuple[Any, Any]]] = field(default_factory=dict)
+    calls: dict[str, set[str]] = field(default_factory=dict)
 
     def add(self, entry: JsonObject) -> None:
         """Add an entry of a read log."""
         kind = entry["k"]
         if kind == "texts":
             self.texts.update(entry["r"])
+        elif kind == "calls":
+            self.calls.setdefault(entry["t"], set()).update(entry["r"])
+        elif kind == "characters":
+            self.characters.setdefault((entry["t"], entry["o"]), []).append(unpacked_sizes(entry["z"]))
         elif kind == "named":
             self.named.setdefault(entry["o"], BitMap64()).update(unpacked(entry["b"]))
         elif kind == "count":
@@ -255,6 +279,48 @@ def _resolve(name: str, manifest: Manifest, found: Noted) -> None:
         read.set(MODEL).update(within)
 
 
+def prompted(found: Noted, manifests: Iterable[Manifest]) -> PromptAmounts:
+    """Return what sub-calls were shown of some corpora: each part of a record once, however often it was shown."""
+    named = {
+        object_key(unit, version, uri)
+        for manifest in manifests
+        for uri, version in zip(*(manifest.shards.objects.column(name).to_pylist() for name in ("uri", "version")), strict=True)
+        for unit in ("row", "bytes")
+    }
+    sums = {RECORDS: [0, 0], DERIVED: [0, 0]}
+    for (kind, key), marked in found.characters.items():
+        if key not in named:
+            continue
+        places, most = _joined(marked)
+        sums[kind][0] += len(numpy.unique(places >> PART_BITS))
+        sums[kind][1] += int(most.sum())
+    shown, derived = (
+        PromptAmount(calls=len(found.calls.get(kind, ())), records=records, characters=characters)
+        for kind, (records, characters) in sums.items()
+    )
+    return PromptAmounts(**shown, derived=derived)
+
+
+def characters_by_record(found: Noted, shard: Shard) -> dict[int, int]:
+    """Return how many characters of each record of a shard's object sub-calls were shown, by where the record begins."""
+    marked = found.characters.get((RECORDS, object_key("row" if shard.in_rows else "bytes", shard.version, shard.uri)))
+    if marked is None:
+        return {}
+    places, most = _joined(marked)
+    records, first = numpy.unique(places >> PART_BITS, return_inverse=True)
+    sums = numpy.zeros(len(records), numpy.int64)
+    numpy.add.at(sums, first, most)
+    return dict(zip(records.tolist(), sums.tolist(), strict=True))
+
+
+def _joined(marked: Sequence[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """Join marks of one object: the places in order, and the most characters that were shown of each."""
+    places, first = numpy.unique(numpy.concatenate([places for places, _ in marked]), return_inverse=True)
+    most = numpy.zeros(len(places), numpy.int64)
+    numpy.maximum.at(most, first, numpy.concatenate([sizes for _, sizes in marked]))
+    return places, most
+
+
 def measure(run_dir: str, manifests: Mapping[str, Manifest], failures: Iterable[tuple[str, int | None]] = ()) -> Coverage:
     """Add up what a run read of its corpora, and write the numbers of the shards to `RUN/coverage.parquet`.
 
@@ -262,8 +328,9 @@ def measure(run_dir: str, manifests: Mapping[str, Manifest], failures: Iterable[
     -------
     dict
         `bytes` and `records`, each with `total` and the four classes (records None where they are not known for every shard);
-        `shards`, `shards_failed`; `unattributed`: `calls` and `characters` of text put before a model that is no record's;
-        `corpora`: `bytes` and `records` of each.
+        `shards`, `shards_failed`; `shown`: `characters` of how many `records` that sub-calls were shown, in how many `calls`, and
+        as `derived` the same of text that code or a model made of records; `unattributed`: `calls` and `characters` of text put
+        before a model that is no record's; `corpora`: `bytes`, `records` and `shown` of each.
 
     Raises
     ------
@@ -272,11 +339,13 @@ def measure(run_dir: str, manifests: Mapping[str, Manifest], failures: Iterable[
     """
     found = noted(run_dir)
     sums: dict[str, ShardCoverage] = {}
+    amounts: dict[str, PromptAmounts] = {}
     sink = io.BytesIO()
     with pyarrow.parquet.ParquetWriter(sink, _SCHEMA, compression="zstd") as writer:
         for name, manifest in manifests.items():
             shards = counted(name, manifest, found, failures)
             sums[name] = shards.sums()
+            amounts[name] = prompted(found, [manifest])
             writer.write_table(_table(name, manifest, shards), row_group_size=_ROWS)
     storage.write_bytes(storage.join(run_dir, TABLE), sink.getvalue())
     every = list(sums.values())
@@ -286,8 +355,16 @@ def measure(run_dir: str, manifests: Mapping[str, Manifest], failures: Iterable[
         **_by_class(nbytes, records),
         "shards": sum(item["shards"] for item in every),
         "shards_failed": sum(item["shards_failed"] for item in every),
-        "unattributed": {"calls": len(found.texts), "characters": sum(found.texts.values())},
-        "corpora": {name: {"bytes": item["bytes"], "records": item["records"]} for name, item in sums.items()},
+        "shown": prompted(found, manifests.values()),
+        "unattributed": {"calls": len(found.calls.get(TEXTS, ())), "characters": sum(found.texts.values())},
+        "corpora": {
+            name: {
+                "bytes": item["bytes"],
+                "records": item["records"],
+                "shown": {"records": amounts[name]["records"], "characters": amounts[name]["characters"]},
+            }
+            for name, item in sums.items()
+        },
     }
 
 

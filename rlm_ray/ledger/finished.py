@@ -37,6 +37,7 @@ class FinishedRow(TypedDict, total=False):
     u: UsageRecord  # usage
     t: list[list[float]]  # beginning and seconds of each call
     g: str  # group
+    c: list[str]  # names of the calls that answered, where others share them
     m: list[int]  # mark: calls, tokens, nanodollars
 
 
@@ -56,6 +57,7 @@ class Finished:
         self.local = storage.is_local(run_dir)
         self._journal: Journal | None = None
         self._answers: dict[str, bytes] = {}
+        self._calls: dict[str, tuple[str, ...]] = {}
         self._seen: dict[str, int] = {}
         self._lock = threading.Lock()
         self._log_lock = threading.Lock()
@@ -70,6 +72,8 @@ class Finished:
                     for row in journal.values(data[:whole]):
                         if row.get("a") is not None:
                             self._answers[row["k"]] = _packed(row["a"])
+                            if "c" in row:
+                                self._calls[row["k"]] = tuple(row["c"])
 
     def get(self, key: str) -> JsonObject | None:
         """Return the validated answer of a key, or None."""
@@ -79,6 +83,10 @@ class Finished:
         answer: JsonObject = json.loads(packed)
         return answer
 
+    def calls(self, key: str) -> tuple[str, ...]:
+        """Return the names of the calls that gave the answer of a key; without any where it was a call of its own."""
+        return self._calls.get(key, ())
+
     def add(
         self,
         key: str,
@@ -87,9 +95,10 @@ class Finished:
         usage: Usage,
         group: str | None = None,
         times: Sequence[tuple[float, float]] = (),
+        calls: Sequence[str] = (),
     ) -> None:
         """Write down one finished sub-call, and which group paid it; `times` are the beginning of each call of `usage`, and its
-        seconds.
+        seconds; `calls` are the names of those that answered, where it shared them with others.
 
         Raises
         ------
@@ -100,6 +109,9 @@ class Finished:
         if answer is not None:
             row["a"] = answer
             self._answers[key] = _packed(answer)
+            if calls and tuple(calls) != (key,):
+                row["c"] = [name[:15] for name in calls]
+                self._calls[key] = tuple(row["c"])
         if error is not None:
             row["e"] = error
         if usage.calls or usage.tokens:

@@ -11,9 +11,11 @@ adds them up. Positions are rows of a file, or bytes of a text.
 from __future__ import annotations
 
 import base64
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy
 from pyroaring import BitMap64
 
 from rlm_ray import storage
@@ -25,6 +27,12 @@ FOLDER = "coverage"
 
 #: What a part of a shard is marked as.
 CODE, MODEL, EXCLUDED = "code", "model", "excluded"
+
+#: What a sub-call is about: records of a corpus, text that code made of records, or text that is no record's.
+RECORDS, DERIVED, TEXTS = "records", "derived", "texts"
+
+#: A record's position, and which part of it, in one number: the part has this many bits.
+PART_BITS = 20
 
 Entry = dict[str, Any]
 Ranges = Iterable[tuple[int, int]]
@@ -39,6 +47,32 @@ def packed(positions: BitMap64) -> str:
 def unpacked(text: str) -> BitMap64:
     """Return a set of positions again."""
     return BitMap64.deserialize(base64.b64decode(text))
+
+
+def packed_sizes(sizes: Mapping[int, int]) -> str:
+    """Return numbers by place as text, compressed.
+
+    Examples
+    --------
+    >>> places, sizes = unpacked_sizes(packed_sizes({1 << 40: 7, 3: 9}))
+    >>> places.tolist(), sizes.tolist()
+    ([3, 1099511627776], [9, 7])
+    """
+    places = numpy.array(sorted(sizes), numpy.int64)
+    counts = numpy.array([sizes[place] for place in places.tolist()], numpy.int64)
+    data = numpy.concatenate([numpy.diff(places, prepend=0), counts]).astype("<i8").tobytes()
+    return base64.b64encode(zlib.compress(data, 1)).decode()
+
+
+def unpacked_sizes(text: str) -> tuple[Any, Any]:
+    """Return the places in ascending order, and the number of each."""
+    data = numpy.frombuffer(zlib.decompress(base64.b64decode(text)), "<i8")
+    return numpy.cumsum(data[: len(data) // 2]), data[len(data) // 2 :]
+
+
+def object_key(unit: str, version: str, uri: str) -> str:
+    """Return the name of an object in the marks of what a model was shown: positions are rows or bytes."""
+    return f"{unit}:{version}@{uri}"
 
 
 class Marks:
@@ -58,6 +92,8 @@ class Marks:
         self._spanned: dict[tuple[str, int], dict[int, int]] = {}
         self._named: dict[str, BitMap64] = {}
         self._texts: dict[str, int] = {}
+        self._characters: dict[tuple[str, str], dict[int, int]] = {}
+        self._calls: dict[str, set[str]] = {}
         self._whole: dict[str, BitMap64] = {}
 
     def whole(self, corpus: str, shard: int) -> None:
@@ -84,13 +120,32 @@ class Marks:
 
     def named(self, address: Any) -> None:
         """Note a record that was put before a model by its address alone: a row of a result has no other place."""
-        key = f"{address.unit}:{address.version}@{address.object}"
+        key = object_key(address.unit, address.version, address.object)
         behind = address.stop if address.unit == "row" else address.stop + 1  # and its line break
         self._named.setdefault(key, BitMap64()).add_range(address.start, behind)
 
     def text(self, key: str, characters: int) -> None:
-        """Note text put before a model that no record can be named for, by the key of the call."""
+        """Note text put before a model that no record can be named for, by the key of its answer."""
         self._texts[key[:15]] = characters
+
+    def characters(self, kind: str, object: str, position: int, part: int, characters: int) -> None:
+        """Note how many characters of a record, or of text that code made of it, were put before a model.
+
+        Parameters
+        ----------
+        kind : {"records", "derived"}
+        object : str
+            See `object_key`.
+        position, part : int
+            Where the record begins, and where in it that part begins which was shown.
+        """
+        sizes = self._characters.setdefault((kind, object), {})
+        place = (position << PART_BITS) | (part & ((1 << PART_BITS) - 1))
+        sizes[place] = max(characters, sizes.get(place, 0))
+
+    def calls(self, kind: str, calls: Iterable[str]) -> None:
+        """Note the sub-calls that were about such text, by their names."""
+        self._calls.setdefault(kind, set()).update(call[:15] for call in calls)
 
     def entries(self) -> tuple[Entry, ...]:
         """Return all of it as JSON values."""
@@ -104,6 +159,10 @@ class Marks:
         found += [{"k": CODE, "c": corpus, "w": packed(shards)} for corpus, shards in self._whole.items()]
         if self._texts:
             found.append({"k": "texts", "r": list(self._texts.items())})
+        found += [
+            {"k": "characters", "t": kind, "o": key, "z": packed_sizes(sizes)} for (kind, key), sizes in self._characters.items()
+        ]
+        found += [{"k": "calls", "t": kind, "r": sorted(calls)} for kind, calls in self._calls.items()]
         return tuple(found)
 
     def _set(self, kind: str, corpus: str, shard: int) -> BitMap64:

@@ -35,7 +35,8 @@ class Answer:
     refused : list of dict
         Citations that were not where they said: `address`, `quote`, `reason`. No part of the answer.
     coverage : dict
-        What was read, and by whom: `bytes` and `records` by class, `unattributed` text; see `ledger.coverage`.
+        What models were `shown`, in characters and records, with text of no record as `unattributed`; and what was read, and by
+        whom: `bytes` and `records` by class. See `ledger.coverage`.
     usage : RunUsage
         `calls`, `prompt_tokens`, `completion_tokens`, `cached_tokens`, `usd` (None: unknown), `seconds`; the whole tree.
         `by_model`: a dict for each depth and model with these and `failed`, `retries` and `slowest`, of this session's calls
@@ -106,6 +107,9 @@ class Answer:
             "cost": f"{counted(usage.calls, 'call')}, {counted(usage.tokens, 'token')}, "
             + ("price unknown" if usage.usd is None else f"${usage.usd:.4f}")
             + f", {usage.seconds:.1f} s",
+            "shown to models": counted(characters, "character")
+            if (characters := shown_characters(self.coverage)) is not None
+            else "",
             "citations": f"{len(self.citations):,}" + (f", {len(self.refused):,} refused" if self.refused else ""),
             "cannot be read": counted(unread, "shard") if (unread := sum("object" in item for item in self.failures)) else "",
             "failed": "\n".join(item["reason"] for item in self.failures if "verb" in item),
@@ -157,6 +161,21 @@ def partial_because(stop_reason: str, failures: Sequence[Any]) -> str:
     ('turns', '1 failure')
     """
     return counted(len(failures), "failure") if stop_reason == "answered" and failures else stop_reason
+
+
+def shown_characters(coverage: Coverage) -> int | None:
+    """Return how many characters sub-calls were shown in all; None for a run of a version that did not count them.
+
+    Examples
+    --------
+    >>> derived = {"calls": 1, "records": 1, "characters": 5}
+    >>> shown_characters({"shown": {"characters": 30, "derived": derived}, "unattributed": {"characters": 7}})
+    42
+    """
+    if "shown" not in coverage:
+        return None
+    shown = coverage["shown"]
+    return int(shown["characters"] + shown["derived"]["characters"] + coverage["unattributed"]["characters"])
 
 
 def as_text(value: Any) -> str:

@@ -1,14 +1,17 @@
-"""What a call begins with: what its REPL holds, and the first messages to its root model."""
+"""Prepares the start of a call: the variables of its REPL, and the first messages to its root model."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.corpus.reading.work import Work
 from rlm_ray.handle.plan import Plan, Source
 from rlm_ray.recursion.loop import prompts
 from rlm_ray.recursion.ports import Call
 from rlm_ray.recursion.service import Service
+from rlm_ray.types.json import JsonObject
+from rlm_ray.types.run import Context, UndescribedContext
 
 #: Records of each context that the root is shown.
 SAMPLES = 3
@@ -16,20 +19,30 @@ SAMPLES = 3
 MEASURED_BYTES = 64 << 20
 
 
+class Setup(TypedDict):
+    """The variables of a REPL; see `handle.verbs.namespace`."""
+
+    text: str | None
+    corpora: dict[str, Context]
+    main: str | None
+    depth: int
+
+
 class Briefing:
-    """Prepares one call. Reads a few records of each context."""
+    """Prepares one call. Describes its contexts when it is made; reads a few records of each for the messages."""
 
     def __init__(self, call: Call, service: Service) -> None:
         self._call = call
         self._service = service
+        self._contexts: dict[str, Context] = {name: self._described(context) for name, context in call.contexts.items()}
 
     def messages(self, left: str) -> tuple[str, str]:
         """Return the system prompt and the first user message."""
         call, settings = self._call, self._call.settings
-        contexts = {name: self._metadata(item) for name, item in call.contexts.items()}
+        contexts = {name: self._metadata(item) for name, item in self._contexts.items()}
         if call.text is not None:
             contexts = {"context": prompts.text_metadata(call.text)}
-        units = [str(item["info"].get("unit", "row")) for item in call.contexts.values()]
+        units = [str(item["info"].get("unit", "row")) for item in self._contexts.values()]
         text = call.text is not None
         system = prompts.system(
             settings, text=text, names=list(call.contexts), unit=units[0] if units else "text", depth=call.depth
@@ -47,15 +60,16 @@ class Briefing:
         )
         return system, task
 
-    def setup(self) -> dict[str, Any]:
-        """Return what the REPL is made from; see `corpus.verbs.namespace`."""
+    def setup(self) -> Setup:
+        """Return the variables of the REPL."""
         call = self._call
-        for item in call.contexts.values():
-            if item["info"] is None:
-                item["info"] = self._info(Plan.from_json(item["plan"]))
-        return {"text": call.text, "corpora": call.contexts, "main": call.main, "depth": call.depth}
+        return {"text": call.text, "corpora": self._contexts, "main": call.main, "depth": call.depth}
 
-    def _info(self, plan: Plan) -> dict[str, Any]:
+    def _described(self, context: Context | UndescribedContext) -> Context:
+        info = context["info"]
+        return {"plan": context["plan"], "info": info if info is not None else self._info(Plan.from_json(context["plan"]))}
+
+    def _info(self, plan: Plan) -> JsonObject:
         manifest: Manifest = self._service.scheduler.run(self._service.scans.manifest(plan))
         info = manifest.info()
         if not isinstance(plan.origin, Source):
@@ -66,21 +80,21 @@ class Briefing:
             info.pop("failed", None)
         return info
 
-    def _nbytes(self, plan: Plan, works: list[Any]) -> int:
+    def _nbytes(self, plan: Plan, works: list[Work]) -> int:
         # at most: what the shards hold; exactly where one scan of the lengths is cheap
         most = sum(work.shard.nbytes for work in works)
         if most > MEASURED_BYTES:
             return most
         return int(self._service.scheduler.run(self._service.scans.merged("lengths", works, {}))["nbytes"])
 
-    def _metadata(self, item: dict[str, Any]) -> str:
+    def _metadata(self, item: Context) -> str:
         samples = self._service.scheduler.run(self._service.scans.head(Plan.from_json(item["plan"]), SAMPLES))
         return prompts.metadata(item["info"], samples)
 
     def _size(self) -> int:
         if self._call.text is not None:
             return len(self._call.text.encode("utf-8", "replace"))
-        return sum(int(item["info"].get("nbytes") or 0) for item in self._call.contexts.values())
+        return sum(int(item["info"].get("nbytes") or 0) for item in self._contexts.values())
 
     def _fits(self) -> str | None:
         settings = self._call.settings

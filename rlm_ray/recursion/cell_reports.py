@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rlm_ray.recursion.final import Checked
     from rlm_ray.recursion.loop.recovery import Past
     from rlm_ray.recursion.verbs.citing import Citing
-    from rlm_ray.recursion.verbs.scans import FailureLog
+    from rlm_ray.recursion.verbs.failures import FailureLog
     from rlm_ray.sandbox.outside.events import CellDone, Restarted
 
 MAX_ERROR = 4_000

@@ -1,4 +1,4 @@
-"""Carries out the loop's commands: asks the root model, runs cells, serves what they ask for, watches the limits.
+"""Carries out the loop's commands: asks the root model, runs cells, serves their requests, watches the limits.
 
 One thread does all of it (see `scheduler`). The same driver runs the root of a run, in the caller's process, and each
 recursive call, in a task of its own.
@@ -6,6 +6,7 @@ recursive call, in a task of its own.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Generator
@@ -14,6 +15,7 @@ from typing import Any
 
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.errors import BudgetExceeded, InputError, RlmRayError
+from rlm_ray.ledger.calllog import CallLog
 from rlm_ray.ledger.read_log import MarkLog
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.models.client import ChatRequest
@@ -25,6 +27,7 @@ from rlm_ray.recursion.jobs.progress import Progress
 from rlm_ray.recursion.loop import limits, loop, recovery
 from rlm_ray.recursion.loop.history import History
 from rlm_ray.recursion.loop.player import Player
+from rlm_ray.recursion.loop.recovery import Past
 from rlm_ray.recursion.ports import Call, CallOutcome, Future, Ports
 from rlm_ray.recursion.service import Service
 from rlm_ray.sandbox.outside import counts
@@ -32,52 +35,31 @@ from rlm_ray.sandbox.outside.events import CellDone, Limits, Request, Restarted
 from rlm_ray.sandbox.outside.host import Sandbox
 from rlm_ray.types.run import LogEntry
 
-#: The words around a cell's output.
+#: Bytes that a turn adds around the output of its cells.
 ADDED_BYTES = 2_000
 
 
 class Driver:
-    """One Recursive Language Model at work.
-
-    Parameters
-    ----------
-    call : Call
-        What is asked, of what, with which limits.
-    corpora : dict of str to Manifest
-        The corpora of the run, by name.
-    ports : Ports
-        The world.
-    run : RunDirectory
-    meter : BudgetMeter
-        Over `call.budget`, with prices.
-    """
+    """One Recursive Language Model at work. `Driver.open` makes it."""
 
     def __init__(
-        self,
-        call: Call,
-        corpora: dict[str, Manifest],
-        ports: Ports,
-        run: RunDirectory,
-        meter: BudgetMeter,
+        self, call: Call, ports: Ports, log: CallLog, service: Service, sandbox: Sandbox, state: loop.State, past: Past | None
     ) -> None:
         self._call = call
-        self._run = run
         self._ports = ports
-        self._log = run.log(call.id)
+        self._log = log
         # replies to requests are records, and snapshots hold what cells read
         self._keeps = call.settings.store_prompts
-        self._marks = MarkLog(call.run_dir, call.id)
-        self._service = Service(call, corpora, ports, meter, self._log if self._keeps else None, self._marks)
-        self._lender = self._service.lender
-        self._scheduler = self._service.scheduler
-        self._scans = self._service.scans
-        self._briefing = Briefing(call, self._service)
-        self._finals = Finals(self._scheduler, self._scans, self._service.results, call.schema, call.depth > 0)
+        self._service = service
+        self._lender = service.lender
+        self._scheduler = service.scheduler
+        self._finals = Finals(service.scheduler, service.scans, service.results, call.schema, call.depth > 0)
         self.progress = Progress(
-            call.id, call.depth, 0, call.settings.max_turns, tally=self._service.batches.tally, shards=self._scans.tally
+            call.id, call.depth, 0, call.settings.max_turns, tally=service.batches.tally, shards=service.scans.tally
         )
-        self._sandbox: Sandbox | None = None
-        self._state: loop.State | None = None
+        self._sandbox = sandbox
+        self._state = state
+        self._past = past
         self._asking: Future | None = None
         self._outcome: loop.Finish | None = None
         self._serving: set[int] = set()
@@ -85,24 +67,59 @@ class Driver:
         self._cells_done = 0
         self._player = Player(call.program) if call.program else None
         self._trouble: str | None = None  # of the last cell
-        self._news = News(self._service.dispatcher.citing, self._service.failures)
+        self._news = News(service.dispatcher.citing, service.failures)
         self._events_before: dict[str, int] = {}
         self._cells_to_rerun: deque[tuple[str, str]] = deque()
         self._commands_after_rerun: list[loop.Command] = []
 
+    @classmethod
+    def open(cls, call: Call, corpora: dict[str, Manifest], ports: Ports, run: RunDirectory, meter: BudgetMeter) -> Driver:
+        """Start a call's sandbox, or restore it from the call's log, and return the driver that goes on from there.
+
+        Parameters
+        ----------
+        call : Call
+            The question, its data and its limits.
+        corpora : dict of str to Manifest
+            The corpora of the run, by name.
+        ports : Ports
+        run : RunDirectory
+        meter : BudgetMeter
+            Over `call.budget`, with prices.
+        """
+        settings = call.settings
+        with contextlib.ExitStack() as opened:
+            log = run.log(call.id)
+            opened.callback(log.close)
+            marks = MarkLog(call.run_dir, call.id)
+            opened.callback(marks.close)
+            service = Service(call, corpora, ports, meter, log if settings.store_prompts else None, marks)
+            opened.callback(service.end)
+            past = recovery.replay(log.events(), settings.history_tokens, settings.bytes_per_token, settings.max_turns)
+            briefing = Briefing(call, service)
+            snapshot = log.snapshot(past.snapshot) if past is not None and past.snapshot and not past.lost else None
+            limits = Limits(settings.cell_seconds, settings.cell_wall_seconds, settings.cell_requests, settings.sandbox_memory)
+            sandbox = Sandbox(briefing.setup(), level=settings.isolation, limits=limits, snapshot=snapshot)
+            opened.callback(sandbox.close)
+            state = past.state if past is not None else _first_state(call, briefing, service.lender.summary())
+            driver = cls(call, ports, log, service, sandbox, state, past)
+            driver._rerun(snapshot is None)
+            opened.pop_all()
+        return driver
+
     @property
     def isolation(self) -> str:
         """The level of the walls that root code runs behind."""
-        return self._sandbox.level if self._sandbox is not None else self._call.settings.isolation
+        return self._sandbox.level
 
     @property
     def events(self) -> dict[str, int]:
         """Security events so far: of earlier sessions, of the REPL, of functions over shards, of recursive calls."""
         counted = counts.add(self._service.events(), self._events_before)
-        return counts.add(counted, self._sandbox.events if self._sandbox is not None else {})
+        return counts.add(counted, self._sandbox.events)
 
     def steps(self) -> Generator[Progress, None, CallOutcome]:
-        """Run to the end and return what came of it; yields now and then where it is. Closing it cancels what is under way.
+        """Run to the end and return the outcome; yields the progress now and then. Closing it cancels the work under way.
 
         Raises
         ------
@@ -124,64 +141,44 @@ class Driver:
         finally:
             if self._asking is not None:
                 self._asking.cancel()
-            if self._sandbox is not None:
-                self._sandbox.close()
+            self._sandbox.close()
             try:
                 self._service.end()
             finally:
-                self._marks.close()
+                self._service.marks.close()
                 self._log.close()
 
     # start
 
-    def _start(self) -> None:
-        settings = self._call.settings
-        entries = self._log.events()
-        past = recovery.replay(entries, settings.history_tokens, settings.bytes_per_token, settings.max_turns)
-        setup = self._briefing.setup()
-        self._note({"event": "Session", "call": self._call.id})
+    def _rerun(self, lost_variables: bool) -> None:
+        """Take over what the log says of an earlier session; cells run again if their variables were lost."""
+        past = self._past
         if past is None:
-            self._sandbox = Sandbox(setup, level=settings.isolation, limits=self._limits())
-            self._begin()
-        else:
-            self._resume(setup, past)
-
-    def _begin(self) -> None:
-        settings = self._call.settings
-        system, task = self._briefing.messages(f"Turn 1 of {settings.max_turns}. {self._lender.summary()}")
-        history = History(system, task, limit_tokens=settings.history_tokens, bytes_per_token=settings.bytes_per_token)
-        self._state = loop.State(history, settings.max_turns, questions_unread=self._call.text is None)
-        told = {"depth": self._call.depth, "questions_unread": self._call.text is None}
-        self._step(loop.Started(), system=system, task=task, **told)
-
-    def _resume(self, setup: dict[str, Any], past: recovery.Past) -> None:
-        """Go on where the log ends: restore the variables, then carry out what was commanded last."""
-        settings = self._call.settings
-        whole = not past.lost
-        snapshot = self._log.snapshot(past.snapshot) if whole and past.snapshot else None
-        self._sandbox = Sandbox(setup, level=settings.isolation, limits=self._limits(), snapshot=snapshot)
-        self._state = past.state
+            return
         self._cells_done = len(past.cells)
         self._trouble = past.trouble
         self._news.restore(past)
-        if past.cells and snapshot is None:
-            # a variable could not be kept: run the cells again, their requests answered from the log
-            self._cells_to_rerun = deque(past.cells)
+        if past.cells and lost_variables:
+            self._cells_to_rerun = deque(past.cells)  # the log answers their requests
             self._commands_after_rerun = past.commands
-            self._run_again()
         else:
             self._events_before = past.events
-            self._carry_out(past.commands)
 
-    def _limits(self) -> Limits:
-        settings = self._call.settings
-        return Limits(settings.cell_seconds, settings.cell_wall_seconds, settings.cell_requests, settings.sandbox_memory)
+    def _start(self) -> None:
+        """Ask for the first turn, or go on where the log ends."""
+        self._note({"event": "Session", "call": self._call.id})
+        if self._past is None:
+            history, unread = self._state.history, self._state.questions_unread
+            self._step(loop.Started(), system=history.system, task=history.task, depth=self._call.depth, questions_unread=unread)
+        elif self._cells_to_rerun:
+            self._run_again()
+        else:
+            self._carry_out(self._past.commands)
 
     # the loop
 
     def _step(self, event: loop.Event, **more: Any) -> None:
         """Write an event down, then let the loop take it."""
-        assert self._state is not None
         left = self._lender.summary()
         self._note(recovery.entry_of(event, left, **more))
         self._state, commands = loop.step(self._state, event, left)
@@ -208,7 +205,6 @@ class Driver:
 
     def _ask(self, command: loop.AskRoot) -> None:
         settings = self._call.settings
-        assert self._state is not None
         if self._player is not None:
             self._step(self._player.turn(self._state.turn, self._trouble))
             return
@@ -237,8 +233,6 @@ class Driver:
         self._start_cell(f"{command.turn}.{command.number}", command.code)
 
     def _start_cell(self, label: str, code: str) -> None:
-        assert self._sandbox is not None
-        assert self._state is not None
         self._service.dispatcher.begin_cell(label, self._log.replies(label))
         self._sandbox.start_cell(code, history=self._state.history.full_text())
 
@@ -262,7 +256,6 @@ class Driver:
         return moved
 
     def _wait(self) -> None:
-        assert self._sandbox is not None
         until = [1.0]
         if (deadline := self._sandbox.deadline()) is not None:
             until.append(max(0.0, deadline - time.monotonic()))
@@ -288,7 +281,6 @@ class Driver:
         return True
 
     def _take_events(self) -> bool:
-        assert self._sandbox is not None
         events = self._sandbox.receive()
         for event in events:
             match event:
@@ -302,7 +294,6 @@ class Driver:
 
     def _serve(self, request: Request) -> None:
         sandbox = self._sandbox
-        assert sandbox is not None
         self._serving.add(request.id)
 
         def ended(value: Any, error: Exception | None) -> None:
@@ -343,19 +334,16 @@ class Driver:
 
     def _ended(self, event: loop.CellDone, lost: list[str]) -> None:
         """Keep the variables, then say that the cell has ended: in this order, so that a kill between runs it again."""
-        assert self._sandbox is not None
         self._cells_done += 1
         self._trouble = event.error or event.problem
         if self._keeps:
             self._log.save_snapshot(self._cells_done, self._sandbox.snapshot)
         told = self._news.take() | {"events": self.events}
         label = f"{self._cell.turn}.{self._cell.number}"
-        self._marks.flush()  # a cell that has ended is not run again
+        self._service.marks.flush()  # a cell that has ended is not run again
         self._step(event, cell=label, code=self._cell.code, snapshot=self._cells_done, lost=lost, **told)
 
     def _check_limits(self) -> None:
-        assert self._state is not None
-        assert self._sandbox is not None
         self._scheduler.check()
         if self._state.limit is not None or self._outcome is not None:
             return
@@ -371,7 +359,6 @@ class Driver:
     # end
 
     def _finished(self, finish: loop.Finish) -> CallOutcome:
-        assert self._state is not None
         kind, value = self._finals.outcome(finish.final)
         if kind == "corpus" and self._call.depth > 0:
             kind, value = self._finals.plain(value)
@@ -400,3 +387,11 @@ class Driver:
         if doing is not None:
             self.progress.doing = doing
         self.progress.budget = self._lender.budget
+
+
+def _first_state(call: Call, briefing: Briefing, left: str) -> loop.State:
+    """Return the state of a call before its first turn."""
+    settings = call.settings
+    system, task = briefing.messages(f"Turn 1 of {settings.max_turns}. {left}")
+    history = History(system, task, limit_tokens=settings.history_tokens, bytes_per_token=settings.bytes_per_token)
+    return loop.State(history, settings.max_turns, questions_unread=call.text is None)

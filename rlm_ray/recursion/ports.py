@@ -6,7 +6,7 @@ Everything here is small and picklable, except a future.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -14,7 +14,7 @@ from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.budget.measures import Rows
 from rlm_ray.recursion.failed_verbs import FailedVerb
 from rlm_ray.types.json import JsonObject
-from rlm_ray.types.run import Citation, OutcomeRecord, RefusedCitation
+from rlm_ray.types.run import Citation, Context, OutcomeRecord, RefusedCitation, UndescribedContext
 
 if TYPE_CHECKING:
     from rlm_ray.corpus.reading.work import Work
@@ -228,7 +228,7 @@ class Call:
     settings: Settings
     budget: Budget
     text: str | None = None
-    contexts: dict[str, Any] = field(default_factory=dict)
+    contexts: Mapping[str, Context | UndescribedContext] = field(default_factory=dict)
     main: str | None = None
     width: int = 1
     others: tuple[str, ...] = ()  # run directories whose finished calls are reused

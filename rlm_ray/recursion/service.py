@@ -1,5 +1,4 @@
-"""What answers verbs: the rooms behind them, wired for one call. Root code reaches it through the sandbox's channel,
-a person in a notebook directly."""
+"""Answers the verbs of one call. Root code sends them through the sandbox's channel, a person in a notebook directly."""
 
 from __future__ import annotations
 
@@ -15,15 +14,17 @@ from rlm_ray.recursion.jobs.results import Results
 from rlm_ray.recursion.jobs.scheduler import Scheduler
 from rlm_ray.recursion.ports import Call, Ports
 from rlm_ray.recursion.verbs.batches import Batches
+from rlm_ray.recursion.verbs.context import CallContext
 from rlm_ray.recursion.verbs.dispatch import Dispatcher
+from rlm_ray.recursion.verbs.failures import FailureLog
 from rlm_ray.recursion.verbs.functions import Functions
 from rlm_ray.recursion.verbs.queries import Queries
 from rlm_ray.recursion.verbs.recursive_calls import RecursiveCalls
-from rlm_ray.recursion.verbs.scans import FailureLog, Scans
+from rlm_ray.recursion.verbs.scans import Scans
 from rlm_ray.sandbox.outside import counts
 from rlm_ray.types.run import Citation, RefusedCitation
 
-#: Seconds that what was cancelled has to end by itself.
+#: Grace period for cancelled work, in seconds.
 END_SECONDS = 2.0
 
 
@@ -53,29 +54,19 @@ class Service:
         log: CallLog | None = None,
         marks: MarkLog | None = None,
     ) -> None:
-        settings = call.settings
         self._ports = ports
         self.lender = BudgetLender(meter)
         self.scheduler = Scheduler(ports)
         self.results = Results(call.run_dir, call.id, call.replay)
-        self.failures = FailureLog(settings.on_shard_error)
+        self.failures = FailureLog(call.settings.on_shard_error)
         self.marks = marks if marks is not None else MarkLog(None)
-        self.scans = Scans(ports, corpora, self.results, call.run_dir, settings, self.failures, self.marks)
-        self.functions = Functions(ports, self.scans, self.results, call.run_dir, call.run_id, settings, self.failures)
-        self.queries = Queries(ports, self.scans, self.results, call.run_id, settings, self.failures)
-        self.batches = Batches(call, ports, self.scheduler, self.scans, self.results, self.lender, self.failures)
-        self.recursive_calls = RecursiveCalls(call, ports, self.scans, self.results, self.batches, self.lender, self.failures)
-        self.dispatcher = Dispatcher(
-            self.scans,
-            self.functions,
-            self.queries,
-            self.batches,
-            self.recursive_calls,
-            self.results,
-            log,
-            call.replay,
-            self.failures,
-        )
+        context = CallContext(call, ports, corpora, self.scheduler, self.results, self.lender, self.failures, self.marks)
+        self.scans = Scans(context)
+        self.functions = Functions(context, self.scans)
+        self.queries = Queries(context, self.scans)
+        self.batches = Batches(context, self.scans)
+        self.recursive_calls = RecursiveCalls(context, self.scans, self.batches)
+        self.dispatcher = Dispatcher(context, self.scans, self.functions, self.queries, self.batches, self.recursive_calls, log)
 
     def call(self, verb: str, args: dict[str, Any], blob: bytes = b"") -> tuple[Any, bytes]:
         """Answer a verb on this thread, and wait: the backend of a handle outside the sandbox."""
@@ -83,7 +74,7 @@ class Service:
         return self.scheduler.run(self.dispatcher.job(verb, args, blob)), b""
 
     def end(self, seconds: float = END_SECONDS) -> None:
-        """Cancel what is under way, and take its slices back: what it spent is what it says, or else what the ledger proves.
+        """Cancel the work under way, and settle its loans: by what it reports, or else by what the ledger proves.
 
         Parameters
         ----------

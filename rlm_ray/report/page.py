@@ -15,6 +15,7 @@ from rlm_ray.handle.values import size
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.report.gathering import GatheredRun, ShownShards, gather
 from rlm_ray.report.pictures import CLASSES, WORDS, cost_by_depth, shard_map, timeline
+from rlm_ray.report.terminal import shown_lines
 from rlm_ray.text import counted
 from rlm_ray.types.run import AnswerRecord
 from rlm_ray.types.usage import ModelUsage
@@ -87,6 +88,8 @@ def page(gathered: GatheredRun) -> str:
         value=_value(gathered["answer"]),
         table=_table(gathered["answer"]),
         numbers=_numbers(gathered),
+        shown=shown_lines(gathered["answer"]["coverage"]) if gathered["answer"] is not None else [],
+        quoted=_quoted(gathered["answer"]) if gathered["answer"] is not None else "",
         root=gathered["calls"][0] if gathered["calls"] else None,
         below=[{name: call[name] for name in ("id", "depth", "question", "outcome")} for call in below],
         below_data={call["id"]: _json(call) for call in below},
@@ -157,6 +160,24 @@ def _read(item: ShownShards) -> ShownReading:
         "size": size(item["nbytes"]),
         "parts": [f"{size(count)} ({count / total:.1%}) {WORDS[name]}" for name, count in parts if count],
     }
+
+
+def _quoted(answer: AnswerRecord) -> str:
+    """What is known of the quotes of an answer's citations. Versions that refused none did not look for them.
+
+    Examples
+    --------
+    >>> _quoted({"citations": [{"quote": "a"}, {"quote": "b"}, {"address": "…"}], "refused": []})
+    '; each of the 2 quotes was found in its record'
+    >>> _quoted({"citations": [{"address": "…"}], "refused": []})
+    '; no quote was given'
+    """
+    quotes = sum(bool(item.get("quote")) for item in answer["citations"])
+    if "refused" not in answer:
+        return ""
+    if quotes < 2:
+        return "; the quote was found in its record" if quotes else "; no quote was given"
+    return f"; each of the {quotes:,} quotes was found in its record"
 
 
 def _numbers(gathered: GatheredRun) -> list[tuple[str, str]]:

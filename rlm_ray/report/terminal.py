@@ -109,7 +109,11 @@ def coverage_lines(coverage: Coverage) -> list[str]:
     --------
     >>> classes = {"read_by_model": 100, "read_by_code": 900, "excluded": 0, "not_read": 0}
     >>> coverage_lines({"shards": 2, "bytes": {"total": 1000} | classes, "records": {"total": None, "read_by_model": 3}})
-    ['read: 100 B (10.0 %, 3 records) by a model, 900 B (90.0 %) by code alone, of 1.0 KB']
+    ['touched: 100 B (10.0 %, 3 records) by a model, 900 B (90.0 %) by code alone, of 1.0 KB']
+    >>> shown = {"calls": 2, "records": 3, "characters": 40, "derived": {"calls": 0, "records": 0, "characters": 0}}
+    >>> records = {"total": 30, "read_by_model": 3}
+    >>> coverage_lines({"shards": 2, "bytes": {"total": 100} | classes, "records": records, "shown": shown})[0]
+    'shown to a model: 40 characters of 3 records (10.0 % of 30), in 2 sub-calls'
     """
     if not coverage.get("shards") or not isinstance(coverage["bytes"], dict):  # one of an earlier version
         return []
@@ -117,19 +121,42 @@ def coverage_lines(coverage: Coverage) -> list[str]:
     parts = []
     for name, label in _CLASS_LABELS:
         count, records = coverage["bytes"][name], coverage["records"].get(name)
-        if count or name == "read_by_model":
+        if count:
             known = "" if records is None else f", {counted(records, 'record')}"
             parts.append(f"{size(count)} ({100 * count / max(1, total):.1f} %{known}) {label}")
-    lines = [f"read: {', '.join(parts)}, of {size(total)}"]
-    text = coverage.get("unattributed")
-    if text is not None and text["calls"]:
-        about = counted(text["characters"], "character that is", "characters that are")
-        lines.append(f"  besides, {counted(text['calls'], 'sub-call')} about {about} no record's")
+    lines = shown_lines(coverage)
+    lines.append(f"touched: {', '.join(parts)}, of {size(total)}")
     replaced = coverage.get("replaced", [])
     lines += [f"  {counted(item['bytes'], *_REPLACED)} \ufffd in {item['object']}" for item in replaced[:MAX_REPLACED]]
     if len(replaced) > MAX_REPLACED:
         lines.append(f"  … and in {counted(len(replaced) - MAX_REPLACED, 'other object')}")
     return lines
+
+
+def shown_lines(coverage: Coverage) -> list[str]:
+    """Return the lines that say how many characters sub-calls were shown, and of what.
+
+    Examples
+    --------
+    >>> shown_lines({"unattributed": {"calls": 1, "characters": 7}})
+    ["shown to a model: 7 characters that are no record's, in 1 sub-call"]
+    """
+    shown, parts = coverage.get("shown"), list[str]()
+    every = coverage["records"]["total"] if "records" in coverage else None
+    amounts = [(shown, "of"), (shown["derived"], "that code or a model made of")] if shown is not None else []
+    for amount, what in amounts:
+        if amount["characters"]:
+            share = f" ({100 * amount['records'] / every:.1f} % of {every:,})" if every else ""
+            about = f"{what} {counted(amount['records'], 'record')}{share}"
+            parts.append(f"{counted(amount['characters'], 'character')} {about}, in {counted(amount['calls'], 'sub-call')}")
+    text = coverage.get("unattributed")
+    if text is not None and text["characters"]:
+        about = counted(text["characters"], "character that is", "characters that are")
+        parts.append(f"{about} no record's, in {counted(text['calls'], 'sub-call')}")
+    if not parts:
+        nothing = "shown to a model: nothing in sub-calls; the root model saw what its code printed"
+        return [nothing] if shown is not None else []
+    return [f"shown to a model: {parts[0]}", *(f"  besides, {part}" for part in parts[1:])]
 
 
 def security(events: dict[str, int], denied: dict[str, int]) -> list[str]:
@@ -155,26 +182,31 @@ def corpus_text(info: JsonObject) -> str:
 def runs_table(rows: list[RunRow]) -> Table:
     """Return the table of `rlm-ray runs`."""
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-    for name in ("run", "state", "calls", "dollars"):
-        table.add_column(
-            name, no_wrap=name != "state", justify="right" if name in ("calls", "dollars") else "left", overflow="fold"
-        )
+    numbers = ("calls", "dollars", "shown")
+    for name in ("run", "state", *numbers):
+        table.add_column(name, no_wrap=name != "state", justify="right" if name in numbers else "left", overflow="fold")
     table.add_column("question", overflow="fold", ratio=1)
     for row in rows:
         dollars = "unknown" if row["dollars"] is None else f"{row['dollars']:.4f}"
         question = " ".join((row["question"] or "(not stored)").split())
-        table.add_row(*(Text(safe(text)) for text in (row["run"], row["state"], f"{row['calls']:,}", dollars, question)))
+        table.add_row(
+            *(Text(safe(text)) for text in (row["run"], row["state"], f"{row['calls']:,}", dollars, _shown(row), question))
+        )
     return table
 
 
 def runs_lines(rows: list[RunRow]) -> list[str]:
     """Return the same as whole lines, a tab between columns: what a pipe gets."""
-    lines = ["run\tstate\tcalls\tdollars\tquestion"]
+    lines = ["run\tstate\tcalls\tdollars\tshown\tquestion"]
     for row in rows:
         dollars = "unknown" if row["dollars"] is None else f"{row['dollars']:.4f}"
         question = " ".join((row["question"] or "(not stored)").split())
-        lines.append(safe("\t".join((row["run"], row["state"], str(row["calls"]), dollars, question))))
+        lines.append(safe("\t".join((row["run"], row["state"], str(row["calls"]), dollars, str(row["shown"] or 0), question))))
     return lines
+
+
+def _shown(row: RunRow) -> str:
+    return "" if row["shown"] is None else f"{row['shown']:,}"
 
 
 def findings_table(findings: Sequence[Record]) -> Table:

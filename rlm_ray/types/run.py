@@ -24,6 +24,13 @@ class Context(TypedDict):
     info: JsonObject
 
 
+class UndescribedContext(TypedDict):
+    """The same for a recursive call, which describes the data itself when it starts."""
+
+    plan: list[JsonObject]
+    info: None
+
+
 class About(TypedDict, total=False):
     """`run.json`. Sessions of a notebook have only a few of the keys; `question` is None where prompts are not stored."""
 
@@ -122,6 +129,31 @@ class Unattributed(TypedDict):
     characters: int
 
 
+class ShownRecords(TypedDict):
+    """How many records sub-calls were shown, and how many characters of them."""
+
+    records: int
+    characters: int
+
+
+class PromptAmount(ShownRecords):
+    """The same, with the number of sub-calls."""
+
+    calls: int
+
+
+class PromptAmounts(PromptAmount):
+    """What sub-calls were shown of records, and (`derived`) of text that code or a model made of records."""
+
+    derived: PromptAmount
+
+
+class CorpusShown(CorpusCoverage):
+    """How much of a corpus was read, and what sub-calls were shown of it."""
+
+    shown: ShownRecords
+
+
 class Replaced(TypedDict):
     """An object with bytes that are no text."""
 
@@ -132,8 +164,9 @@ class Replaced(TypedDict):
 class Coverage(ShardCoverage, total=False):
     """`Answer.coverage`."""
 
+    shown: PromptAmounts
     unattributed: Unattributed
-    corpora: dict[str, CorpusCoverage]
+    corpora: dict[str, CorpusShown]
     objects_failed: int
     replaced: list[Replaced]
 
@@ -258,6 +291,7 @@ class RunRow(TypedDict):
     state: str
     calls: int
     dollars: float | None
+    shown: int | None
     question: str | None
 
 

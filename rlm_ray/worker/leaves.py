@@ -57,6 +57,7 @@ class LeafRun:
         self._held: dict[int, list[Row]] = {}
         self._next = group.first
         self._shown = Shown()
+        self._calls_of: Callable[[str], tuple[str, ...]] = lambda key: ()
         self._writer = SegmentWriter(group.output, f"{group.number:06d}", group.columns)
         self.done = 0
         self.failed = 0
@@ -88,6 +89,7 @@ class LeafRun:
         group = self._group
         finished = threads.finished(group.run_dir, group.others)
         await asyncio.to_thread(finished.refresh)
+        self._calls_of = finished.calls
         paid = LedgerMeter(self._meter, finished, group.id, min(group.spec.concurrency, group.calls, FIRST_MARK))
         await run_group(
             group.spec,
@@ -188,7 +190,8 @@ class LeafRun:
 
     def _write(self, rows: list[Row]) -> None:
         whole = len(rows) >= (rows[0].pieces or 1) and all(row.error is None for row in rows)
-        self._shown.settle(rows[0].index, [row.key for row in rows], whole)
+        calls = [call for row in rows for call in (row.calls or self._calls_of(row.key) or (row.key,))]
+        self._shown.settle(rows[0].index, [row.key for row in rows], whole, calls)
         for row in sorted(rows, key=lambda row: row.piece or 0):
             kind = self._group.spec.kind
             if kind == "prompts":

@@ -119,7 +119,7 @@ class LedgerMeter:
         if not row.key or row.reused:
             return
         if not row.unasked:
-            self._finished.add(row.key, row.answer, row.error, row.usage, self._group, row.times)
+            self._finished.add(row.key, row.answer, row.error, row.usage, self._group, row.times, row.calls)
         elif row.usage.calls:  # not answered, but paid for
             self._finished.add(row.key, None, None, row.usage, self._group, row.times)
         paid = Amount.of(row.usage)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from rlm_ray.corpus.catalog.address import Address
@@ -11,9 +12,11 @@ from rlm_ray.corpus.operations import operations
 from rlm_ray.corpus.planning.extent import extent, filters
 from rlm_ray.corpus.planning.read_ranges import Extent
 from rlm_ray.corpus.reading.work import Work
-from rlm_ray.ledger.read_log import Entry, Marks
+from rlm_ray.errors import InputError
+from rlm_ray.ledger.read_log import DERIVED, RECORDS, TEXTS, Entry, Marks, object_key
 from rlm_ray.recursion.jobs.coverage_recorder import looked_at
 from rlm_ray.subcalls.render import render
+from rlm_ray.types.json import Record
 
 Page = tuple[list[dict[str, Any]], list[Extent]]
 
@@ -25,6 +28,7 @@ class _About:
     records: list[tuple[str, int, Sequence[Extent]]]
     rows: list[str]
     characters: int = 0
+    shown: list[tuple[str, str, int, int, int]] = field(default_factory=list)
 
 
 class Shown:
@@ -47,22 +51,31 @@ class Shown:
             else:
                 self._marks.read(work.corpus, work.shard.index, looked_at(work))
 
-    def take(self, index: int, work: Work, records: Sequence[dict[str, Any]], places: Sequence[Extent]) -> None:
+    def take(self, index: int, work: Work, records: Sequence[Record], places: Sequence[Extent]) -> None:
         """Say what call `index` is about, or is about as well."""
         about = self._about.setdefault(index, _About([], []))
         if places:
             about.records.append((work.corpus or "", work.shard.index, places))
         elif work.corpus == "":
-            about.rows += [record["_address"] for record in records if record.get("_address")]
-        elif work.corpus is None:
-            about.characters += sum(len(render(record)) for record in records)
+            about.rows += [str(record["_address"]) for record in records if record.get("_address")]
+        kind = DERIVED if work.corpus is None else RECORDS
+        for record, place in itertools.zip_longest(records, places):
+            address = _address(record)
+            if address is None or (work.corpus is None and address.object == work.shard.uri):  # a row's place in a result
+                about.characters += len(render(record))
+                continue
+            key = object_key(address.unit, address.version, address.object)
+            position, part = address.start, address.chars[0] if address.chars else 0
+            if place is not None:
+                position, part = place[0], part or place[1] - place[0]
+            about.shown.append((kind, key, position, part, len(render(record))))
 
     def text(self, index: int, text: str) -> None:
         """Say that call `index` is about a text of root code's."""
         self._about.setdefault(index, _About([], [])).characters += len(text)
 
-    def settle(self, index: int, keys: Iterable[str], answered: bool) -> None:
-        """Say how call `index` ended, and by which keys it is known."""
+    def settle(self, index: int, keys: Sequence[str], answered: bool, calls: Sequence[str]) -> None:
+        """Say how item `index` ended, by which keys its answers are known, and which calls gave them."""
         about = self._about.pop(index, None)
         if about is None or not answered:
             return
@@ -72,14 +85,27 @@ class Shown:
             address = Address.parse(row)
             if address.chars is None:
                 self._marks.named(address)
+        for shown in about.shown:
+            self._marks.characters(*shown)
         if about.characters:
-            for key in keys:
-                self._marks.text(key, about.characters)
-                break  # pieces of one text are one text
+            self._marks.text(keys[0], about.characters)  # pieces of one text are one text
+        for kind in {shown[0] for shown in about.shown} | ({TEXTS} if about.characters else set()):
+            self._marks.calls(kind, calls)
 
     def entries(self) -> tuple[Entry, ...]:
         """Return what was noted."""
         return self._marks.entries()
+
+
+def _address(record: Record) -> Address | None:
+    """Where a record is, or the record that code made it of; None where it says none."""
+    text = record.get("_address")
+    if not isinstance(text, str):
+        return None
+    try:
+        return Address.parse(text)
+    except InputError:
+        return None
 
 
 def _shows(work: Work) -> bool:

@@ -24,6 +24,12 @@ Run = Callable[..., Result]
         ("{read_by_model: 1.0, where: [[text, '==', 'line 5 ERROR']]}", True),
         ("{read_by_model: 1.0, where: [[text, in, ['line 5 ERROR', 'line 6 INFO']]]}", False),
         ("{read: 1.0, where: [[text, '!=', 'line 5 ERROR']]}", True),
+        ("{shown: 0.2}", True),
+        ("{shown: 0.3}", False),
+        ("{shown: 1.0, where: [[text, '==', 'line 5 ERROR']]}", True),
+        ("{shown: 0.6, where: [[text, in, ['line 5 ERROR', 'line 6 INFO']]]}", False),
+        ("{shown_characters: 50}", True),  # four lines with ERROR
+        ("{shown_characters: 51}", False),
     ],
 )
 def test_a_run_that_read_less_is_partial(run: Run, job: Path, demand: str, met: bool) -> None:
@@ -34,9 +40,10 @@ def test_a_run_that_read_less_is_partial(run: Run, job: Path, demand: str, met: 
     assert told["coverage"]["records"]["read_by_model"] == 4
     if not met:
         assert told["stop_reason"] == "coverage"
-        assert "The job demands read_by_model" in told["said"]
+        said = f"The job demands {demand[1:].split(':')[0]}"
+        assert said in told["said"]
         shown = run("show", told["run"].rsplit("/", 1)[1])
-        assert "The job demands read_by_model" in shown.output
+        assert said in shown.output
 
 
 @pytest.mark.parametrize(
@@ -44,6 +51,7 @@ def test_a_run_that_read_less_is_partial(run: Run, job: Path, demand: str, met: 
     [
         ("{read_by_model: 2}", "less than or equal to 1"),
         ("{}", "demands nothing"),
+        ("{shown_characters: 5, where: [[text, '==', x]]}", "cannot count shown_characters under a condition"),
         ("{read: 1.0, corpus: mails}", "corpus = 'mails' is none of the job's: logs"),
         ("{read: 1.0, where: [[text, like, x]]}", "has a condition that does not work"),
         ("{reed: 1.0}", "did you mean read?"),

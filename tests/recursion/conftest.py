@@ -77,11 +77,11 @@ class World:
         return self.service.call(verb, args, blob)[0]
 
     def coverage(self, corpus: str) -> dict[str, Any]:
-        """What was read of a corpus: records by class, and `unattributed`."""
+        """What was read of a corpus: records by class, `bytes`, what was `shown`, and `unattributed`."""
         self.marks.flush()
         failures = [(item.object, item.shard) for item in self.service.failures.failures.values()]
         told = measure(self.call.run_dir, {corpus: self._corpora[corpus]}, failures)
-        return told["records"] | {"bytes": told["bytes"], "unattributed": told["unattributed"]}
+        return told["records"] | {name: told[name] for name in ("bytes", "shown", "unattributed")}
 
     @property
     def budget(self) -> Budget:

@@ -14,6 +14,7 @@ from rlm_ray.handle.corpus import Corpus
 from rlm_ray.handle.plan import Plan, Source
 from rlm_ray.ledger.coverage import measure
 from rlm_ray.ledger.read_log import MarkLog
+from rlm_ray.subcalls.render import render
 from rlm_ray.testing import ModelServer, each
 from tests.recursion.conftest import World
 
@@ -68,8 +69,63 @@ def test_what_a_model_said_of_records_is_not_the_records(served: Make) -> None:
     assert said.failed.count() == 0
     after = made.coverage("logs")
     assert after["bytes"] == before["bytes"]
-    assert after["unattributed"]["calls"] == 1
-    assert after["unattributed"]["characters"] == 40 * len('{"verdict":"yes"}')
+    assert after["unattributed"] == {"calls": 0, "characters": 0}
+    assert after["shown"]["derived"] == {"calls": 1, "records": 40, "characters": 40 * len('{"verdict":"yes"}')}
+    assert {name: after["shown"][name] for name in ("calls", "records", "characters")} == {
+        name: before["shown"][name] for name in ("calls", "records", "characters")
+    }
+
+
+def test_what_a_model_was_shown_is_counted_in_characters_not_in_bytes_of_whole_rows(served: Make) -> None:
+    made = served(records_per_call=7)
+    assert made.verbs.llm_each("Is it well?", made["rows"].select("msg"), schema=SCHEMA).ok.count() == 100
+    rows = made["rows"].select("msg").head(10_000)
+    told = made.coverage("rows")
+    shown = told["shown"]
+    assert shown["records"] == told["read_by_model"] == len(rows)
+    assert shown["characters"] == sum(len(render({"msg": row["msg"]})) for row in rows) < told["bytes"]["read_by_model"]
+    assert shown["calls"] >= len(rows) / 7
+    assert made.verbs.llm_each("Once more: is it well?", made["rows"].select("msg"), schema=SCHEMA).ok.count() == 100
+    again = made.coverage("rows")["shown"]
+    assert again["calls"] == 2 * shown["calls"]
+    assert again["characters"] == shown["characters"]  # the same of the same records
+
+
+def test_parts_of_a_record_are_added_up_and_the_record_counts_once(served: Make) -> None:
+    made = served()
+    spans = made["docs"].split("text", by="paragraph")
+    every = spans.head(10_000)
+    assert made.verbs.llm_each("Is it well?", spans, schema=SCHEMA).ok.count() == len(every)
+    shown = made.coverage("docs")["shown"]
+    assert shown["records"] == 5
+    assert shown["characters"] == sum(len(render(span)) for span in every)
+
+
+def test_text_that_code_made_of_records_is_said_with_how_many(served: Make) -> None:
+    def first(record: dict[str, Any]) -> dict[str, Any]:
+        return {"first": record["msg"][:3]}
+
+    made = served(records_per_call=5)
+    found = made.ask("map", cloudpickle.dumps(first), plan=made["rows"].grep("message 1").plan.to_json())
+    result = Corpus(Plan.from_json(found["plan"]), found["info"], made.service)
+    rows = result.count()
+    assert made.verbs.llm_each("Is it well?", result.select("first"), schema=SCHEMA).ok.count() == rows
+    told = made.coverage("rows")
+    assert told["shown"]["records"] == told["shown"]["characters"] == told["read_by_model"] == 0
+    assert told["shown"]["derived"]["records"] == rows > 0
+    assert told["shown"]["derived"]["characters"] == rows * len('{"first":"mes"}')
+    assert told["shown"]["derived"]["calls"] == -(-rows // 5)
+    assert told["unattributed"] == {"calls": 0, "characters": 0}
+
+
+def test_packs_of_texts_are_counted_as_calls(served: Make) -> None:
+    made = served(lambda text: text[-7:], records_per_call=10)
+    texts = [f"text {number:02}" for number in range(30)]
+    result = made.verbs.llm_map("Say it.", texts, schema={"said": "string"})
+    answers = made.verbs.llm_each("Say it again.", result.select("said"), schema={"again": "string"})
+    assert answers.ok.count() == 30
+    told = made.coverage("logs")["unattributed"]
+    assert told == {"calls": 30 + 3, "characters": sum(map(len, texts)) + 30 * len('{"said":"text 00"}')}
 
 
 def test_text_in_prompts_is_counted_once_per_call(served: Make) -> None:

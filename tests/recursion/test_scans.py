@@ -13,7 +13,8 @@ from rlm_ray.corpus.reading import selections
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.handle.plan import Grep, Keep, Plan, Result, Slice, Source
 from rlm_ray.recursion.ports import ShardFailure
-from rlm_ray.recursion.verbs.scans import MAX_LOOK, FailureLog
+from rlm_ray.recursion.verbs.failures import FailureLog
+from rlm_ray.recursion.verbs.scans import MAX_LOOK
 from tests.recursion.conftest import SERVICES, World, lines_of
 
 Make = Callable[..., World]

@@ -163,5 +163,6 @@ def test_the_report_of_a_real_run(asked: RunDirectory) -> None:
     text = report(asked.uri)
     assert "Which lines are bad?" in text
     assert "citation of" in text
-    assert "1 record is cited" in text
+    assert "1 record is cited; " in text
+    assert "shown to a model: " in text
     assert re.search(r"\b1 (calls|cells|rows|parts|times)\b", text) is None

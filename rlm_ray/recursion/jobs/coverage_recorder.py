@@ -7,7 +7,7 @@ planned: footers and listings say what they say without a record.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rlm_ray.corpus.catalog.address import Address
@@ -33,11 +33,11 @@ class CoverageRecorder:
     Parameters
     ----------
     marks : MarkLog
-    corpora : dict of str to Manifest
+    corpora : mapping of str to Manifest
     results : Results
     """
 
-    def __init__(self, marks: MarkLog, corpora: dict[str, Manifest], results: Results) -> None:
+    def __init__(self, marks: MarkLog, corpora: Mapping[str, Manifest], results: Results) -> None:
         self.marks = marks
         self._corpora = corpora
         self._results = results

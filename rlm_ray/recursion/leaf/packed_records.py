@@ -123,16 +123,16 @@ class Packs:
             for ask in pack:
                 self._once_more(ask, str(error))
             return
-        self._read(pack, reply)
+        self._read(pack, reply, digest(f"{pack[0].vote}:{pack[0].tally.key}:{messages[-1]['content']}"))
 
-    def _read(self, pack: list[Ask], reply: ChatReply) -> None:
+    def _read(self, pack: list[Ask], reply: ChatReply, call: str) -> None:
         count = len(pack)
         said = read_pack(reply.text, count, self._group.schema)
         cut = reply.finish_reason == "length"
         self._adapt(count, complete=not cut and not said.missing, managed=len(said.answers) + len(said.invalid))
         for number, ask in enumerate(pack, 1):
             if number in said.answers:
-                self._close(ask, Result(said.answers[number]))
+                self._close(ask, Result(said.answers[number], call=call))
             elif number in said.invalid:
                 self._once_more(ask, said.invalid[number])
             elif cut and count > 1:

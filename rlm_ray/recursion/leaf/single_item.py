@@ -154,7 +154,7 @@ class Singles:
             try:
                 if cut and not schema.typed:
                     raise ValueError(prompts.too_long(group.spec.completion_tokens))
-                return Result(read_answer(reply.text, schema))
+                return Result(read_answer(reply.text, schema), call=ask.key)
             except ValueError as error:
                 reason = prompts.too_long(group.spec.completion_tokens) if cut else str(error)
             if schema.typed and not cut and not values_in(reply.text):
@@ -167,7 +167,7 @@ class Singles:
 
 
 def _reused(result: Result) -> Result:
-    return Result(result.answer, result.error, result.unasked, reused=True)
+    return Result(result.answer, result.error, result.unasked, reused=True, call=result.call)
 
 
 def _too_large(what: str, room: int, call_tokens: int) -> str:

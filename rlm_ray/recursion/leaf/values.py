@@ -131,6 +131,9 @@ class Row:
         Share of the votes that agree with the answer, where there were several.
     times : tuple of (float, float)
         Of the calls of `usage`: when each began, in seconds since 1970, and how many seconds it took, retries included.
+    calls : tuple of str
+        Names of the calls that gave the answer, one for each vote; records of one pack have the same. Empty where the ledger
+        answered.
     """
 
     index: int
@@ -147,3 +150,4 @@ class Row:
     vote: int = 0
     votes: float | None = None
     times: Times = field(default=(), compare=False)
+    calls: tuple[str, ...] = field(default=(), compare=False)

@@ -49,6 +49,7 @@ class Result:
     error: str | None = None
     unasked: bool = False
     reused: bool = False
+    call: str = ""
 
 
 @dataclass(slots=True)
@@ -193,7 +194,7 @@ class Group:
     def _decide(self, tally: Tally) -> None:
         results = [result for result in tally.results if result is not None]
         if self.votes.most == 1:
-            self._row(tally.target, tally.key, results[0])
+            self._row(tally.target, tally.key, results[0], calls=_calls(results))
             return
         answers = [result.answer for result in results]
         unasked = any(result.unasked for result in results)
@@ -202,12 +203,13 @@ class Group:
             self._row(tally.target, tally.key, Result(error=worst.error, unasked=unasked))
             return
         winner, agreed = majority(answers, self.schema)
-        self._row(tally.target, tally.key, Result(winner, reused=all(result.reused for result in results)), agreed)
+        found = Result(winner, reused=all(result.reused for result in results))
+        self._row(tally.target, tally.key, found, agreed, _calls(results))
 
-    def _row(self, target: Target, key: str, result: Result, agreed: float | None = None) -> None:
-        self._on_row(self._make(target, key, result, agreed))
+    def _row(self, target: Target, key: str, result: Result, agreed: float | None = None, calls: tuple[str, ...] = ()) -> None:
+        self._on_row(self._make(target, key, result, agreed, calls))
 
-    def _make(self, target: Target, key: str, result: Result, agreed: float | None = None) -> Row:
+    def _make(self, target: Target, key: str, result: Result, agreed: float | None = None, calls: tuple[str, ...] = ()) -> Row:
         usage, times = (Usage(), []) if result.reused else (self._unbilled, self._times)
         if not result.reused:
             self._unbilled, self._times = Usage(), []
@@ -227,7 +229,12 @@ class Group:
             0,
             agreed,
             tuple(times),
+            calls,
         )
+
+
+def _calls(results: Iterable[Result]) -> tuple[str, ...]:
+    return tuple(result.call for result in results if result.call)
 
 
 @dataclass(slots=True)

@@ -16,14 +16,14 @@ from rlm_ray.handle.plan import Plan, Window
 from rlm_ray.ledger.segments import kept_type
 from rlm_ray.recursion.cell_reports import ends_run
 from rlm_ray.recursion.failed_verbs import MAX_ERROR, MAX_WHAT, FailedVerb
-from rlm_ray.recursion.jobs.lending import BudgetLender
 from rlm_ray.recursion.jobs.progress import Tally
-from rlm_ray.recursion.jobs.results import Results, ResultState
-from rlm_ray.recursion.jobs.scheduler import Job, Scheduler
+from rlm_ray.recursion.jobs.results import ResultState
+from rlm_ray.recursion.jobs.scheduler import Job
 from rlm_ray.recursion.leaf.values import Kind, LeafSpec
-from rlm_ray.recursion.ports import Call, LeafOutcome, Ports, Prompted, RequestKey
+from rlm_ray.recursion.ports import LeafOutcome, Prompted, RequestKey
+from rlm_ray.recursion.verbs.context import CallContext
 from rlm_ray.recursion.verbs.groups import Batch, Groups, Piece
-from rlm_ray.recursion.verbs.scans import FailureLog, Scans, retried, target, with_steps
+from rlm_ray.recursion.verbs.scans import Scans, retried, target, with_steps
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.subcalls.votes import Votes
 
@@ -35,24 +35,15 @@ DATA_CALLS = 256
 class Batches:
     """The sub-call verbs of one call."""
 
-    def __init__(
-        self,
-        call: Call,
-        ports: Ports,
-        scheduler: Scheduler,
-        scans: Scans,
-        results: Results,
-        lender: BudgetLender,
-        failures: FailureLog,
-    ) -> None:
-        self._settings = call.settings
-        self._ports = ports
-        self._scheduler = scheduler
+    def __init__(self, context: CallContext, scans: Scans) -> None:
+        self._settings = context.call.settings
+        self._ports = context.ports
+        self._scheduler = context.scheduler
         self._scans = scans
-        self._results = results
-        self._lender = lender
+        self._results = context.results
+        self._lender = context.lender
         self.tally = Tally()
-        self._groups = Groups(call, ports, results, lender, failures, self.tally, scans.recorder.marks)
+        self._groups = Groups(context, self.tally)
 
     def left(self) -> dict[str, Any]:
         """Return what is left of the limits, and what was spent."""

@@ -19,17 +19,17 @@ from rlm_ray.handle.parts import parts_from_json
 from rlm_ray.handle.plan import Plan, Result
 from rlm_ray.ledger.calllog import BEGUN, CallLog
 from rlm_ray.recursion.cell_reports import ReplayedError, error_reply
-from rlm_ray.recursion.failed_verbs import MAX_WHAT, CellFailures, FailedVerb, FailedVerbs
-from rlm_ray.recursion.jobs.results import Results
+from rlm_ray.recursion.failed_verbs import MAX_WHAT, CellFailures, FailedVerb
 from rlm_ray.recursion.jobs.scheduler import Job
 from rlm_ray.recursion.loop import feedback
 from rlm_ray.recursion.ports import RequestKey
 from rlm_ray.recursion.verbs.batches import Batches
 from rlm_ray.recursion.verbs.citing import Citing
+from rlm_ray.recursion.verbs.context import CallContext
 from rlm_ray.recursion.verbs.functions import Functions
 from rlm_ray.recursion.verbs.queries import Queries
 from rlm_ray.recursion.verbs.recursive_calls import RecursiveCalls
-from rlm_ray.recursion.verbs.scans import FailureLog, Scans
+from rlm_ray.recursion.verbs.scans import Scans
 from rlm_ray.sandbox.outside.events import Final
 from rlm_ray.subcalls.votes import Votes
 
@@ -58,33 +58,33 @@ class Dispatcher:
 
     Parameters
     ----------
-    scans, functions, queries, batches, recursive_calls : what is behind the verbs
-    replay : bool
-        A verification: what failed before is told again, not tried again.
+    context : CallContext
+    scans, functions, queries, batches, recursive_calls
+        The implementations of the verbs.
+    log : CallLog, optional
+        Gets the replies.
     """
 
     def __init__(
         self,
+        context: CallContext,
         scans: Scans,
         functions: Functions,
         queries: Queries,
         batches: Batches,
         recursive_calls: RecursiveCalls,
-        results: Results,
         log: CallLog | None = None,
-        replay: bool = False,
-        failures: FailureLog | None = None,
     ) -> None:
         self._scans = scans
         self._functions = functions
         self._queries = queries
         self._batches = batches
         self._recursive_calls = recursive_calls
-        self._results = results
+        self._results = context.results
         self._log = log
-        self._replay = replay
+        self._replay = context.call.replay  # a verification repeats the failures of the first run, and tries nothing again
         self.citing = Citing(scans)
-        self._found = FailedVerbs() if failures is None else failures.verbs
+        self._found = context.failures.verbs
         self._failures = CellFailures()
         self._verbs: dict[str, Callable[[dict[str, Any], bytes, RequestKey], Job]] = {
             name.removeprefix("_verb_"): getattr(self, name) for name in dir(self) if name.startswith("_verb_")

@@ -13,11 +13,10 @@ from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import FunctionFailed, InputError
 from rlm_ray.handle.plan import Keep, Plan
 from rlm_ray.recursion.failed_verbs import MAX_ERROR, MAX_WHAT, FailedVerb
-from rlm_ray.recursion.jobs.results import Results
 from rlm_ray.recursion.jobs.scheduler import Job, Until
-from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, Ports, RequestKey
-from rlm_ray.recursion.verbs.scans import FailureLog, Scans, retried, target
-from rlm_ray.settings import Settings
+from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, RequestKey
+from rlm_ray.recursion.verbs.context import CallContext
+from rlm_ray.recursion.verbs.scans import Scans, retried, target
 
 #: Bytes for one task: a Python function reads some 20 MB a second.
 GROUP_BYTES = 32 << 20
@@ -27,16 +26,14 @@ MAX_BLOB = 64 << 20
 class Functions:
     """The function verbs of one call."""
 
-    def __init__(
-        self, ports: Ports, scans: Scans, results: Results, run_dir: str, run_id: str, settings: Settings, failures: FailureLog
-    ) -> None:
-        self._ports = ports
+    def __init__(self, context: CallContext, scans: Scans) -> None:
+        self._ports = context.ports
         self._scans = scans
-        self._results = results
-        self._run_dir = run_dir
-        self._run_id = run_id
-        self._settings = settings
-        self._failures = failures
+        self._results = context.results
+        self._run_dir = context.call.run_dir
+        self._run_id = context.call.run_id
+        self._settings = context.call.settings
+        self._failures = context.failures
         self.events: dict[str, int] = {}
 
     def map(self, plan: Plan, blob: bytes, request: RequestKey, name: str = "", keep: bool = False) -> Job:

@@ -14,19 +14,17 @@ from typing import Any
 
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import ClusterError
-from rlm_ray.ledger.read_log import MarkLog
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.models.contract import Usage
 from rlm_ray.recursion.budget.amounts import NOTHING, Amount
 from rlm_ray.recursion.budget.budget import Budget
-from rlm_ray.recursion.jobs.lending import BudgetLender
 from rlm_ray.recursion.jobs.loans import BudgetLoan, may_run_again, settle_ended
 from rlm_ray.recursion.jobs.progress import BatchTally, Spending, Tally
-from rlm_ray.recursion.jobs.results import Results, ResultState
+from rlm_ray.recursion.jobs.results import ResultState
 from rlm_ray.recursion.jobs.scheduler import Job, Until
 from rlm_ray.recursion.leaf.values import LeafSpec
-from rlm_ray.recursion.ports import Call, Future, LeafGroup, LeafOutcome, Ports, Prompted
-from rlm_ray.recursion.verbs.scans import FailureLog
+from rlm_ray.recursion.ports import Future, LeafGroup, LeafOutcome, Prompted
+from rlm_ray.recursion.verbs.context import CallContext
 
 #: Groups in flight for each CPU: one works while the next is on its way.
 GROUPS_PER_CPU = 2
@@ -84,17 +82,15 @@ class Batch:
 class Groups:
     """Runs the groups of batches on slices of the budget."""
 
-    def __init__(
-        self, call: Call, ports: Ports, results: Results, lender: BudgetLender, failures: FailureLog, tally: Tally, marks: MarkLog
-    ) -> None:
-        self._call = call
-        self._ports = ports
-        self._results = results
-        self._lender = lender
-        self._failures = failures
+    def __init__(self, context: CallContext, tally: Tally) -> None:
+        self._call = context.call
+        self._ports = context.ports
+        self._results = context.results
+        self._lender = context.lender
+        self._failures = context.failures
         self._tally = tally
-        self._marks = marks
-        self._run_dir = RunDirectory(call.run_dir)
+        self._marks = context.marks
+        self._run_dir = RunDirectory(context.call.run_dir)
 
     def run(self, batch: Batch, groups: list[Piece]) -> Job:
         """Run the groups of a batch and return their outcomes, in order."""

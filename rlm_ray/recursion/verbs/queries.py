@@ -9,12 +9,12 @@ from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Plan
-from rlm_ray.recursion.jobs.results import Results, ResultState
+from rlm_ray.recursion.jobs.results import ResultState
 from rlm_ray.recursion.jobs.scheduler import Job, Until
-from rlm_ray.recursion.ports import CodeOutcome, Ports, QueryGroup, RequestKey
+from rlm_ray.recursion.ports import CodeOutcome, QueryGroup, RequestKey
+from rlm_ray.recursion.verbs.context import CallContext
 from rlm_ray.recursion.verbs.functions import shown_columns
-from rlm_ray.recursion.verbs.scans import FailureLog, Scans
-from rlm_ray.settings import Settings
+from rlm_ray.recursion.verbs.scans import Scans
 
 #: Bytes for one task at most, of all columns, of which a query reads few.
 GROUP_BYTES = 256 << 20
@@ -24,13 +24,13 @@ _OURS = ("_address", "_error")
 class Queries:
     """The SQL verb of one call."""
 
-    def __init__(self, ports: Ports, scans: Scans, results: Results, run_id: str, settings: Settings, failures: FailureLog) -> None:
-        self._ports = ports
+    def __init__(self, context: CallContext, scans: Scans) -> None:
+        self._ports = context.ports
         self._scans = scans
-        self._results = results
-        self._run_id = run_id
-        self._settings = settings
-        self._failures = failures
+        self._results = context.results
+        self._run_id = context.call.run_id
+        self._settings = context.call.settings
+        self._failures = context.failures
         self.events: dict[str, int] = {}
 
     def sql(self, plan: Plan, query: str, combine: str | None, request: RequestKey) -> Job:

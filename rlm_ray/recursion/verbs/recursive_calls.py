@@ -23,11 +23,12 @@ from rlm_ray.recursion.cell_reports import ends_run
 from rlm_ray.recursion.jobs.lending import BudgetLender
 from rlm_ray.recursion.jobs.loans import BudgetLoan, may_run_again, settle_ended
 from rlm_ray.recursion.jobs.progress import BatchTally, Spending
-from rlm_ray.recursion.jobs.results import Results, ResultState
+from rlm_ray.recursion.jobs.results import ResultState
 from rlm_ray.recursion.jobs.scheduler import Job, Promise, Timer, Until
-from rlm_ray.recursion.ports import Call, CallOutcome, Future, Ports, RequestKey
+from rlm_ray.recursion.ports import Call, CallOutcome, Future, RequestKey
 from rlm_ray.recursion.verbs.batches import Batches, answer_columns
-from rlm_ray.recursion.verbs.scans import FailureLog, Scans, target
+from rlm_ray.recursion.verbs.context import CallContext
+from rlm_ray.recursion.verbs.scans import Scans, target
 from rlm_ray.sandbox.outside import counts
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.schema import AnswerSchema
@@ -36,18 +37,16 @@ from rlm_ray.subcalls.schema import AnswerSchema
 class RecursiveCalls:
     """The recursive verbs of one call."""
 
-    def __init__(
-        self, call: Call, ports: Ports, scans: Scans, results: Results, batches: Batches, lender: BudgetLender, failures: FailureLog
-    ) -> None:
-        self._call = call
-        self._settings = call.settings
-        self._ports = ports
+    def __init__(self, context: CallContext, scans: Scans, batches: Batches) -> None:
+        self._call = context.call
+        self._settings = context.call.settings
+        self._ports = context.ports
         self._scans = scans
-        self._results = results
+        self._results = context.results
         self._batches = batches
-        self._lender = lender
-        self._failures = failures
-        self._run = RunDirectory(call.run_dir)
+        self._lender = context.lender
+        self._failures = context.failures
+        self._run = RunDirectory(context.call.run_dir)
         self._live: set[RecursiveCall] = set()
         self._line: list[object] = []  # batches that have a call to start
         self._moved = Promise()

@@ -7,7 +7,7 @@ stands in `corpus.operations`; here is only which shards, in what order, and how
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,17 +20,14 @@ from rlm_ray.corpus.operations.lookup import shard_of
 from rlm_ray.corpus.planning import planner
 from rlm_ray.corpus.planning.bind import BoundPlan, bind
 from rlm_ray.corpus.reading.work import Work
-from rlm_ray.errors import InputError, StorageError, SubcallFailed
+from rlm_ray.errors import InputError, SubcallFailed
 from rlm_ray.handle.plan import Between, Keep, Node, Plan, Result, Slice, Where, Window
-from rlm_ray.ledger.read_log import MarkLog
-from rlm_ray.recursion.failed_verbs import FailedVerbs
 from rlm_ray.recursion.jobs.coverage_recorder import CoverageRecorder
 from rlm_ray.recursion.jobs.progress import ShardTally
-from rlm_ray.recursion.jobs.results import Results, ResultState
+from rlm_ray.recursion.jobs.results import ResultState
 from rlm_ray.recursion.jobs.scheduler import Job, Until
-from rlm_ray.recursion.ports import Future, Ports, ScanGroup, ShardFailure
-from rlm_ray.settings import Settings
-from rlm_ray.types.run import Failure
+from rlm_ray.recursion.ports import Future, ScanGroup, ShardFailure
+from rlm_ray.recursion.verbs.context import CallContext
 
 #: Bytes of data for one task: enough work to pay for the task, little enough to spread and to bound its time.
 LEAST_BYTES, MOST_BYTES = 8 << 20, 128 << 20
@@ -45,61 +42,21 @@ MAX_WINDOWS = 10_000
 _OK = Where((("_error", "==", None),))
 
 
-class FailureLog:
-    """The shards that could not be read, once each."""
-
-    def __init__(self, on_shard_error: str) -> None:
-        self._stop = on_shard_error == "stop"
-        self.failures: dict[tuple[str, int | None], ShardFailure] = {}
-        self.verbs = FailedVerbs()
-
-    def add(self, failures: Iterable[ShardFailure]) -> None:
-        """Remember failures; raise the first where the run is to stop at one."""
-        for failure in failures:
-            self.failures.setdefault((failure.object, failure.shard), failure)
-            if self._stop:
-                raise StorageError(
-                    f"{failure.object} cannot be read: {failure.reason} The run was told to stop at the first such object "
-                    "(on_shard_error = stop)."
-                )
-
-    def restore(self, logged: Iterable[Failure]) -> None:
-        """Remember what an earlier session reported."""
-        for item in logged:
-            failure = ShardFailure(item["object"], item["reason"], item.get("shard"))
-            self.failures.setdefault((failure.object, failure.shard), failure)
-
-
 class Scans:
-    """The data verbs of one call.
+    """The data verbs of one call."""
 
-    Parameters
-    ----------
-    corpora : dict of str to Manifest
-        The corpora of the run, by name.
-    """
-
-    def __init__(
-        self,
-        ports: Ports,
-        corpora: dict[str, Manifest],
-        results: Results,
-        run_dir: str,
-        settings: Settings,
-        failures: FailureLog,
-        marks: MarkLog | None = None,
-    ) -> None:
-        self._ports = ports
-        self._corpora = corpora
-        self._results = results
-        self._run_dir = run_dir
-        self._settings = settings
-        self._failures = failures
-        self.recorder = CoverageRecorder(marks if marks is not None else MarkLog(None), corpora, results)
+    def __init__(self, context: CallContext) -> None:
+        self._ports = context.ports
+        self._corpora = context.corpora
+        self._results = context.results
+        self._run_dir = context.call.run_dir
+        self._settings = context.call.settings
+        self._failures = context.failures
+        self.recorder = CoverageRecorder(context.marks, context.corpora, context.results)
         self._counted: dict[str, dict[int, int]] = {}
         self._windows: dict[Any, Window] = {}
         self.selections: set[str] = set()
-        self.tally = ShardTally({name: len(manifest.shards) for name, manifest in corpora.items()})
+        self.tally = ShardTally({name: len(manifest.shards) for name, manifest in context.corpora.items()})
 
     # from a plan to work
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -72,7 +73,7 @@ class Sandbox:
     _state_ends: float | None
     _clock: CellClock | None
 
-    def __init__(self, setup: dict[str, Any], *, level: Isolation, limits: Limits, snapshot: bytes | None = None) -> None:
+    def __init__(self, setup: Mapping[str, object], *, level: Isolation, limits: Limits, snapshot: bytes | None = None) -> None:
         self.level: Isolation = level
         self.limits = limits
         self.events = counts.fresh()
@@ -175,7 +176,7 @@ class Sandbox:
         return again
 
     def reply(
-        self, request_id: int, value: Any = None, *, error: tuple[str, str, dict[str, Any]] | None = None, blob: bytes = b""
+        self, request_id: int, value: Any = None, *, error: tuple[str, str, dict[str, object]] | None = None, blob: bytes = b""
     ) -> None:
         """Answer a Request. One that nobody waits for any more is dropped.
 
