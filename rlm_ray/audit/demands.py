@@ -162,11 +162,12 @@ def _shown(
 ) -> tuple[int, int]:
     """Of the characters of the records that a demand is about: how many sub-calls were shown, and all."""
     whole = {uri for uri, index in failed if index is None}
+    plans = [(bind(_steps(demand), manifest.schema), manifest) for manifest in manifests.values()]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="demands") as pool:
         jobs = [
-            pool.submit(_characters, Work(shard, _steps(demand), manifest.schema), found)
-            for manifest in manifests.values()
-            for shard in planner.shards_for(_steps(demand), manifest)
+            pool.submit(_characters, Work(shard, plan), found)
+            for plan, manifest in plans
+            for shard in planner.shards_for(plan, manifest)
             if shard.uri not in whole and (shard.uri, shard.index) not in failed
         ]
         parts = [job.result() for job in jobs]
