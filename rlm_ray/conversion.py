@@ -119,7 +119,7 @@ def answer_of(outcome: CallOutcome, run: RunDirectory, settings: Settings, corpo
         isolation=outcome.isolation,
         events=events,
         denied=denied,
-        said=outcome.said,
+        message=outcome.message,
         turns=outcome.turns,
         table=table,
     )

@@ -163,7 +163,7 @@ def _audited(
         except AssumptionBroken as error:
             return Audited(answer, broken=str(error))
     elif answer.stop_reason == "program":
-        broken = answer.said
+        broken = answer.message
     if not answer.answered:
         return Audited(answer, broken=broken)
     directory = RunDirectory(answer.run)
@@ -221,7 +221,7 @@ def _demanded(demand: CoverageSpec, answer: Answer, directory: RunDirectory, man
     said = unmet(demand, answer.run, manifests, answer.failures)
     if said is None:
         return answer
-    answer = replace(answer, complete=False, stop_reason="coverage" if answer.complete else answer.stop_reason, said=said)
+    answer = replace(answer, complete=False, stop_reason="coverage" if answer.complete else answer.stop_reason, message=said)
     directory.save_answer(answer.to_json())
     return answer
 

@@ -129,5 +129,5 @@ def follow(server: Any, submitted: Submitted, write: Callable[[str], Any]) -> in
         return int(ended.exit_code)
     if ended.status == "SUCCEEDED":
         return 0
-    write(f"{ended.said}\n")
+    write(f"{ended.message}\n")
     return 1

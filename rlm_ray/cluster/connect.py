@@ -18,6 +18,7 @@ from rlm_ray import storage
 from rlm_ray.corpus.catalog.lakehouse import names
 from rlm_ray.errors import ClusterError, InputError
 from rlm_ray.settings import Settings
+from rlm_ray.types.json import JsonObject
 
 # tqdm, which Ray imports, fills a red box in a notebook without ipywidgets; nothing here needs them
 warnings.filterwarnings("ignore", message="IProgress not found")
@@ -231,7 +232,7 @@ def _warn_on_stderr() -> None:
     if printed is None or hasattr(printed, "on_stderr"):
         return
 
-    def on_stderr(data: dict[str, Any], *more: Any, **named: Any) -> None:
+    def on_stderr(data: JsonObject, *more: Any, **named: Any) -> None:
         printed(data | {"is_err": True}, *more, **named)
 
     on_stderr.on_stderr = True  # type: ignore[attr-defined]

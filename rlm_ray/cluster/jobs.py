@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm_ray.errors import ClusterError, CredentialsError, InputError
+from rlm_ray.types.json import JsonObject
 
 #: Seconds between two looks at a job whose log has ended, or whose log cannot be followed.
 LOOK_SECONDS = 0.5
@@ -32,14 +33,14 @@ class Job:
         Ray's word: PENDING, RUNNING, STOPPED, SUCCEEDED, FAILED.
     exit_code : int or None
         Of its command; None where it has none yet, or was ended from outside.
-    said : str
+    message : str
         Ray's own words about it.
     """
 
     id: str
     status: str
     exit_code: int | None
-    said: str
+    message: str
 
     @property
     def ended(self) -> bool:
@@ -116,7 +117,7 @@ class JobServer:
         about : mapping of str to str
             What the dashboard says of it.
         """
-        runtime: dict[str, Any] = {"working_dir": str(folder)}
+        runtime: JsonObject = {"working_dir": str(folder)}
         if environment:
             runtime["env_vars"] = dict(environment)
         if packages:
@@ -127,7 +128,7 @@ class JobServer:
                 self._client.submit_job(entrypoint=command, submission_id=job, runtime_env=runtime, metadata=dict(about))
             except RuntimeError as error:
                 if self.find(job) is None:
-                    raise ClusterError(f"The cluster at {self.address} takes no job: {_words(error)}. See its dashboard.") from None
+                    raise ClusterError(f"The cluster at {self.address} takes no job: {_brief(error)}. See its dashboard.") from None
                 return False
             return True
 
@@ -184,11 +185,11 @@ class JobServer:
             ) from None
         except (OSError, ValueError) as error:  # requests' errors are OSErrors
             raise ClusterError(
-                f"The cluster at {self.address} cannot be reached: {_words(error)}. Check the address, and that the port is open."
+                f"The cluster at {self.address} cannot be reached: {_brief(error)}. Check the address, and that the port is open."
             ) from None
         except RuntimeError as error:
             raise ClusterError(
-                f"The head at {self.address} serves no jobs: {_words(error)}. Install ray[default] there, and start it with its "
+                f"The head at {self.address} serves no jobs: {_brief(error)}. Install ray[default] there, and start it with its "
                 "dashboard."
             ) from None
 
@@ -199,5 +200,5 @@ def _no_connection() -> type[Exception]:
     return ClientError
 
 
-def _words(error: BaseException) -> str:
+def _brief(error: BaseException) -> str:
     return " ".join(str(error).split())[:300].rstrip(".")

@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
 import ray
 from ray.exceptions import RayError
@@ -25,9 +25,17 @@ NAME = "limiter 1"
 #: Seconds that a worker waits for news; then it asks again, so that an actor's death is noticed.
 WATCH_SECONDS = 30.0
 #: Seconds to do without the actor after it could not be reached.
-ALONE_SECONDS = 5.0
+LOCAL_SECONDS = 5.0
 #: Seconds for an answer of an actor that may have to start first.
 ANSWER_SECONDS = 60.0
+
+
+class DeskReport(TypedDict):
+    """The process of the limiter, and an endpoint's refusals so far."""
+
+    pid: int
+    refusals: int
+    allowed: float
 
 
 class LimiterActor:
@@ -57,7 +65,7 @@ class LimiterActor:
             except TimeoutError:
                 return
 
-    async def about(self, endpoint: str) -> dict[str, Any]:
+    async def about(self, endpoint: str) -> DeskReport:
         """Return the process, and an endpoint's refusals so far."""
         desk = self._desks.setdefault(endpoint, Desk())
         return {"pid": os.getpid(), "refusals": desk.refusals, "allowed": desk.allowed}
@@ -93,8 +101,8 @@ class ClusterDesk:
     def __init__(self, endpoint: Endpoint) -> None:
         self._name = desk_name(endpoint)
         self._actor: Any = None
-        self._alone = LocalDesk()
-        self._alone_until = 0.0
+        self._local = LocalDesk()
+        self._local_until = 0.0
         self._workers = 1
 
     async def exchange(self, report: Report) -> Grant:
@@ -111,14 +119,14 @@ class ClusterDesk:
                 self._workers = grant.workers
                 return grant
         if ray.is_initialized():
-            self._alone_until = max(self._alone_until, time.monotonic() + ALONE_SECONDS)
-        return await self._alone.exchange(_alone(report, self._workers))
+            self._local_until = max(self._local_until, time.monotonic() + LOCAL_SECONDS)
+        return await self._local.exchange(_own_share(report, self._workers))
 
     async def watch(self, worker: str, version: int) -> None:
         """See `DeskPort.watch`."""
         actor = self._actor
         if actor is None or not ray.is_initialized():
-            await asyncio.sleep(ALONE_SECONDS)
+            await asyncio.sleep(LOCAL_SECONDS)
             return
         try:
             await _answer(actor.watch.remote(self._name, worker, version))
@@ -128,11 +136,11 @@ class ClusterDesk:
     async def _reach(self) -> Any:
         if not ray.is_initialized():  # `remote` would start a Ray of its own
             self._actor = None
-        elif self._actor is None and time.monotonic() >= self._alone_until:
+        elif self._actor is None and time.monotonic() >= self._local_until:
             try:
                 self._actor = await asyncio.to_thread(limiter_actor)
             except (RayError, RuntimeError, ValueError, ConnectionError):
-                self._alone_until = time.monotonic() + ALONE_SECONDS
+                self._local_until = time.monotonic() + LOCAL_SECONDS
         return self._actor
 
 
@@ -140,8 +148,8 @@ async def _answer(reference: Any) -> Any:
     return await reference
 
 
-def _alone(report: Report, workers: int) -> Report:
-    """A report to a desk that does not know the others: their part is left to them."""
+def _own_share(report: Report, workers: int) -> Report:
+    """Return a report for a desk that does not know the other workers: it takes this one's share of the rates."""
     return replace(report, rates=report.rates.share(workers))
 
 

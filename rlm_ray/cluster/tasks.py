@@ -10,7 +10,7 @@ import ray
 
 from rlm_ray.cluster import metrics
 from rlm_ray.cluster.futures import fetch
-from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, LeafGroup, QueryGroup, ScanGroup
+from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, LeafGroup, Mirrors, QueryGroup, ScanGroup
 from rlm_ray.worker import queries, work
 
 #: CPU of a task that mostly waits for a model.
@@ -19,7 +19,7 @@ LEAF_CPUS = 0.25
 PROGRESS_SECONDS = 0.25
 
 
-def tables_of(mirrors: dict[str, Any]) -> dict[str, Any]:
+def tables_of(mirrors: Mirrors) -> Mirrors:
     """Return the tables behind mirrors; those that the store lost are read from their files."""
     fetched = {uri: fetch(mirror) if isinstance(mirror, ray.ObjectRef) else mirror for uri, mirror in mirrors.items()}
     return {uri: table for uri, table in fetched.items() if table is not None}

@@ -18,10 +18,10 @@ from urllib.parse import unquote_plus
 
 import pyarrow
 
-from rlm_ray.corpus.planning.bind import bind
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.lakehouse.names import is_table
 from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.storage import ObjectInfo

@@ -170,7 +170,7 @@ def told(answer: Any) -> Said:
     usage, coverage = answer.usage, answer.coverage
     value = list(answer.table) if answer.table is not None else answer.value
     # a program's answer may rest on a reader that failed: what is incomplete says so
-    trouble = "" if answer.complete else f"{answer.stop_reason}: {answer.said}"[:200]
+    trouble = "" if answer.complete else f"{answer.stop_reason}: {answer.message}"[:200]
     nbytes = coverage["bytes"]
     total = nbytes["total"]
     return Said(

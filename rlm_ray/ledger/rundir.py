@@ -237,7 +237,7 @@ class RunDirectory:
 
     def outcome(self, call: str) -> OutcomeRecord | None:
         """Return what a recursive call came to, or None where it has not ended."""
-        outcome: OutcomeRecord | None = self._read(f"calls/{call}/outcome.json")
+        outcome: OutcomeRecord | None = _with_message(self._read(f"calls/{call}/outcome.json"))
         return outcome
 
     def save_answer(self, answer: AnswerRecord) -> None:
@@ -246,7 +246,7 @@ class RunDirectory:
 
     def answer(self) -> AnswerRecord | None:
         """Return the answer, or None where the run has none yet."""
-        answer: AnswerRecord | None = self._read("answer.json")
+        answer: AnswerRecord | None = _with_message(self._read("answer.json"))
         return answer
 
     def _write(self, name: str, value: Any) -> None:
@@ -281,3 +281,10 @@ def runs(base: str | None = None, beginning: str = "") -> Iterator[RunDirectory]
         return
     for uri in sorted(uris, reverse=True):
         yield RunDirectory(uri)
+
+
+def _with_message(record: Any) -> Any:
+    """Return an answer or outcome with today's name of its message; older versions wrote `said`."""
+    if record is not None and "said" in record:
+        record = {("message" if name == "said" else name): value for name, value in record.items()}
+    return record

@@ -71,7 +71,7 @@ class Answer:
     isolation: str = "strict"
     events: dict[str, int] = field(default_factory=dict)
     denied: dict[str, int] = field(default_factory=dict)
-    said: str = ""
+    message: str = ""
     turns: int = 0
     table: Corpus | None = None
 
@@ -137,7 +137,7 @@ class Answer:
             "events": self.events,
             "denied": self.denied,
             "turns": self.turns,
-            "said": self.said,
+            "message": self.message,
             "run": self.run,
         }
 

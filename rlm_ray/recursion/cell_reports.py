@@ -18,6 +18,7 @@ from rlm_ray.errors import (
 )
 from rlm_ray.recursion.loop import loop
 from rlm_ray.recursion.loop.history import cut_middle
+from rlm_ray.types.usage import UsageRecord
 
 if TYPE_CHECKING:
     from rlm_ray.recursion.final import Checked
@@ -117,7 +118,7 @@ class News:
         return list(islice(items, before, None))
 
 
-def paid(error: Exception) -> dict[str, Any]:
+def paid(error: Exception) -> dict[str, UsageRecord]:
     """Return the charge for the attempts of a failed call, for the log."""
     usage = error.usage if isinstance(error, BudgetExceeded | ModelError) else None
     return {"usage": usage.to_json()} if usage is not None and usage.calls else {}

@@ -354,7 +354,7 @@ class Driver:
         if limit.reason == "time":
             self._sandbox.interrupt()
         elif limit.reason == "security":
-            self._outcome = loop.Finish(None, False, limit.reason, limit.said)
+            self._outcome = loop.Finish(None, False, limit.reason, limit.message)
 
     # end
 
@@ -370,7 +370,7 @@ class Driver:
             complete=finish.complete and not failures and not verbs,
             stop_reason=finish.stop_reason,
             budget=self._lender.budget,
-            said=finish.said,
+            message=finish.message,
             turns=self._state.turn,
             failures=failures,
             failed_verbs=verbs,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from rlm_ray.text import counted
 from rlm_ray.types.json import JsonObject
@@ -76,7 +75,7 @@ class FailedVerb:
             parts.append("the failed rows are in .failed")
         return "; ".join(parts)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as JSON values."""
         return asdict(self)
 

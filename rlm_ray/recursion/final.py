@@ -10,6 +10,8 @@ from rlm_ray.recursion.jobs.results import Results
 from rlm_ray.recursion.jobs.scheduler import Scheduler
 from rlm_ray.recursion.verbs.scans import Scans
 from rlm_ray.sandbox.outside.events import CellDone, Final
+from rlm_ray.types.json import JsonSchema
+from rlm_ray.types.run import Context
 
 #: Rows of a table that a recursive call hands to the one above, and that are checked against a schema.
 MAX_ROWS = 10_000
@@ -45,7 +47,7 @@ class Finals:
     """
 
     def __init__(
-        self, scheduler: Scheduler, scans: Scans, results: Results, schema: dict[str, Any] | None, handed_up: bool = False
+        self, scheduler: Scheduler, scans: Scans, results: Results, schema: JsonSchema | None, handed_up: bool = False
     ) -> None:
         self._handed_up = handed_up
         self._scheduler = scheduler
@@ -92,7 +94,7 @@ class Finals:
             info |= {"kind": "result"}
         return {"kind": "corpus", "value": {"plan": plan.to_json(), "info": info}}, None
 
-    def plain(self, table: dict[str, Any]) -> tuple[str, Any]:
+    def plain(self, table: Context) -> tuple[str, Any]:
         """Return a table as a list of dicts, for the call above; `check` has seen that it is not too long."""
         rows = self._scheduler.run(self._scans.head(Plan.from_json(table["plan"]), MAX_ROWS))
         return "json", [{name: value for name, value in row.items() if name != "_error"} for row in rows]
@@ -105,7 +107,7 @@ class Finals:
         return final["kind"], final["value"]
 
 
-def misfit(value: Any, schema: dict[str, Any]) -> str | None:
+def misfit(value: Any, schema: JsonSchema) -> str | None:
     """Return how a value does not fit a JSON Schema, in words for a model, or None."""
     import jsonschema
 

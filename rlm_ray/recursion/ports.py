@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, Protocol, TypeAlias, TypedDict, cast
 
 from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.budget.measures import Rows
 from rlm_ray.recursion.failed_verbs import FailedVerb
-from rlm_ray.types.json import JsonObject
+from rlm_ray.types.json import JsonObject, JsonSchema
 from rlm_ray.types.run import Citation, Context, OutcomeRecord, RefusedCitation, UndescribedContext
 
 if TYPE_CHECKING:
@@ -23,6 +23,19 @@ if TYPE_CHECKING:
     from rlm_ray.models.contract import Usage
     from rlm_ray.recursion.leaf.values import LeafSpec
     from rlm_ray.settings import Settings
+
+
+#: Segments by URI as objects of the cluster, which tasks read in place of the files.
+Mirrors: TypeAlias = dict[str, Any]
+
+
+class TextRow(TypedDict):
+    """The answer to one bare prompt, or its error."""
+
+    answer: Any
+    error: str | None
+    address: str | None
+    index: NotRequired[int]
 
 
 class Future(Protocol):
@@ -69,8 +82,8 @@ class ScanGroup:
 
     operation: str
     works: tuple[Work, ...]
-    args: dict[str, Any]
-    tables: dict[str, Any] = field(default_factory=dict)  # mirrors by segment URI
+    args: JsonObject
+    tables: Mirrors = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +109,7 @@ class CodeGroup:
     run_id: str
     combine: bytes = b""
     values: tuple[Any, ...] = ()
-    tables: dict[str, Any] = field(default_factory=dict)
+    tables: Mirrors = field(default_factory=dict)
     keep: bool = False  # whatever fails; else a function that fails on all of the first records is stopped
     part: str = ""  # which part of a group that was cut: part of the names of what it writes
     errors: str = ""  # folder of the segments for what "filter" failed on
@@ -125,7 +138,7 @@ class QueryGroup:
     number: int
     settings: Settings
     run_id: str
-    tables: dict[str, Any] = field(default_factory=dict)
+    tables: Mirrors = field(default_factory=dict)
     decimals: dict[str, str] = field(default_factory=dict)
 
 
@@ -185,7 +198,7 @@ class LeafGroup:
     settings: Settings
     calls: int
     run_dir: str = ""
-    tables: dict[str, Any] = field(default_factory=dict)
+    tables: Mirrors = field(default_factory=dict)
     others: tuple[str, ...] = ()  # run directories whose finished calls are reused
     first: int = 0  # index of the first part in the whole batch
     id: str = ""  # names the group in the ledger: what it spent is found when it dies
@@ -198,12 +211,12 @@ class LeafOutcome:
 
     segments: tuple[Segment, ...]
     budget: Budget
-    rows: tuple[dict[str, Any], ...] = ()  # of bare prompts only: root code asked for the texts themselves
+    rows: tuple[TextRow, ...] = ()  # of bare prompts only, whose texts root code wants as values
     failures: tuple[ShardFailure, ...] = ()
     unasked: int = 0  # rows for which the group's slice did not reach
     refused: tuple[int, int, int] | None = None  # what it did not reach for: calls, tokens, nanodollars
     measured: Rows = ()
-    noted: tuple[dict[str, Any], ...] = ()  # what was put before a model; see `ledger.marks`
+    noted: tuple[JsonObject, ...] = ()  # entries of the read log: records and texts that a model read
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +245,7 @@ class Call:
     main: str | None = None
     width: int = 1
     others: tuple[str, ...] = ()  # run directories whose finished calls are reused
-    schema: dict[str, Any] | None = None
+    schema: JsonSchema | None = None
     program: tuple[str, ...] = ()  # cells that stand for a root model's
     replay: bool = False  # a verification: everything that began has ended, well or badly
 
@@ -252,7 +265,7 @@ class CallOutcome:
     complete: bool
     stop_reason: str
     budget: Budget
-    said: str = ""
+    message: str = ""
     turns: int = 0
     failures: tuple[ShardFailure, ...] = ()
     citations: tuple[Citation, ...] = ()

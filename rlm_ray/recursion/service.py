@@ -22,6 +22,7 @@ from rlm_ray.recursion.verbs.queries import Queries
 from rlm_ray.recursion.verbs.recursive_calls import RecursiveCalls
 from rlm_ray.recursion.verbs.scans import Scans
 from rlm_ray.sandbox.outside import counts
+from rlm_ray.types.json import JsonObject
 from rlm_ray.types.run import Citation, RefusedCitation
 
 #: Grace period for cancelled work, in seconds.
@@ -68,7 +69,7 @@ class Service:
         self.recursive_calls = RecursiveCalls(context, self.scans, self.batches)
         self.dispatcher = Dispatcher(context, self.scans, self.functions, self.queries, self.batches, self.recursive_calls, log)
 
-    def call(self, verb: str, args: dict[str, Any], blob: bytes = b"") -> tuple[Any, bytes]:
+    def call(self, verb: str, args: JsonObject, blob: bytes = b"") -> tuple[Any, bytes]:
         """Answer a verb on this thread, and wait: the backend of a handle outside the sandbox."""
         self.scheduler.look()  # nobody else does, between two verbs
         return self.scheduler.run(self.dispatcher.job(verb, args, blob)), b""

@@ -25,6 +25,7 @@ from rlm_ray.recursion.ports import Call, Ports
 from rlm_ray.recursion.service import Service
 from rlm_ray.sandbox.outside.events import CellDone, Limits, Request, Restarted
 from rlm_ray.sandbox.outside.host import Sandbox
+from rlm_ray.types.json import JsonObject
 from rlm_ray.types.run import LogEntry
 
 #: The parts of a cell's outcome, in the order in which they are compared.
@@ -50,7 +51,7 @@ class Difference:
     logged: Any
     replayed: Any
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """As a dict of JSON values."""
         return asdict(self)
 

@@ -38,7 +38,7 @@ class ShownOutcome(TypedDict):
     complete: bool
     stop_reason: str
     turns: int
-    said: str
+    message: str
     value: str
     usage: UsageRecord | None
 
@@ -192,7 +192,7 @@ def _outcome(outcome: OutcomeRecord | None) -> ShownOutcome | None:
         "complete": outcome["complete"],
         "stop_reason": outcome["stop_reason"],
         "turns": outcome["turns"],
-        "said": outcome["said"],
+        "message": outcome["message"],
         "value": _cut(value, MAX_VALUE),
         "usage": outcome["budget"].get("usage"),
     }

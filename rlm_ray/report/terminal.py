@@ -53,8 +53,8 @@ def summary(answer: Answer, console: Console) -> None:
     dollars = "price unknown" if usage["usd"] is None else f"${usage['usd']:.4f}"
     lines = [f"{_state(answer)}: {counted(answer.turns, 'turn')}, {_spent(usage)}, {dollars}, {usage['seconds']:.1f} s"]
     lines += coverage_lines(answer.coverage)
-    if answer.said:
-        lines.append(answer.said)
+    if answer.message:
+        lines.append(answer.message)
     lines += failure_lines(answer.failures)
     if answer.refused:
         refused = counted(len(answer.refused), "citation was", "citations were")
@@ -246,8 +246,8 @@ def show_run(run: RunRecord, console: Console) -> None:
     if any(answer.get("events", {}).values()):
         for text in security(answer["events"], answer.get("denied", {})):
             console.print(Text(safe(text), style="red"), soft_wrap=True)
-    if answer.get("said") and not answer["complete"]:
-        console.print(Text(safe(answer["said"]), style="red"), soft_wrap=True)
+    if answer.get("message") and not answer["complete"]:
+        console.print(Text(safe(answer["message"]), style="red"), soft_wrap=True)
     console.print(Text(f"\n{answer['stop_reason']}: {cost}, {answer['usage']['seconds']:.1f} s", style="dim"), soft_wrap=True)
 
 
@@ -297,7 +297,7 @@ def audited_lines(fail_on: str | None, audited: Any) -> list[str]:
     if fail_on is not None:
         new = "new " if audited.statuses else ""
         lines.append(f"{counted(len(audited.failing), f'{new}finding')} with {fail_on}")
-    if audited.broken and audited.broken != audited.answer.said:  # a program's failure is said with the answer
+    if audited.broken and audited.broken != audited.answer.message:  # a program's failure is said with the answer
         lines.append(audited.broken)
     lines += [f"{name}: {uri}" for name, uri in audited.written.items()]
     return [safe(line) for line in lines]

@@ -186,7 +186,7 @@ class AnswerRecord(TypedDict):
     events: dict[str, int]
     denied: dict[str, int]
     turns: int
-    said: str
+    message: str
     run: str
 
 
@@ -198,7 +198,7 @@ class OutcomeRecord(TypedDict):
     complete: bool
     stop_reason: str
     budget: JsonObject
-    said: str
+    message: str
     turns: int
     failures: list[Failure]
     citations: list[Citation]

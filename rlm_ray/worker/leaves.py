@@ -10,7 +10,7 @@ import asyncio
 import concurrent.futures
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 from rlm_ray.corpus.operations import small_objects
@@ -20,7 +20,8 @@ from rlm_ray.ledger.segments import SegmentWriter
 from rlm_ray.models.contract import Endpoint, Usage
 from rlm_ray.models.rates import Rates
 from rlm_ray.recursion.leaf.group import Item, Row, run_group
-from rlm_ray.recursion.ports import LeafGroup, LeafOutcome, Prompted, ShardFailure
+from rlm_ray.recursion.ports import LeafGroup, LeafOutcome, Prompted, ShardFailure, TextRow
+from rlm_ray.types.json import JsonObject, Record
 from rlm_ray.worker import threads
 from rlm_ray.worker.calling import Calling, Watched
 from rlm_ray.worker.meters import LedgerMeter, meter_of
@@ -52,8 +53,8 @@ class LeafRun:
         self._unasked = 0
         self._meter = meter_of(group.budget, group.settings)
         self._failures: list[ShardFailure] = []
-        self._texts: list[dict[str, Any]] = []
-        self._records: dict[int, dict[str, Any]] = {}
+        self._texts: list[TextRow] = []
+        self._records: dict[int, JsonObject] = {}
         self._held: dict[int, list[Row]] = {}
         self._next = group.first
         self._shown = Shown()
@@ -140,7 +141,7 @@ class LeafRun:
             if self._group.spec.kind == "prompts" and not (prompt or self._group.spec.prompt):
                 return Item(index, prompt=part)
             return Item(index, _digest([{"text": part}]), ({"text": part},), prompt=prompt)
-        records: list[dict[str, Any]] = []
+        records: list[JsonObject] = []
         nbytes = 0
         try:
             for work in at_hand(part, self._group.tables):
@@ -198,7 +199,7 @@ class LeafRun:
                 answer = row.answer if self._group.spec.schema is not None else (row.answer or {}).get("answer")
                 self._texts.append({"index": row.index, "answer": answer, "error": row.error, "address": row.address})
                 continue
-            told: dict[str, Any] = {"_address": row.address, "_error": row.error, **(row.answer or {})}
+            told: JsonObject = {"_address": row.address, "_error": row.error, **(row.answer or {})}
             if row.votes is not None or self._group.spec.votes != 1:
                 told["_votes"] = row.votes
             if kind == "records":
@@ -208,7 +209,7 @@ class LeafRun:
             self._writer.add(told)
 
 
-def _digest(records: list[dict[str, Any]]) -> str:
+def _digest(records: Sequence[Record]) -> str:
     """Name what a model will read, whatever the way there: a record is read again only if its columns changed."""
     digest = hashlib.sha256()
     for record in records:

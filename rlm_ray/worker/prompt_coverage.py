@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.operations import operations
@@ -16,9 +15,9 @@ from rlm_ray.errors import InputError
 from rlm_ray.ledger.read_log import DERIVED, RECORDS, TEXTS, Entry, Marks, object_key
 from rlm_ray.recursion.jobs.coverage_recorder import looked_at
 from rlm_ray.subcalls.render import render
-from rlm_ray.types.json import Record
+from rlm_ray.types.json import JsonObject, Record
 
-Page = tuple[list[dict[str, Any]], list[Extent]]
+Page = tuple[list[JsonObject], list[Extent]]
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from rlm_ray.errors import StorageError
 from rlm_ray.ledger.segments import SegmentWriter
 from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, ScanGroup, ShardFailure
 from rlm_ray.sandbox.outside import documents
+from rlm_ray.types.json import JsonObject
 from rlm_ray.worker.sandboxes import function_sandbox, since
 
 #: Records that a function gets one by one; and those that it gets at once.
@@ -107,27 +108,27 @@ class _Trial:
         """Whether it failed on all of so many records that the others need not be tried."""
         return not self._keep and self.failed == self.tried >= STOP_AFTER
 
-    def fail(self, error: str, address: str | None) -> dict[str, Any]:
+    def fail(self, error: str, address: str | None) -> JsonObject:
         """Count a record that failed, and return its row."""
         self.failed += 1
         if not self.error:
             self.error, self.address = error, address
         return {"_address": address, "_error": error}
 
-    def write(self, row: dict[str, Any]) -> None:
+    def write(self, row: JsonObject) -> None:
         """Keep the row of a record that "filter" failed on."""
         self.writer = self.writer or SegmentWriter(*self._errors)
         self.writer.add(row)
 
 
-Apply = Callable[[bytes, int], list[dict[str, Any]]]
+Apply = Callable[[bytes, int], list[JsonObject]]
 
 
 def _pages(work: Work, most: int = BATCH_RECORDS) -> Iterator[tuple[bytes, Any]]:
     return operations.json_pages(work, max_records=most, max_bytes=BATCH_BYTES)
 
 
-def _mapped(work: Work, apply: Apply, trial: _Trial) -> Iterator[dict[str, Any]]:
+def _mapped(work: Work, apply: Apply, trial: _Trial) -> Iterator[JsonObject]:
     for body, batch in _pages(work):
         if trial.stopped:
             return

@@ -118,7 +118,7 @@ def test_no_process_grows_with_the_corpus(ask, corpus):
     folder, lines = corpus
     with MemoryWatch() as watch:
         answer = ask(rlm_ray.open(str(folder)), LOOK)
-    assert answer.complete, answer.said
+    assert answer.complete, answer.message
     assert answer.value["total"] == lines
     assert answer.value["sampled"] == 50
     assert [address.split("@")[0] for address in answer.value["errors"]] == [f"{folder}/part-{n}.log" for n in range(FILES)]

@@ -61,7 +61,7 @@ def test_one_recursive_call_per_contract(ask, s3, data, contracts):
     root = {"Which contracts": ROOT, "Which law governs": CHILD}
     corpus = rlm_ray.open(url, unit="document")
     answer = ask(corpus, root, each(law), "Which contracts have which law?", max_calls=20_000)
-    assert answer.complete, answer.said
+    assert answer.complete, answer.message
     rows = list(answer.table)
     assert [row["path"] for row in rows] == list(contracts)
     assert [Address.parse(row["_address"]).object for row in rows] == [f"{url}/{name}" for name in contracts]

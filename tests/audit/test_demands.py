@@ -41,7 +41,7 @@ def test_a_run_that_read_less_is_partial(run: Run, job: Path, demand: str, met: 
     if not met:
         assert told["stop_reason"] == "coverage"
         said = f"The job demands {demand[1:].split(':')[0]}"
-        assert said in told["said"]
+        assert said in told["message"]
         shown = run("show", told["run"].rsplit("/", 1)[1])
         assert said in shown.output
 

@@ -36,7 +36,7 @@ def test_recursive_calls_add_to_it_and_the_terminal_tells_it(
     server = model_server(root={"How many are bad, of all?": [ROOT], "": lambda messages: BELOW}, leaf=reader)
     settings = server.settings(run_dir=str(run_dir), max_depth=1, address="auto")
     answer = rlm_ray.ask(rlm_ray.open(str(folder), shard_bytes=1), "How many are bad, of all?", settings)
-    assert answer.value == 10, answer.said
+    assert answer.value == 10, answer.message
     told = answer.coverage["records"]
     assert told == {"total": 80, "excluded": 40, "read_by_code": 0, "read_by_model": 40, "not_read": 0}
     shards = pyarrow.parquet.ParquetFile(f"{answer.run}/coverage.parquet").read().to_pylist()

@@ -111,7 +111,7 @@ with ModelServer(root={"outer": root, "inner": child}, leaf=each(lambda text: {"
         run_dir=sys.argv[2], num_cpus=1, records_per_call=1, calls_per_group=10, endpoint_concurrency=3, requests_per_minute=9_000
     )
     answer = rlm_ray.ask(rlm_ray.open(sys.argv[1]), "outer", settings)
-    assert answer.value == {"30": 3}, (answer.value, answer.said)
+    assert answer.value == {"30": 3}, (answer.value, answer.message)
     assert server.most_in_flight <= 3, server.most_in_flight
 """
 

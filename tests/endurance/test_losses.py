@@ -43,7 +43,7 @@ def tell(server, answer, **more):
     prompts = collections.Counter(request["prompt"] for request in server.requests)
     repeated = sum(times - 1 for times in prompts.values())
     told = {"value": answer.value, "complete": answer.complete, "calls": answer.usage["calls"], "seen": server.count}
-    told |= {"reason": answer.stop_reason, "said": answer.said}
+    told |= {"reason": answer.stop_reason, "said": answer.message}
     print(json.dumps(told | {"repeated": repeated, "most": server.stats()["most_in_flight"]} | more))
 """
 

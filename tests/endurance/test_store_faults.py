@@ -19,7 +19,7 @@ settings = rlm_ray.Settings(
     root_model="root", sub_model="leaf", base_url=url, run_dir=runs, num_cpus=2, records_per_call=1, calls_per_group=40
 )
 answer = rlm_ray.ask(rlm_ray.open(lake), "q", settings)
-print(json.dumps({"value": answer.value, "complete": answer.complete, "failures": answer.failures, "said": answer.said}))
+print(json.dumps({"value": answer.value, "complete": answer.complete, "failures": answer.failures, "said": answer.message}))
 """
 
 CELLS = [

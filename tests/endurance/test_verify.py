@@ -51,7 +51,7 @@ def test_the_same_and_the_first_difference(
 ) -> None:
     server = model_server(root={"": ROOT, "inner": CHILD}, leaf=each(reads))
     answer = rlm_ray.ask(rlm_ray.open(str(lake)), "outer", server.settings(run_dir=str(run_dir), records_per_call=5))
-    assert answer.complete, answer.said
+    assert answer.complete, answer.message
     asked, before = server.count, files(run_dir)
     told = api.verify(answer.run)
     assert told == {"run": answer.run, "same": True, "cells": len(ROOT) + len(CHILD), "difference": None}
@@ -99,7 +99,7 @@ def test_what_failed_fails_again_in_the_same_way(
     with server:
         settings = server.settings(run_dir=str(run_dir), records_per_call=1, max_calls=1_000, max_turns=6)
         answer = rlm_ray.ask(rlm_ray.open(str(lake)), "outer", settings)
-        assert answer.stop_reason == "answered", answer.said
+        assert answer.stop_reason == "answered", answer.message
         assert answer.value[1:] == [[["word", None, "word"], [1]], [2, 0, "The recursive call failed: no "]]
         asked, before = server.count, files(run_dir)
         told = api.verify(answer.run)

@@ -39,7 +39,7 @@ def test_the_matrix_is_what_the_contracts_say(audit: Audit) -> None:
     known = made_up(8)
     reader = Reader(known)
     audited = audit(known, reader)
-    assert audited.answer.complete, audited.answer.said
+    assert audited.answer.complete, audited.answer.message
     assert (audited.broken, audited.checked.rejected) == ("", [])
     rows = audited.checked.standing
     assert found_cells(rows) == known.cells
@@ -85,7 +85,7 @@ def test_a_reader_that_errs_changes_what_it_said_and_nothing_else(audit: Audit) 
     known = made_up(12)
     reader = Reader(known, missed=0.1, invented=0.2, misquoted=0.15)
     audited = audit(known, reader)
-    assert audited.answer.complete, audited.answer.said
+    assert audited.answer.complete, audited.answer.message
     assert found_cells(audited.checked.standing) == {cell for cell, true in reader.said.items() if true}
     refused = {(row["contract"], row["clause"]) for row in audited.checked.rejected}
     assert refused == {cell for cell, true in reader.said.items() if not true}
@@ -183,7 +183,7 @@ def test_real_contracts(audit: Audit, data: Path, ray_local: Any, errs: dict[str
     known = real(data, CONTRACTS)
     reader = Reader(known, **errs)
     audited = audit(known, reader)
-    assert audited.answer.complete, audited.answer.said
+    assert audited.answer.complete, audited.answer.message
     found = found_cells(audited.checked.standing, WORDS)
     assert found == {cell for cell, true in reader.said.items() if true}
     precision, recall = precision_recall(found, known.cells)

@@ -159,7 +159,7 @@ def test_real_alerts(
     knows = Reader(errs)
     server = model_server(leaf=each(knows), models=("leaf",))
     audited = run_job("log_audit", "logs", str(data / "logs" / "text" / "BGL.log"), tmp_path, server.base_url)
-    assert audited.answer.complete, audited.answer.said
+    assert audited.answer.complete, audited.answer.message
     forms = lines_by_form(lines, monkeypatch)
     assert all(finding["lines"] == len(forms[finding["form"]]) for finding in audited.checked.standing)
     found = set().union(*(forms[finding["form"]] for finding in audited.checked.standing))

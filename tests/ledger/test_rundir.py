@@ -65,6 +65,12 @@ def test_what_is_written_comes_back(base: str) -> None:
     assert run.calls() == ["0-1"]
 
 
+def test_answers_of_older_versions_are_read(base: str) -> None:
+    run = RunDirectory.create(base, "old", {})
+    run.save_answer({"value": 1, "said": "over"})  # type: ignore[typeddict-item]
+    assert run.answer() == {"value": 1, "message": "over"}
+
+
 def test_a_run_without_a_text(base: str) -> None:
     assert RunDirectory.create(base, None, ABOUT).text() is None
 

@@ -33,7 +33,7 @@ def test_the_limit_that_ends_a_call(budget: Budget, events: dict[str, int], told
         assert limit is None
     else:
         assert limit is not None
-        assert (limit.reason, limit.said[: len(told[1])]) == told
+        assert (limit.reason, limit.message[: len(told[1])]) == told
 
 
 def test_a_budget_says_what_is_spent_of_what() -> None:

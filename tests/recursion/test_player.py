@@ -57,15 +57,15 @@ def test_a_program_asks_leaves_and_no_root_model(play: Play) -> None:
 def test_a_cell_that_fails_ends_it(play: Play) -> None:
     answer, server = play("n = 1", "nothing_like_it", "Final = n")
     assert (answer.value, answer.complete, answer.stop_reason) == (None, False, "program")
-    assert "Cell 2 of the program failed" in answer.said
-    assert "nothing_like_it" in answer.said
+    assert "Cell 2 of the program failed" in answer.message
+    assert "nothing_like_it" in answer.message
     assert server.count == 0
 
 
 def test_a_program_that_sets_no_answer(play: Play) -> None:
     answer, _ = play("n = 1", "print(n)")
     assert answer.stop_reason == "program"
-    assert "without an answer" in answer.said
+    assert "without an answer" in answer.message
 
 
 def test_a_finished_program_is_told_again_and_one_without_a_model_is_refused(play: Play, lake: str, run_dir: Path) -> None:

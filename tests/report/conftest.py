@@ -19,7 +19,7 @@ def told(calls: int, rows: int | None = None) -> dict[str, Any]:
     usage = {"calls": calls, "prompt_tokens": 100 * calls, "completion_tokens": 9 * calls, "cached_tokens": 0, "usd": 0.01 * calls}
     by_model = [usage | {"depth": depth, "model": HOSTILE} for depth in range(3)]
     turn = {"turn": 1, "reply": HOSTILE, "usage": usage, "seconds": 1.0, "at": 2.0, "cells": [cell | {"asked": asked}]}
-    outcome = {"complete": True, "stop_reason": "answered", "turns": 1, "said": "", "value": HOSTILE, "usage": usage}
+    outcome = {"complete": True, "stop_reason": "answered", "turns": 1, "message": "", "value": HOSTILE, "usage": usage}
     below = [
         {"id": f"0-{number}", "depth": 1, "question": f"{HOSTILE} {number}", "outcome": outcome, "turns": [turn]}
         for number in range(calls // 10)
@@ -47,7 +47,7 @@ def told(calls: int, rows: int | None = None) -> dict[str, Any]:
             "events": {"denials": 1},
             "denied": {HOSTILE: 3},
             "turns": 1,
-            "said": HOSTILE,
+            "message": HOSTILE,
         },
         "calls": [{"id": "0", "depth": 0, "question": HOSTILE, "outcome": None, "turns": [turn]}, *below],
         "results": {

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any
 from rlm_ray.errors import InputError
 from rlm_ray.models.contract import Usage
 from rlm_ray.recursion.budget.amounts import NANO, NO_LIMITS, NOTHING, Amount, Limits, Reservation, nanodollars
-from rlm_ray.recursion.budget.refusals import TIME_IS_UP, no_room, refused, said, too_many_calls
+from rlm_ray.recursion.budget.refusals import TIME_IS_UP, no_room, refused, too_many_calls
+from rlm_ray.text import counted
+from rlm_ray.types.json import JsonObject
 
 if TYPE_CHECKING:
     from rlm_ray.settings import Settings
@@ -313,7 +315,7 @@ class Budget:
 
     # travel
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """As a dict of JSON values."""
         value = dict(self.__dict__)
         value["usage"] = self.usage.to_json()
@@ -339,7 +341,18 @@ class Budget:
         )
 
     def __str__(self) -> str:
-        return said(self)
+        calls, tokens, nano = self.limits
+        spent = self.spent
+        dollars = "price unknown" if self.usage.usd is None else f"${spent.nanodollars / NANO:.4f}"
+        parts = [
+            counted(spent.calls, "call") if calls is None else f"{spent.calls:,} of {counted(calls, 'call')}",
+            counted(spent.tokens, "token") if tokens is None else f"{spent.tokens:,} of {counted(tokens, 'token')}",
+            dollars + (f" of ${nano / NANO:.4f}" if nano is not None else ""),
+        ]
+        seconds = self.seconds_left()
+        time_left = f"; {seconds:,.0f} s left" if seconds is not None else ""
+        ended = f"; exhausted: {self.exhausted}" if self.exhausted else ""
+        return ", ".join(parts) + f"{time_left}; depth {self.depth} of {self.max_depth}{ended}"
 
     def apart(self) -> Budget:
         """Return an equal value that shares no mapping of open reservations with this one."""

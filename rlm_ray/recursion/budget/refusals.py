@@ -1,11 +1,11 @@
-"""What a budget says: of itself, and when something does not fit it, with both numbers and what to do next."""
+"""The errors of a budget that an amount does not fit: both numbers, and what to do next."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from rlm_ray.errors import BudgetExceeded
-from rlm_ray.recursion.budget.amounts import NANO, Amount, show
+from rlm_ray.recursion.budget.amounts import Amount, show
 from rlm_ray.text import counted
 
 if TYPE_CHECKING:
@@ -14,22 +14,6 @@ if TYPE_CHECKING:
 TIME_IS_UP = "The time of the run is up. Answer from what is there, or raise max_seconds."
 
 _UNITS = ("calls", "tokens", "usd")
-
-
-def said(budget: Budget) -> str:
-    """Return what a budget says of itself: what is spent of what, the time left, and whether it is exhausted."""
-    calls, tokens, nano = budget.limits
-    spent = budget.spent
-    dollars = "price unknown" if budget.usage.usd is None else f"${spent.nanodollars / NANO:.4f}"
-    parts = [
-        counted(spent.calls, "call") if calls is None else f"{spent.calls:,} of {counted(calls, 'call')}",
-        counted(spent.tokens, "token") if tokens is None else f"{spent.tokens:,} of {counted(tokens, 'token')}",
-        dollars + (f" of ${nano / NANO:.4f}" if nano is not None else ""),
-    ]
-    seconds = budget.seconds_left()
-    time_left = f"; {seconds:,.0f} s left" if seconds is not None else ""
-    ended = f"; exhausted: {budget.exhausted}" if budget.exhausted else ""
-    return ", ".join(parts) + f"{time_left}; depth {budget.depth} of {budget.max_depth}{ended}"
 
 
 def refused(message: str, *, passing: bool = False) -> BudgetExceeded:

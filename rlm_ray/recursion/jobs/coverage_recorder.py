@@ -22,6 +22,7 @@ from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Plan, Result
 from rlm_ray.ledger.read_log import CODE, EXCLUDED, MarkLog, Marks
 from rlm_ray.recursion.jobs.results import Results
+from rlm_ray.types.json import JsonObject, Record
 
 #: Plans whose exclusions are remembered as noted.
 _REMEMBERED = 10_000
@@ -118,7 +119,7 @@ class CoverageRecorder:
             self.marks.whole(CODE, corpus, shards)
 
     def looked_until(
-        self, operation: str, works: Sequence[Work], partials: Sequence[Any], args: dict[str, Any], enough: Callable[[Any], bool]
+        self, operation: str, works: Sequence[Work], partials: Sequence[Any], args: JsonObject, enough: Callable[[Any], bool]
     ) -> None:
         """Note an operation that went on in order until it had enough: what it read ahead nobody looked at."""
         if not any(work.corpus for work in works):
@@ -148,7 +149,7 @@ class CoverageRecorder:
         else:
             self.marks.ranges(CODE, work.corpus, work.shard, looked_at(work, end))
 
-    def drawn(self, work: Work, records: Sequence[dict[str, Any]]) -> None:
+    def drawn(self, work: Work, records: Sequence[Record]) -> None:
         """Note records that were drawn by their number; where that took counting, all was looked at before."""
         if not work.corpus or not records or not is_counted(work.plan, work.shard):
             return
@@ -156,7 +157,7 @@ class CoverageRecorder:
             self.looked([work])
             return
         marks = Marks()
-        rows = (Address.parse(record["_address"]).start for record in records)
+        rows = (Address.parse(str(record["_address"])).start for record in records)
         marks.read(work.corpus, work.shard.index, ((row, row + 1) for row in rows))
         self.marks.add(marks.entries())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rlm_ray.errors import BudgetExceeded
 from rlm_ray.models.contract import Usage
@@ -154,21 +154,21 @@ class BudgetLender:
         for promise in waiting:
             promise.set()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, float | None]:
         """Return what is left and spent, as root code sees it."""
         budget, left = self.budget, self.budget.left
-        told: dict[str, Any] = {"calls left": left["calls"], "tokens left": left["tokens"]}
+        report: dict[str, float | None] = {"calls left": left["calls"], "tokens left": left["tokens"]}
         if left["usd"] is not None:
-            told["dollars left"] = round(float(left["usd"]), 4)
-        told |= {
+            report["dollars left"] = round(float(left["usd"]), 4)
+        report |= {
             "seconds left": None if left["seconds"] is None else round(float(left["seconds"])),
             "depth left": left["depth"],
             "calls spent": budget.spent.calls,
             "tokens spent": budget.spent.tokens,
         }
         if budget.usage.usd:
-            told["dollars spent"] = round(budget.usage.usd, 4)
-        return told
+            report["dollars spent"] = round(budget.usage.usd, 4)
+        return report
 
     def summary(self) -> str:
         """Return what is left, in words for the root."""

@@ -10,7 +10,6 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.building import manifest_of_segments
@@ -21,6 +20,9 @@ from rlm_ray.handle.plan import Plan, Result
 from rlm_ray.ledger.segments import Segment
 from rlm_ray.recursion.failed_verbs import FailedVerb
 from rlm_ray.recursion.jobs.scheduler import Promise
+from rlm_ray.recursion.ports import Mirrors
+from rlm_ray.types.json import JsonObject
+from rlm_ray.types.run import Context
 
 
 @dataclass(slots=True)
@@ -46,7 +48,7 @@ class ResultState:
     promise: Promise = field(default_factory=Promise)
     manifest: Manifest | None = None
     landed: dict[int, list[Segment]] = field(default_factory=dict)  # while it is under way, by the number of the group
-    news: Promise = field(default_factory=Promise)  # kept when the next group has landed
+    more_rows: Promise = field(default_factory=Promise)  # set when the next group has landed
     given: tuple[str, ...] = ()
     rows: Callable[[], list[Segment]] | None = None  # writes down the rows that are there
     failure: FailedVerb | None = None
@@ -58,12 +60,12 @@ class ResultState:
     def land(self, number: int, segments: Sequence[Segment]) -> None:
         """Take note of what a group of the work under way gave."""
         self.landed[number] = list(segments)
-        self.told()
+        self.notify()
 
-    def told(self) -> None:
-        """Wake whoever waits for more rows."""
-        news, self.news = self.news, Promise()
-        news.set()
+    def notify(self) -> None:
+        """Wake the jobs that wait for more rows."""
+        more, self.more_rows = self.more_rows, Promise()
+        more.set()
 
     def so_far(self) -> list[Segment]:
         """Return segments with the rows that are there, in order, possibly with gaps."""
@@ -80,7 +82,7 @@ class ResultState:
             found += self.landed[number]
         return found
 
-    def info(self) -> dict[str, Any]:
+    def info(self) -> JsonObject:
         """Return what a handle knows of it."""
         finished = self.promise.done()
         return {
@@ -94,7 +96,7 @@ class ResultState:
             else self.expected,
         }
 
-    def reply(self) -> dict[str, Any]:
+    def reply(self) -> Context:
         """Return what root code gets: a handle's plan and info."""
         return {"plan": Plan((Result(self.id),)).to_json(), "info": self.info()}
 
@@ -144,18 +146,18 @@ class Results:
         """Say that all rows are there; write it down, so that others find it."""
         if error is None:
             state.segments.sort(key=lambda segment: segment.uri)
-            told: dict[str, Any] = {"columns": state.columns, "segments": [segment.to_json() for segment in state.segments]}
-            told |= {"given": state.given} if state.given else {}
-            told |= {"failure": state.failure.to_json()} if state.failure is not None else {}
-            told |= {"key": state.key, "retried": state.retried} if state.key else {}
-            told |= {"own_errors": True} if state.own_errors else {}
+            record: JsonObject = {"columns": state.columns, "segments": [segment.to_json() for segment in state.segments]}
+            record |= {"given": state.given} if state.given else {}
+            record |= {"failure": state.failure.to_json()} if state.failure is not None else {}
+            record |= {"key": state.key, "retried": state.retried} if state.key else {}
+            record |= {"own_errors": True} if state.own_errors else {}
             try:
-                storage.write_bytes(storage.join(self.folder(state.id), "result.json"), json.dumps(told).encode())
+                storage.write_bytes(storage.join(self.folder(state.id), "result.json"), json.dumps(record).encode())
             except StorageError as failed:  # who waits for the result must hear of it
                 failed.ends_run = True
                 error = failed
         state.promise.set(state, error)
-        state.told()
+        state.notify()
 
     def get(self, result: str) -> ResultState:
         """Return a result by name.
@@ -170,12 +172,12 @@ class Results:
             data = storage.find_bytes(storage.join(self.folder(result), "result.json"))
             if data is None:
                 raise InputError(f"There is no result {result!r} in this run. Use the Corpus that the batch returned.")
-            told = json.loads(data)
-            state = ResultState(result, told["columns"], segments=[Segment.from_json(item) for item in told["segments"]])
-            state.given = tuple(told.get("given", ()))
-            state.failure = FailedVerb(**told["failure"]) if told.get("failure") else None
-            state.key, state.retried = told.get("key", ""), told.get("retried", "")
-            state.own_errors = told.get("own_errors", False)
+            record = json.loads(data)
+            state = ResultState(result, record["columns"], segments=[Segment.from_json(item) for item in record["segments"]])
+            state.given = tuple(record.get("given", ()))
+            state.failure = FailedVerb(**record["failure"]) if record.get("failure") else None
+            state.key, state.retried = record.get("key", ""), record.get("retried", "")
+            state.own_errors = record.get("own_errors", False)
             state.promise.set(state)
             self._states[result] = state
         return self._states[result]
@@ -190,7 +192,7 @@ class Results:
         """Return the shards that a result begins with, as far as they are there."""
         return _manifest(state, state.first())
 
-    def mirrors(self, uris: set[str]) -> dict[str, Any]:
+    def mirrors(self, uris: set[str]) -> Mirrors:
         """Return the objects of the cluster that hold these segments."""
         return {
             segment.uri: segment.mirror

@@ -75,21 +75,21 @@ class LimitReached:
     """A limit of the run was reached: the next turn is the last."""
 
     reason: str  # "budget", "time", "security"
-    said: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unaffordable:
     """The budget does not reach for asking the root; the reserve for its last turn may."""
 
-    said: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramEnded:
     """A program that stands for the root model cannot go on."""
 
-    said: str
+    message: str
 
 
 Event: TypeAlias = Started | Replied | AskFailed | CellDone | LimitReached | Unaffordable | ProgramEnded
@@ -120,7 +120,7 @@ class Finish:
     final: Any
     complete: bool
     stop_reason: str
-    said: str = ""
+    message: str = ""
 
 
 Command: TypeAlias = AskRoot | RunCell | Finish
@@ -183,14 +183,18 @@ def step(state: State, event: Event, left: str = "") -> tuple[State, list[Comman
         case LimitReached():
             return (replace(state, limit=state.limit or event)), []
         case Unaffordable() if not state.last:
-            said = feedback.last(event.said)
-            told = state.history.add(Entry("user", said, said))
-            state = replace(state, history=told, limit=state.limit or LimitReached("budget", event.said), last=True)
+            text = feedback.last(event.message)
+            state = replace(
+                state,
+                history=state.history.add(Entry("user", text, text)),
+                limit=state.limit or LimitReached("budget", event.message),
+                last=True,
+            )
             return state, [AskRoot(tuple(state.history.messages()), True)]
         case Unaffordable():
-            return _finish(state, Finish(None, False, "budget", event.said))
+            return _finish(state, Finish(None, False, "budget", event.message))
         case ProgramEnded():
-            return _finish(state, Finish(None, False, "program", event.said))
+            return _finish(state, Finish(None, False, "program", event.message))
         case AskFailed():
             reason = state.limit.reason if state.limit else "model"
             return _finish(state, Finish(None, False, reason, event.reason))
@@ -210,8 +214,8 @@ def _replied(state: State, reply: Replied, left: str) -> tuple[State, list[Comma
         return state, [RunCell(state.turn, 1, found[0])]
     if state.last:
         # the last turn's prose is all there is: an answer, marked partial
-        said = reply.text.strip()
-        return _finish(state, Finish({"kind": "json", "value": said} if said else None, False, _reason(state)))
+        prose = reply.text.strip()
+        return _finish(state, Finish({"kind": "json", "value": prose} if prose else None, False, _reason(state)))
     return _go_on(state, feedback.no_code(other_fences(reply.text), reply.cut), left)
 
 
@@ -243,7 +247,7 @@ def _go_on(state: State, remark: str, left: str) -> tuple[State, list[Command]]:
         max_turns=state.max_turns,
         left=left,
         last=last,
-        limit=state.limit.said if state.limit else "",
+        limit=state.limit.message if state.limit else "",
     )
     state = replace(state, history=state.history.add(Entry("user", text, feedback.fold_output(state.turn, text))))
     return _ask(state)

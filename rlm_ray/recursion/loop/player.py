@@ -25,7 +25,7 @@ class Player:
     >>> player.turn(1, None)
     Replied(text='```repl\\nn = 1\\n```', cut=False)
     >>> player.turn(2, "NameError: name 'm' is not defined")
-    ProgramEnded(said="Cell 1 of the program failed: NameError: name 'm' is not defined")
+    ProgramEnded(message="Cell 1 of the program failed: NameError: name 'm' is not defined")
     """
 
     def __init__(self, cells: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from rlm_ray.handle.values import Description
 from rlm_ray.recursion.loop.history import cut_middle
 from rlm_ray.text import counted
+from rlm_ray.types.json import JsonObject, JsonSchema, Record
 
 #: Raised with every change of a prompt, since answers to another prompt are not reused.
 PROMPT_VERSION = 1
@@ -67,7 +68,7 @@ def task(
     question: str,
     contexts: dict[str, str],
     *,
-    schema: dict[str, Any] | None,
+    schema: JsonSchema | None,
     depth: int,
     parent: bool,
     fits: str | None,
@@ -91,7 +92,7 @@ def task(
     )
 
 
-def metadata(info: dict[str, Any], samples: list[dict[str, Any]]) -> str:
+def metadata(info: JsonObject, samples: Sequence[Record]) -> str:
     """Return what the root is told of one corpus: kind, columns, sizes, partitions and a few records, cut to size."""
     known = {
         key: info[key]
@@ -119,6 +120,6 @@ def text_metadata(text: str) -> str:
     return f"a str of {length}\nit begins: {cut_middle(text[:SAMPLE_CHARS], SAMPLE_CHARS)!r}"
 
 
-def _sample(record: dict[str, Any]) -> str:
+def _sample(record: Record) -> str:
     shown = {key: value if not isinstance(value, str) else cut_middle(value, SAMPLE_CHARS) for key, value in record.items()}
     return cut_middle(json.dumps(shown, ensure_ascii=False, default=str), 2 * SAMPLE_CHARS)

@@ -33,9 +33,12 @@ def entry_of(event: loop.Event, left: str, **more: Any) -> LogEntry:
 
 
 def event_of(entry: LogEntry) -> loop.Event | None:
-    """Return the event of a log's line; None where the line is about something else."""
+    """Return the event of a log's line; None if the line is no event."""
     kind = _EVENTS.get(entry["event"])
-    return None if kind is None else kind(**entry["given"])
+    if kind is None:
+        return None
+    # older versions wrote `said` for `message`
+    return kind(**{("message" if name == "said" else name): value for name, value in entry["given"].items()})
 
 
 @dataclass(slots=True)

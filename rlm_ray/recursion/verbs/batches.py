@@ -20,7 +20,7 @@ from rlm_ray.recursion.jobs.progress import Tally
 from rlm_ray.recursion.jobs.results import ResultState
 from rlm_ray.recursion.jobs.scheduler import Job
 from rlm_ray.recursion.leaf.values import Kind, LeafSpec
-from rlm_ray.recursion.ports import LeafOutcome, Prompted, RequestKey
+from rlm_ray.recursion.ports import LeafOutcome, Prompted, RequestKey, TextRow
 from rlm_ray.recursion.verbs.context import CallContext
 from rlm_ray.recursion.verbs.groups import Batch, Groups, Piece
 from rlm_ray.recursion.verbs.scans import Scans, retried, target, with_steps
@@ -45,7 +45,7 @@ class Batches:
         self.tally = Tally()
         self._groups = Groups(context, self.tally)
 
-    def left(self) -> dict[str, Any]:
+    def left(self) -> dict[str, float | None]:
         """Return what is left of the limits, and what was spent."""
         return self._lender.to_dict()
 
@@ -78,7 +78,7 @@ class Batches:
 
     def _texts(self, spec: LeafSpec, parts: Sequence[Any]) -> Job:
         """Run bare calls whose answers root code wants as values; they never become a table. Equal ones are one call."""
-        rows: list[dict[str, Any]] = [{"answer": None, "error": "The call came to no answer.", "address": None} for _ in parts]
+        rows: list[TextRow] = [{"answer": None, "error": "The call came to no answer.", "address": None} for _ in parts]
         places: dict[Any, list[int]] = {}
         for index, part in enumerate(parts):
             places.setdefault(_alike(part, index), []).append(index)

@@ -32,6 +32,7 @@ from rlm_ray.recursion.verbs.recursive_calls import RecursiveCalls
 from rlm_ray.recursion.verbs.scans import Scans
 from rlm_ray.sandbox.outside.events import Final
 from rlm_ray.subcalls.votes import Votes
+from rlm_ray.types.json import JsonObject
 
 MAX_PROMPT = 4 << 20
 MAX_NAME = 1_000
@@ -86,15 +87,15 @@ class Dispatcher:
         self.citing = Citing(scans)
         self._found = context.failures.verbs
         self._failures = CellFailures()
-        self._verbs: dict[str, Callable[[dict[str, Any], bytes, RequestKey], Job]] = {
+        self._verbs: dict[str, Callable[[JsonObject, bytes, RequestKey], Job]] = {
             name.removeprefix("_verb_"): getattr(self, name) for name in dir(self) if name.startswith("_verb_")
         }
         self._cell = "0"
         self._times: dict[str, int] = {}
-        self._previous_replies: dict[str, Any] = {}
+        self._previous_replies: JsonObject = {}
         self._single_calls = 0  # of the cell
 
-    def begin_cell(self, label: str, previous_replies: dict[str, Any] | None = None) -> None:
+    def begin_cell(self, label: str, previous_replies: JsonObject | None = None) -> None:
         """Say which cell asks from now on; `previous_replies` are those of its earlier run."""
         self._cell, self._times, self._previous_replies, self._single_calls = label, {}, previous_replies or {}, 0
         self._failures = CellFailures()
@@ -108,7 +109,7 @@ class Dispatcher:
             notes.append(feedback.ALONE.format(count=self._single_calls))
         return notes
 
-    def job(self, verb: str, args: dict[str, Any], blob: bytes) -> Job:
+    def job(self, verb: str, args: JsonObject, blob: bytes) -> Job:
         """Return the job that answers a request.
 
         Raises
@@ -130,7 +131,7 @@ class Dispatcher:
             return self._watched(verb, args, _as_before(verb, job, failed))
         return self._watched(verb, args, self._logged(verb, args, name, job))
 
-    def _watched(self, verb: str, args: dict[str, Any], job: Job) -> Job:
+    def _watched(self, verb: str, args: JsonObject, job: Job) -> Job:
         """Take note of what a request shows to have failed: the same in a replay, where its reply comes from the log."""
         failures = self._failures  # of the cell that asks
         try:
@@ -146,7 +147,7 @@ class Dispatcher:
             self.look_at(args.get("plan"), failures)
         return value
 
-    def _raised(self, verb: str, args: dict[str, Any], error: Exception, failures: CellFailures) -> None:
+    def _raised(self, verb: str, args: JsonObject, error: Exception, failures: CellFailures) -> None:
         kind, message, _ = error_reply(error)
         if kind == "FunctionFailed":
             failures.raised(message)
@@ -156,7 +157,7 @@ class Dispatcher:
         else:
             self.look_at(args.get("plan"), failures)
 
-    def _answered(self, verb: str, args: dict[str, Any], value: Any, failures: CellFailures) -> None:
+    def _answered(self, verb: str, args: JsonObject, value: Any, failures: CellFailures) -> None:
         """Take note of sub-calls that gave values."""
         errors = value["errors"] if verb in _TOGETHER else {}
         asked, first = len(value["answers"]) if verb in _TOGETHER else 1, str(next(iter(errors.values()), ""))
@@ -166,7 +167,7 @@ class Dispatcher:
         else:
             self._found.mended(_key(verb, args))
 
-    def _take(self, failure: dict[str, Any] | None, key: str, retried: str, failures: CellFailures) -> None:
+    def _take(self, failure: JsonObject | None, key: str, retried: str, failures: CellFailures) -> None:
         if failure is None:
             self._found.mended(key, retried)
             return
@@ -184,14 +185,14 @@ class Dispatcher:
                 failure = state.failure.to_json() if state.failure is not None else None
                 self._take(failure, state.key, state.retried, self._failures if failures is None else failures)
 
-    def _name(self, verb: str, args: dict[str, Any], blob: bytes) -> str:
+    def _name(self, verb: str, args: JsonObject, blob: bytes) -> str:
         """Name a request by what it asks and how often this cell asked it before: the same when the cell runs again."""
         text = json.dumps([self._cell, verb, args], sort_keys=True, default=str)
         digest = hashlib.sha256(text.encode("utf-8", "replace") + blob).hexdigest()[:16]
         self._times[digest] = times = self._times.get(digest, 0) + 1
         return f"{digest}-{times}" if times > 1 else digest
 
-    def _logged(self, verb: str, args: dict[str, Any], name: str, job: Job) -> Job:
+    def _logged(self, verb: str, args: JsonObject, name: str, job: Job) -> Job:
         if self._log is not None and verb in _BEGUN:
             self._log.reply(self._cell, f"{name}{BEGUN}", _log_entry(verb, args))
         cell, failed_before = self._cell, self._previous_replies.get(f"{name} failed") is not None
@@ -213,67 +214,67 @@ class Dispatcher:
 
     # look, count, cut
 
-    def _verb_count(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_count(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (yield from self._scans.count(_plan(args)))
 
-    def _verb_head(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_head(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (yield from self._scans.head(_plan(args), _int(args, "n")))
 
-    def _verb_record(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_record(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (yield from self._scans.record(_plan(args), _int(args, "index")))
 
-    def _verb_page(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_page(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         after = args.get("after")
         if after is not None and not (isinstance(after, list) and len(after) == 3 and all(isinstance(item, int) for item in after)):
             raise InputError(f"after = {after!r:.80} is no place.")
         return (yield from self._scans.page(_plan(args), after, _int(args, "n")))
 
-    def _verb_text(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_text(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (yield from self._scans.text(_plan(args), _int(args, "max_chars")))
 
-    def _verb_sample(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_sample(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (yield from self._scans.sample(_plan(args), _int(args, "n"), _int(args, "seed", least=-(1 << 62))))
 
-    def _verb_count_by(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_count_by(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (yield from self._scans.count_by(_plan(args), _name(args, "column"), _int(args, "limit")))
 
-    def _verb_chunks(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_chunks(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         tokens = None if args.get("tokens") is None else _int(args, "tokens", least=1)
         return (yield from self._scans.chunks(_plan(args), tokens, _optional_name(args, "by"), _int(args, "overlap")))
 
-    def _verb_reading(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_reading(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (yield from self._scans.reading(_plan(args)))
 
-    def _verb_check_pattern(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_check_pattern(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         check_pattern(_str(args, "pattern"), bool(args.get("ignore_case")))
         return None
         yield
 
     # functions over shards
 
-    def _verb_map(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_map(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (yield from self._functions.map(_plan(args), blob, request, _fn(args), _keep(args)))
 
-    def _verb_filter(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_filter(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (yield from self._functions.filter(_plan(args), blob, request, _fn(args), _keep(args)))
 
-    def _verb_aggregate(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_aggregate(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         cut = _int(args, "combine_at")
         return (yield from self._functions.aggregate(_plan(args), blob[:cut], blob[cut:], _fn(args), _keep(args)))
 
-    def _verb_sql(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_sql(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (yield from self._queries.sql(_plan(args), _str(args, "query"), _optional(args, "combine"), request))
 
     # sub-calls
 
-    def _verb_llm_query(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_llm_query(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         part = None if args.get("part") is None else parts_from_json([args["part"]])[0]
         return (yield from self._batches.query(_str(args, "prompt"), part, _optional_name(args, "model"), request))
 
-    def _verb_llm_query_batched(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_llm_query_batched(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (yield from self._batches.prompts(_strings(args, "prompts"), _optional_name(args, "model"), request))
 
-    def _verb_llm_map(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_llm_map(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         parts = _parts(args)
         return (
             yield from self._batches.map(
@@ -281,7 +282,7 @@ class Dispatcher:
             )
         )
 
-    def _verb_llm_each(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_llm_each(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (
             yield from self._batches.each(
                 _str(args, "prompt"),
@@ -294,30 +295,30 @@ class Dispatcher:
             )
         )
 
-    def _verb_rlm_query(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_rlm_query(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         (part,) = parts_from_json([args.get("part")])
         model = _optional_name(args, "model")
         return (yield from self._recursive_calls.batched([_str(args, "question")], [part], request, single=True, model=model))
 
-    def _verb_rlm_query_batched(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_rlm_query_batched(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         questions, parts = _strings(args, "questions"), _parts(args)
         if len(questions) != len(parts):
             raise InputError(f"{len(questions)} questions need as many parts, and were given {len(parts)}. Give one for each.")
         return (yield from self._recursive_calls.batched(questions, parts, request))
 
-    def _verb_rlm_map(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_rlm_map(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (
             yield from self._recursive_calls.map(_str(args, "question"), _parts(args), args.get("schema"), request, _keep(args))
         )
 
     # the rest
 
-    def _verb_progress(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_progress(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         state = self._results.get(_name(args, "id"))
         return {"finished": state.promise.done(), "done": state.done, "failed": state.failed, "expected": state.expected}
         yield
 
-    def _verb_so_far(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_so_far(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         state = self._results.get(_name(args, "id"))
         if state.promise.done():
             state.promise.result()
@@ -329,15 +330,15 @@ class Dispatcher:
         return there.reply()
         yield
 
-    def _verb_cite(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_cite(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (yield from self.citing.cite(_str(args, "address"), _optional(args, "quote")))
 
-    def _verb_budget(self, args: dict[str, Any], blob: bytes, request: RequestKey) -> Job:
+    def _verb_budget(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return self._batches.left()
         yield
 
 
-def _log_entry(verb: str, args: dict[str, Any]) -> dict[str, Any]:
+def _log_entry(verb: str, args: JsonObject) -> JsonObject:
     """What a person wants to know of a sub-call afterwards."""
     parts = next((args[name] for name in ("parts", "prompts", "questions") if isinstance(args.get(name), list)), None)
     prompts = args.get("prompts") or args.get("questions")
@@ -346,22 +347,22 @@ def _log_entry(verb: str, args: dict[str, Any]) -> dict[str, Any]:
     return told | {"parts": None if parts is None else len(parts)}
 
 
-def _what(args: dict[str, Any]) -> str:
+def _what(args: JsonObject) -> str:
     prompts = args.get("prompts") or args.get("questions") or [args.get("prompt") or args.get("question") or ""]
     return str(prompts[0])[:MAX_WHAT]
 
 
-def _key(verb: str, args: dict[str, Any]) -> str:
+def _key(verb: str, args: JsonObject) -> str:
     """Return what names a request by what it asks, and not by when."""
     asks = {name: value for name, value in args.items() if name != "model"}
     return f"{verb}:{hashlib.sha256(json.dumps(asks, sort_keys=True, default=str).encode('utf-8', 'replace')).hexdigest()[:16]}"
 
 
-def _fn(args: dict[str, Any]) -> str:
+def _fn(args: JsonObject) -> str:
     return _optional_name(args, "fn") or ""
 
 
-def _keep(args: dict[str, Any]) -> bool:
+def _keep(args: JsonObject) -> bool:
     return _optional_name(args, "on_error") == "keep"
 
 
@@ -374,7 +375,7 @@ def _given(value: Any) -> Job:
     yield
 
 
-def _as_before(verb: str, job: Job, failed: dict[str, Any]) -> Job:
+def _as_before(verb: str, job: Job, failed: JsonObject) -> Job:
     """Fail as when the cell first ran. What did not fail is answered anew; recursive calls are reached either way."""
     if "errors" in failed:
         value = yield from job
@@ -387,11 +388,11 @@ def _as_before(verb: str, job: Job, failed: dict[str, Any]) -> Job:
     raise ReplayedError((name, message, extra))
 
 
-def _plan(args: dict[str, Any]) -> Plan:
+def _plan(args: JsonObject) -> Plan:
     return Plan.from_json(args.get("plan"))
 
 
-def _str(args: dict[str, Any], name: str) -> str:
+def _str(args: JsonObject, name: str) -> str:
     value = args.get(name)
     if not isinstance(value, str):
         raise InputError(f"{name} is a str, not {type(value).__name__}.")
@@ -402,42 +403,42 @@ def _str(args: dict[str, Any], name: str) -> str:
     return value
 
 
-def _optional(args: dict[str, Any], name: str) -> str | None:
+def _optional(args: JsonObject, name: str) -> str | None:
     return None if args.get(name) is None else _str(args, name)
 
 
-def _name(args: dict[str, Any], name: str) -> str:
+def _name(args: JsonObject, name: str) -> str:
     value = _str(args, name)
     if len(value) > MAX_NAME:
         raise InputError(f"{name} = {value[:60]!r}… has {len(value):,} characters, which no {name} has. Look at .schema.")
     return value
 
 
-def _optional_name(args: dict[str, Any], name: str) -> str | None:
+def _optional_name(args: JsonObject, name: str) -> str | None:
     return None if args.get(name) is None else _name(args, name)
 
 
-def _strings(args: dict[str, Any], name: str) -> list[str]:
+def _strings(args: JsonObject, name: str) -> list[str]:
     values = args.get(name)
     if not isinstance(values, list) or len(values) > MAX_PARTS:
         raise InputError(f"{name} is a list of str, of at most {MAX_PARTS:,}.")
     return [_str({name: value}, name) for value in values]
 
 
-def _parts(args: dict[str, Any]) -> list[str | Plan]:
+def _parts(args: JsonObject) -> list[str | Plan]:
     written = args.get("parts")
     if isinstance(written, list) and len(written) > MAX_PARTS:
         raise InputError(f"A batch of {len(written):,} parts is more than {MAX_PARTS:,}. Use larger chunks.")
     return parts_from_json(written)  # type: ignore[arg-type]
 
 
-def _int(args: dict[str, Any], name: str, least: int = 0) -> int:
+def _int(args: JsonObject, name: str, least: int = 0) -> int:
     value = args.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 1 << 62:
         raise InputError(f"{name} = {value!r:.80} is no whole number from {least}.")
     return value
 
 
-def _votes(args: dict[str, Any]) -> int | str:
+def _votes(args: JsonObject) -> int | str:
     Votes.of(args.get("votes"))
     return args["votes"]

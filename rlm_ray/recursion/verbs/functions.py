@@ -6,7 +6,7 @@ The function is opaque bytes here; it is loaded only inside a sandbox, on the wo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 from rlm_ray.corpus.planning import planner
 from rlm_ray.corpus.reading.work import Work
@@ -17,10 +17,19 @@ from rlm_ray.recursion.jobs.scheduler import Job, Until
 from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, RequestKey
 from rlm_ray.recursion.verbs.context import CallContext
 from rlm_ray.recursion.verbs.scans import Scans, retried, target
+from rlm_ray.types.json import JsonObject
 
 #: Bytes for one task: a Python function reads some 20 MB a second.
 GROUP_BYTES = 32 << 20
 MAX_BLOB = 64 << 20
+
+
+class FunctionReply(TypedDict):
+    """The part of a reply that says what failed: see `FailedVerb`."""
+
+    failure: JsonObject | None
+    key: str
+    retried: str
 
 
 class Functions:
@@ -179,7 +188,7 @@ class Functions:
             self.events[name] = self.events.get(name, 0) + number
 
 
-def _reply(failure: FailedVerb | None, key: str, retried: str) -> dict[str, Any]:
+def _reply(failure: FailedVerb | None, key: str, retried: str) -> FunctionReply:
     return {"failure": failure.to_json() if failure is not None else None, "key": key, "retried": retried}
 
 

@@ -40,7 +40,7 @@ class Piece:
     ----------
     calls : int
         That it needs at least.
-    told : list of int
+    reported : list of int
         Rows done and failed that were counted.
     losses : int
         Workers that were lost with it.
@@ -51,7 +51,7 @@ class Piece:
     parts: tuple[Any, ...] = ()
     works: tuple[Work, ...] = ()
     first: int = 0
-    told: list[int] = field(default_factory=lambda: [0, 0])
+    reported: list[int] = field(default_factory=lambda: [0, 0])
     losses: int = 0
 
 
@@ -168,13 +168,13 @@ class Groups:
             id=f"{self._call.id}:{secrets.token_hex(4)}",
             depth=self._call.depth,
         )
-        told = piece.told
+        reported = piece.reported
 
         def progress(done: int, failed: int, spent: Usage) -> None:
             for one in (batch.state, counted):
-                one.done += done - told[0]
-                one.failed += failed - told[1]
-            told[:] = [done, failed]
+                one.done += done - reported[0]
+                one.failed += failed - reported[1]
+            reported[:] = [done, failed]
             if budget.name in counted.live:
                 counted.live[budget.name] = Spending(spent)
 

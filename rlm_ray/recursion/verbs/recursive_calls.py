@@ -227,7 +227,7 @@ class RecursiveCalls:
                 self._failures.verbs.extend(outcome.failed_verbs, started.call)
                 value = outcome.value
                 if outcome.kind == "none":
-                    problem = f"no answer ({outcome.stop_reason}){': ' + outcome.said if outcome.said else ''}"
+                    problem = f"no answer ({outcome.stop_reason}){': ' + outcome.message if outcome.message else ''}"
             replies[started.index] = Reply(value, problem, started.address, started.call)
             for one in (counted,) if state is None else (counted, state):
                 one.done += 1

@@ -28,6 +28,7 @@ from rlm_ray.recursion.jobs.results import ResultState
 from rlm_ray.recursion.jobs.scheduler import Job, Until
 from rlm_ray.recursion.ports import Future, ScanGroup, ShardFailure
 from rlm_ray.recursion.verbs.context import CallContext
+from rlm_ray.types.json import JsonObject
 
 #: Bytes of data for one task: enough work to pay for the task, little enough to spread and to bound its time.
 LEAST_BYTES, MOST_BYTES = 8 << 20, 128 << 20
@@ -181,9 +182,7 @@ class Scans:
                 counts[number] = cached[shards[number].index] = 0 if isinstance(partial, ShardFailure) else partial
             wave *= 2
 
-    def partials(
-        self, operation: str, works: Sequence[Work], args: dict[str, Any], *, looks: bool = True, part: float = 1.0
-    ) -> Job:
+    def partials(self, operation: str, works: Sequence[Work], args: JsonObject, *, looks: bool = True, part: float = 1.0) -> Job:
         """Run an operation over all works at once; return a partial or a ShardFailure for each, in order.
 
         It `looks` at all that the works' steps look at, unless the caller knows better, and reads `part` of their bytes.
@@ -207,16 +206,16 @@ class Scans:
         part = max(part, _LEAST_PART)
         return list(planner.group(works, int(max(LEAST_BYTES / part, min(most_bytes / part, share)))))
 
-    def _scan(self, operation: str, works: Sequence[Work], args: dict[str, Any]) -> Future:
+    def _scan(self, operation: str, works: Sequence[Work], args: JsonObject) -> Future:
         tables = self._results.mirrors({work.shard.uri for work in works if work.shard.traits.is_result})
         return self._ports.scan(ScanGroup(operation, tuple(works), args, tables))
 
-    def merged(self, operation: str, works: Sequence[Work], args: dict[str, Any], part: float = 1.0) -> Job:
+    def merged(self, operation: str, works: Sequence[Work], args: JsonObject, part: float = 1.0) -> Job:
         """Run an operation over all works, of which it reads `part`, and return its merged value."""
         partials = yield from self.partials(operation, works, args, part=part)
         return operations.merge(operation, [partial for partial in partials if not isinstance(partial, ShardFailure)], args)
 
-    def in_order(self, operation: str, works: Sequence[Work], args: dict[str, Any], enough: Any) -> Job:
+    def in_order(self, operation: str, works: Sequence[Work], args: JsonObject, enough: Any) -> Job:
         """Run an operation shard after shard, more at a time as it goes on, until `enough(merged)`."""
         partials: list[Any] = []
         read: list[Work] = []
@@ -292,7 +291,7 @@ class Scans:
                 page = yield from self.in_order("page", works, args, lambda page: page["after"] is not None)
                 # what is there was read to its end: go on where the next rows will be
                 return page | {"after": page["after"] or [count, 0, 0]}
-            yield Until((state.news,))
+            yield Until((state.more_rows,))
         return None
 
     def text(self, plan: Plan, max_chars: int) -> Job:
