@@ -85,7 +85,7 @@ def test_folders_types_that_differ_and_nested_columns(write: Write, tmp_path: Pa
     write("day=2/x.parquet", {"k": ["c", None, "c"], "n": [1.5, None, 2.5], "_pos": ["p", "q", "p"], "a.b": ["d", "d", "d"]})
     write("day=2/y.parquet", {"k": [1, 2, 3]})
     found = works(tmp_path)
-    columns = [*found[0].schema]
+    columns = [*found[0].plan.schema]
     assert {"day", "pos_", "tags", "who", "a.b"} <= {*columns}
     check(found, columns)
     assert rows(check(found, ["day"]))[::3] == [{"day": "1"}, {"day": "2"}, {"day": "2"}]

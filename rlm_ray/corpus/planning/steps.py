@@ -27,6 +27,8 @@ _ALWAYS = ("_address", "_error")
 _END = 1 << 62
 
 Columns = dict[str, str]
+#: Values that the path of an object gives to columns.
+Constants = Mapping[str, object]
 N = TypeVar("N", bound=Node, covariant=True)
 
 
@@ -81,7 +83,7 @@ class BoundStep(Generic[N]):
         """Narrow positions of a shard."""
         return low, high
 
-    def rows(self, shard: Shard, constants: Mapping[str, Any], low: int, high: int) -> tuple[int, int] | None:
+    def rows(self, shard: Shard, constants: Constants, low: int, high: int) -> tuple[int, int] | None:
         """Narrow rows of a shard; None where only a scan tells which rows are left."""
         return None
 
@@ -93,11 +95,11 @@ class BoundStep(Generic[N]):
         """Return whether the step leaves whole records of a range of a shard."""
         return False
 
-    def keeps_ranges(self, constants: Mapping[str, Any]) -> bool:
+    def keeps_ranges(self, constants: Constants) -> bool:
         """Return whether what the step leaves of a shard is a range, by its place and by what the object's path says."""
         return False
 
-    def is_counted(self, constants: Mapping[str, Any]) -> bool:
+    def is_counted(self, constants: Constants) -> bool:
         """Return whether what the step leaves of a shard is known from a count of its records."""
         return self.keeps_ranges(constants)
 
@@ -121,7 +123,7 @@ class BoundSelect(BoundStep[Select]):
         kept = {name: expressions.column_type(name, sees) for name in node.columns}
         return cls(node, sees, kept | {name: sees[name] for name in _ALWAYS if name in sees and name not in kept})
 
-    def rows(self, shard: Shard, constants: Mapping[str, Any], low: int, high: int) -> tuple[int, int] | None:
+    def rows(self, shard: Shard, constants: Constants, low: int, high: int) -> tuple[int, int] | None:
         """See `BoundStep`."""
         return low, high
 
@@ -133,7 +135,7 @@ class BoundSelect(BoundStep[Select]):
         """See `BoundStep`."""
         return True
 
-    def keeps_ranges(self, constants: Mapping[str, Any]) -> bool:
+    def keeps_ranges(self, constants: Constants) -> bool:
         """See `BoundStep`."""
         return True
 
@@ -154,14 +156,14 @@ class BoundWhere(BoundStep[Where]):
         columns = tuple(dict.fromkeys(column for column, _, _ in node.conditions))
         return cls(node, sees, sees, columns, expressions.where(node, sees), stored)
 
-    def rows(self, shard: Shard, constants: Mapping[str, Any], low: int, high: int) -> tuple[int, int] | None:
+    def rows(self, shard: Shard, constants: Constants, low: int, high: int) -> tuple[int, int] | None:
         """See `BoundStep`."""
         if not self.keeps_ranges(constants):
             return None
         fulfilled = all(holds(constants[column], operator, value) for column, operator, value in self.node.conditions)
         return (low, high) if fulfilled else (low, low)
 
-    def keeps_ranges(self, constants: Mapping[str, Any]) -> bool:
+    def keeps_ranges(self, constants: Constants) -> bool:
         """See `BoundStep`."""
         return all(column in constants for column in self.looks_at)
 
@@ -252,7 +254,7 @@ class BoundBetween(BoundStep[Between]):
             high = min(high, stop[1] + (stop[2] > 0)) if stop[0] == shard.index else 0
         return low, high
 
-    def rows(self, shard: Shard, constants: Mapping[str, Any], low: int, high: int) -> tuple[int, int] | None:
+    def rows(self, shard: Shard, constants: Constants, low: int, high: int) -> tuple[int, int] | None:
         """See `BoundStep`."""
         start, stop = self.node.start, self.node.stop
         if start is not None and start[0] >= shard.index:
@@ -271,7 +273,7 @@ class BoundBetween(BoundStep[Between]):
         """See `BoundStep`."""
         return not any(place is not None and place[0] == index and place[2] > 0 for place in (self.node.start, self.node.stop))
 
-    def keeps_ranges(self, constants: Mapping[str, Any]) -> bool:
+    def keeps_ranges(self, constants: Constants) -> bool:
         """See `BoundStep`."""
         return True
 
@@ -314,7 +316,7 @@ class BoundWindow(BoundStep[Window]):
         """See `BoundStep`."""
         return self.node.first <= shard.index and (self.node.last is None or shard.index <= self.node.last)
 
-    def rows(self, shard: Shard, constants: Mapping[str, Any], low: int, high: int) -> tuple[int, int] | None:
+    def rows(self, shard: Shard, constants: Constants, low: int, high: int) -> tuple[int, int] | None:
         """See `BoundStep`."""
         if not self.may_hold(shard):
             return low, low
@@ -324,7 +326,7 @@ class BoundWindow(BoundStep[Window]):
             low = deletions.row_of(shard, low, self.node.skip)
         return low, high
 
-    def is_counted(self, constants: Mapping[str, Any]) -> bool:
+    def is_counted(self, constants: Constants) -> bool:
         """See `BoundStep`."""
         return True
 
