@@ -110,9 +110,12 @@ def test_a_path_object_is_no_corpus(log: Path, run_dir: Path, model_server: Serv
         rlm_ray.ask(log, "How many?", settings(model_server(), run_dir))  # type: ignore[arg-type]
 
 
-def test_many_asks_leave_no_file_and_no_thread(log: Path, run_dir: Path, model_server: Server) -> None:
+@pytest.mark.parametrize("store", ["folder", "objects"])
+def test_many_asks_leave_no_file_and_no_thread(log: Path, run_dir: Path, model_server: Server, store: str, request: Any) -> None:
     code = "```repl\nFinal = llm_query('which?')\n```"
     made = settings(model_server(root=[code] * 20), run_dir)
+    if store == "objects":
+        made = made.with_(run_dir=f"s3://{request.getfixturevalue('s3').bucket()}/runs")
 
     def opened() -> tuple[int, int]:
         return len(os.listdir("/proc/self/fd")), threading.active_count()
