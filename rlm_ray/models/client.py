@@ -428,6 +428,7 @@ def _wait(failures: int, retry_after: float | None) -> float:
 
     if retry_after is not None:
         return retry_after * (1 + 0.1 * random.random())
-    state = tenacity.RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
+    nothing: Any = None
+    state = tenacity.RetryCallState(retry_object=nothing, fn=None, args=(), kwargs={})
     state.attempt_number = failures
     return tenacity.wait_random_exponential(multiplier=0.5, max=20)(state)
