@@ -56,7 +56,7 @@ class Widening:
         alone : bool
             There is this machine only, so that its CPUs say how busy all are.
         ahead : float
-            Seconds in which all that waits will have begun without another worker, as far as can be said now.
+            Estimated seconds until all waiting work will have started without another worker.
         """
         now = self._clock()
         if now >= self._until:

@@ -186,7 +186,7 @@ class Driver:
 
     def _note(self, entry: LogEntry) -> None:
         if not self._keeps:
-            # what was paid is kept, what was said is not
+            # the log keeps the usage, but no text
             if "usage" in entry:
                 entry = {"event": "Paid", "usage": entry["usage"]}
             elif entry["event"] not in ("Asking", "Session"):
@@ -338,10 +338,10 @@ class Driver:
         self._trouble = event.error or event.problem
         if self._keeps:
             self._log.save_snapshot(self._cells_done, self._sandbox.snapshot)
-        told = self._news.take() | {"events": self.events}
+        news = self._news.take() | {"events": self.events}
         label = f"{self._cell.turn}.{self._cell.number}"
         self._service.marks.flush()  # a cell that has ended is not run again
-        self._step(event, cell=label, code=self._cell.code, snapshot=self._cells_done, lost=lost, **told)
+        self._step(event, cell=label, code=self._cell.code, snapshot=self._cells_done, lost=lost, **news)
 
     def _check_limits(self) -> None:
         self._scheduler.check()

@@ -25,7 +25,7 @@ BATCH_BYTES = 2 << 20
 #: Records after which a function that failed on all of them is stopped.
 STOP_AFTER = 1_000
 
-documents.register()  # who scans may meet a PDF
+documents.register()  # a scan may meet a PDF
 
 
 def scan(group: ScanGroup) -> list[Any]:

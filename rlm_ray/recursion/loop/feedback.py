@@ -63,7 +63,7 @@ def turn(*, outputs: Sequence[str], remark: str, turn: int, max_turns: int, left
 
 
 def last(limit: str) -> str:
-    """Return what is said where only now, when a turn was to be paid, it shows that it is the last."""
+    """Return the message for a last turn of which the loop learns only when the budget refuses an ordinary one."""
     return f"The budget is spent: {limit}\n\n{LAST}{NO_CALLS}"
 
 

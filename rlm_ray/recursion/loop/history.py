@@ -22,12 +22,12 @@ class Entry:
     ----------
     role : {"assistant", "user"}
     text : str
-        As it was said.
+        The full text.
     fold : str
         One line that stands for it when room is short; empty where it is never folded.
     folded : bool
     part : str
-        What is shown of a text for which there is no room as a whole; empty where there is.
+        The part shown of a text that is too long; empty if the whole text fits.
     """
 
     role: str
@@ -99,7 +99,7 @@ class History:
         return replace(self, entries=tuple(entries))
 
     def full_text(self) -> str:
-        """Return everything that was said, unfolded: what root code reads as `history`."""
+        """Return the whole conversation, unfolded, which root code reads as `history`."""
         return "\n\n".join(f"## {'root' if entry.role == 'assistant' else 'engine'}\n{entry.text}" for entry in self.entries)
 
 

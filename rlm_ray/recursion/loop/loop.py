@@ -164,7 +164,7 @@ def step(state: State, event: Event, left: str = "") -> tuple[State, list[Comman
     state : State
     event : Event
     left : str
-        What is left of the run's limits, in words; it is told to the root with the next turn.
+        The rest of the run's limits, as text for the root's next turn.
 
     Returns
     -------
