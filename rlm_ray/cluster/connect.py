@@ -1,4 +1,4 @@
-"""Reaching Ray: the embedded one of a laptop, or a cluster's."""
+"""Connects this process to Ray: to the embedded Ray of a laptop, or to a cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ray Jobs: a command submitted to a cluster from outside it, followed, and asked how it ended."""
+"""Ray Jobs: submits a command to a cluster from outside, follows its log, and reports how it ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run hands over."""
+"""The answer of a run."""
 
 from __future__ import annotations
 

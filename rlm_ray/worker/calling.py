@@ -1,4 +1,4 @@
-"""Model calls as this process makes and counts them: the limiter's maker, the buffer of metrics, and a client that counts.
+"""Counts the model calls of this process: the factory of limiters, the buffer of metrics, and a client that counts.
 
 A call costs a few additions and one observation; a sink takes the counts about once a second (`cluster.metrics` exports
 them as Ray's). The sums of a run are counted beside, as plain values (`recursion.budget.measures`).

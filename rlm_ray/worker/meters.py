@@ -1,4 +1,4 @@
-"""Meters over a budget: with the prices of a run's models, and with a ledger that knows what is in flight."""
+"""Meters over a budget: with the prices of a run's models, and with a ledger that covers the calls in flight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker does with a group: the same functions in a Ray task and, for little work, in a thread of the caller."""
+"""Runs scans and functions over a group of shards: in a Ray task or, for little work, in a thread of the caller."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The results of a run: what batches of sub-calls and functions over shards returned, by name.
+"""The results of a run, by name: the rows that batches of sub-calls and functions over shards returned.
 
 A result is made when its work starts; its readers wait. Its segments are files in the run directory, so that a
 recursive call, or a run that is resumed, finds it there.

@@ -1,4 +1,4 @@
-"""What the engine says back to a root model after a turn: short, exact, and always what to do next."""
+"""The messages to a root model after a turn: short, exact, and always with what to do next."""
 
 from __future__ import annotations
 

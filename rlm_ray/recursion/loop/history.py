@@ -1,4 +1,4 @@
-"""What the root model has seen: messages, append-only until they pass the limit, then old outputs folded to a line."""
+"""The conversation with a root model: append-only until it passes the limit, then old outputs are folded to a line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The messages a run begins with: system prompt, question, metadata. Their size does not depend on the context's."""
+"""The first messages of a run: system prompt, question, metadata. Their size does not depend on the size of the context."""
 
 from __future__ import annotations
 

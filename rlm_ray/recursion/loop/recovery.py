@@ -1,4 +1,4 @@
-"""A call's events as a log, and from the log back to where the call was. Pure: knows no file.
+"""Writes a call's events as lines of a log, and restores the call's state from them. Pure: knows no file.
 
 Every event that the loop takes is written down before its commands are carried out. The loop is a pure state machine,
 so the same events lead to the same state, and the last commands are the ones to carry out next.

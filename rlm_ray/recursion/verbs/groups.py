@@ -124,7 +124,7 @@ class Groups:
     def _round(
         self, batch: Batch, groups: list[Piece], counted: BatchTally, outcomes: dict[int, LeafOutcome], spread: int, whole: bool
     ) -> Job:
-        """Run groups, `spread` at a time, each once (0: as many as the cluster bears); groups that lost their worker start again."""
+        """Run groups once each, `spread` at a time (0: as many as the cluster bears). A group that lost its worker starts again."""
         limit = spread
         waiting = deque(groups)
         pending: list[tuple[Piece, BudgetLoan]] = []

@@ -1,4 +1,4 @@
-"""The verbs that look, count and cut, as jobs over the shards of a plan.
+"""The verbs that look at, count and split the records of a plan, as jobs over its shards.
 
 Each verb is a generator for the scheduler: it yields its waits and returns a JSON value. `corpus.operations` computes over
 one shard; this module chooses the shards, their order, and how many run at a time.
