@@ -45,6 +45,14 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the pages as a site; a warning is an error."""
+    if session.virtualenv.is_sandboxed:
+        session.install("-e", ".[docs]")
+    session.run("mkdocs", "build", "--strict", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """Run one benchmark: `nox -s benchmarks -- lake`."""
     _install(session)

@@ -57,7 +57,7 @@ def open(
     *uris : str
         Paths, folders, globs, `s3://…`, `memory://…`; several are one corpus. Or one table, in a version: `delta+s3://…?version=3`,
         `iceberg:catalogue/namespace.table` (docs/data.md).
-    format : {"parquet", "text", "jsonl", "csv"}, optional
+    format : {"parquet", "text", "jsonl", "json", "csv"}, optional
         By the names' endings where not given.
     unit : {"line", "document", "row"}, optional
         What a record is.

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rlm_ray.errors import SettingsError, SpecError
 
@@ -126,6 +127,17 @@ class Settings(BaseModel):
     address: str | None = Field(default=None, description="Ray cluster to use: an address, 'auto' or 'local'.")
     num_cpus: int | None = Field(default=None, ge=1, description="CPUs of the embedded Ray; all of the machine where not set.")
 
+    @field_validator("base_url", "sub_base_url")
+    @classmethod
+    def _without_secrets(cls, url: str | None) -> str | None:
+        # a run's settings are stored with it, and no request sends what stands here
+        if url is not None and _SECRETS.search(url):
+            raise ValueError(
+                "holds a user, a password or a query, which no request sends. Give the endpoint alone, and the key in the "
+                "environment variable that api_key_env names"
+            )
+        return url
+
     def with_(self, **changes: Any) -> Settings:
         """Return a copy with `changes`, validated. Values of None leave what is there."""
         return make(self.model_dump() | {key: value for key, value in changes.items() if value is not None})
@@ -154,6 +166,9 @@ class Settings(BaseModel):
         """Model of the sub-calls: `sub_model`, or the root model."""
         return self.sub_model or self.root_model
 
+
+#: What of a URL may be a secret: user and password, and a query.
+_SECRETS = re.compile(r"//(?:[^/?#\s]*|[^/?#\s:]*:(?!\d+/)[^?#\s@]*)@|[?#]\S*")
 
 #: Environment variables that fill a setting which neither a flag nor a file gave.
 ENVIRONMENT = {
@@ -205,12 +220,12 @@ def _wrong(item: Any, origins: Mapping[str, str]) -> str:
     if item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
         near = difflib.get_close_matches(name, Settings.model_fields, 1)
         return f"{where}: there is no such setting{f'; did you mean {near[0]}?' if near else '.'}"
+    value = item["input"]
+    if name in ("base_url", "sub_base_url"):
+        value = _SECRETS.sub(lambda found: "//***@" if found[0].startswith("//") else f"{found[0][0]}***", str(value))
+    value = f"{value!r:.100}"
     said = str(item["msg"]).removeprefix("Input ").removeprefix("Value error, ")
-    return (
-        f"{where} = {item['input']!r:.100}: it {said}."
-        if said.startswith("should")
-        else f"{where} = {item['input']!r:.100}: {said}."
-    )
+    return f"{where} = {value}: it {said}." if said.startswith("should") else f"{where} = {value}: {said}."
 
 
 def load(file: str | os.PathLike[str] | None = None, **flags: Any) -> Settings:

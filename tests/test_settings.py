@@ -136,6 +136,31 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["base_url", "sub_base_url"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:hunter2@models.example/v1",
+        "http://hunter2@models.example/v1",
+        "http://me:x/hunter2@models.example/v1",
+        "https://models.example/v1?api_key=hunter2",
+        "https://models.example/v1#hunter2",
+        f"https://me:{'x' * 90}hunter2@models.example/v1",
+    ],
+)
+def test_an_endpoint_with_a_secret_in_its_url_is_refused_without_printing_it(name: str, url: str) -> None:
+    for made in (Settings, load):
+        with pytest.raises(SettingsError, match="api_key_env names") as caught:
+            made(**{name: url})
+        assert "hunter2" not in str(caught.value)
+        assert "xxx" not in str(caught.value)
+
+
+def test_an_endpoint_may_have_a_port_and_an_at_in_its_path() -> None:
+    for url in ("http://127.0.0.1:8000/v1", "http://models.example:8000/run/@cf/v1", "https://models.example/run/@cf/v1"):
+        assert Settings(base_url=url).base_url == url
+
+
 def test_no_setting_holds_a_secret() -> None:
     """Settings travel to workers and into run directories; keys are named, never held."""
     secrets = [name for name in Settings.model_fields if "key" in name or "token" in name or "secret" in name or "password" in name]

@@ -1,10 +1,9 @@
-"""Futures of work that is under way: as Ray tasks, or in threads of this process."""
+"""Futures of work that is under way as Ray tasks."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from concurrent.futures import Future as ThreadFuture
 from dataclasses import replace
 from typing import Any
 
@@ -31,29 +30,6 @@ def unwrapped(error: RayError) -> Exception:
     lost = ClusterError(f"A worker of the cluster was lost: {reason[:300]} Look at its memory, then run again.")
     lost.worker_lost = True
     return lost
-
-
-class LocalFuture:
-    """Work in a thread of this process."""
-
-    def __init__(self, future: ThreadFuture[Any], cancel: Callable[[], None] | None = None) -> None:
-        self.thread_future = future
-        self._cancel = cancel
-
-    def done(self) -> bool:
-        """Whether it has ended."""
-        return self.thread_future.done()
-
-    def result(self) -> Any:
-        """Return its value, or raise its error."""
-        return self.thread_future.result()
-
-    def cancel(self) -> None:
-        """Ask it to end."""
-        if self._cancel is not None:
-            self._cancel()  # it ends by itself, with an account of what it spent
-        else:
-            self.thread_future.cancel()
 
 
 class StreamFuture:

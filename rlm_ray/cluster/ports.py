@@ -17,7 +17,7 @@ from typing import Any
 import ray
 
 from rlm_ray.cluster import capacity, connect, shrinking, tasks
-from rlm_ray.cluster.futures import LocalFuture, StreamFuture
+from rlm_ray.cluster.futures import StreamFuture
 from rlm_ray.cluster.metrics import CALLING
 from rlm_ray.cluster.shrinking import ShrinkingFuture
 from rlm_ray.cluster.worker_ramp import widening
@@ -32,6 +32,7 @@ from rlm_ray.settings import Settings
 from rlm_ray.worker import queries, threads, work
 from rlm_ray.worker.calling import Watched
 from rlm_ray.worker.leaves import LeafRun
+from rlm_ray.worker.local import LocalFuture
 
 _log = logging.getLogger("rlm_ray")
 
@@ -87,6 +88,7 @@ class RayPorts:
         self._looked = 0.0
         self._here = 0  # groups of calls that were made here, though others could have
         self._live: set[ShrinkingFuture | StreamFuture] = set()
+        self._threads: set[LocalFuture] = set()  # under way in threads of this process
 
     @functools.cached_property
     def _no_ray(self) -> bool:
@@ -174,7 +176,9 @@ class RayPorts:
         local = [future for future in futures if not isinstance(future, ShrinkingFuture | StreamFuture)]
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
-            if any(future.done() for future in local):
+            if len(remote) + len(local) < len(futures) or any(
+                future.done() for future in local
+            ):  # a task that is done is in neither
                 self._look(remote, 0.0)
                 return
             left = None if ends is None else max(0.0, ends - time.monotonic())
@@ -193,7 +197,8 @@ class RayPorts:
     def close(self) -> None:
         """End what is still under way, and let go of the wake-up sockets."""
         under_way = [future for future in self._live if not future.done()]
-        for future in under_way:
+        in_threads = list(self._threads)
+        for future in (*under_way, *in_threads):
             future.cancel()
         try:
             ends = time.monotonic() + CANCEL_SECONDS
@@ -202,15 +207,19 @@ class RayPorts:
                 under_way = [future for future in under_way if not future.done()]
             for future in under_way:
                 future.cancel(force=True)
+            concurrent.futures.wait([future.thread_future for future in in_threads], max(0.0, ends - time.monotonic()))
         finally:
             self._live.clear()
             self._sockets()
 
     def _local(self, future: Any, cancel: Callable[[], None] | None = None) -> LocalFuture:
-        future.add_done_callback(self._wake)
-        return LocalFuture(future, cancel)
+        tracked = LocalFuture(future, cancel)
+        self._threads.add(tracked)
+        future.add_done_callback(lambda _: self._ended(tracked))
+        return tracked
 
-    def _wake(self, _: Any) -> None:
+    def _ended(self, tracked: LocalFuture) -> None:
+        self._threads.discard(tracked)
         try:
             self._wake_write.send(b"\0")
         except OSError:

@@ -64,7 +64,7 @@ def open_manifest(
     *uris : str
         Files, directories, globs, prefixes, lists of them (`list+…`, see `object_lists`); together one corpus. Or one table
         (see `lakehouse.names`).
-    format : {None, "parquet", "text", "jsonl", "csv"}
+    format : {None, "parquet", "text", "jsonl", "json", "csv"}
         By extension where not given; where given, objects of another extension are left out.
     unit : {None, "line", "document", "row"}
         What a record is.

@@ -45,7 +45,8 @@ class Answer:
     complete : bool
         False where a limit ended the run, shards failed, or a function or sub-calls failed on what the answer may rest on.
     stop_reason : str
-        "answered", or what ended the run: "turns", "budget", "time", "security", "model".
+        "answered", "unread" (an answer was set though nothing was read), or what ended the run: "turns", "budget", "time",
+        "security", "model".
     failures : list of dict
         What the answer may lack, each with a `reason`: shards that could not be read (`object`, `shard`), and verbs that
         failed on some of what they were given (`verb`, `what`, `failed`, `of`, the first `error` and its `address`).

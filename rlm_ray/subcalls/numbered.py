@@ -18,19 +18,38 @@ from rlm_ray.subcalls.schema import AnswerSchema
 
 _LINE = re.compile(r"^\s*[\[(#]*\s*(\d{1,6})\s*[\])]*\s*[:.)\-–—=|]*\s*(\S.*?)\s*$")
 
+#: Keys that may hold a record's number, in the order of choice.
+_KEYS = ("n", "record", "record_number", "number_of_the_record")
 #: Levels of a reply that are looked into for answers.
 _DEEPEST = 5
 
 
-def number_key(schema: AnswerSchema) -> str:
-    """The key of an answer that holds the record's number: `n`, or another where a column has that name."""
-    return next(name for name in ("n", "record", "number", "_n") if name not in schema.columns)
+def number_key(schema: AnswerSchema, texts: Sequence[str] = ()) -> str:
+    """The key of an answer that holds the record's number: the first that is no column and no word of the records.
+
+    A model that finds the key in a record copies the record's value in place of the number.
+
+    Examples
+    --------
+    >>> schema = AnswerSchema.of({"label": ["spam", "ham"]})
+    >>> number_key(schema, ["disk full"]), number_key(schema, ['{"n":7,"text":"disk full"}'])
+    ('n', 'record')
+    """
+    for name in _KEYS:
+        word = re.compile(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", re.IGNORECASE)
+        if name not in schema.columns and not any(map(word.search, texts)):
+            return name
+    return next(
+        name
+        for name in map("record_{}".format, range(10**6))
+        if name not in schema.columns and not any(name in text for text in texts)
+    )
 
 
-def pack_schema(schema: AnswerSchema) -> dict[str, Any]:
-    """JSON Schema of a reply about a pack."""
-    answer = strict_object({number_key(schema): {"type": "integer"}, **schema.properties})
-    return strict_object({"answers": {"type": "array", "items": answer}})
+def pack_schema(schema: AnswerSchema, count: int, key: str = "n") -> dict[str, Any]:
+    """JSON Schema of a reply about a pack of `count` records: one answer for each, no more and no less."""
+    answer = strict_object({key: {"type": "integer"}, **schema.properties})
+    return strict_object({"answers": {"type": "array", "items": answer, "minItems": count, "maxItems": count}})
 
 
 def pack_line(number: int, text: str) -> str:
@@ -38,10 +57,10 @@ def pack_line(number: int, text: str) -> str:
     return f"[{number}] {indented(text)}"
 
 
-def pack_messages(prompt: str, texts: Sequence[str], schema: AnswerSchema, notes: tuple[str, ...] = ()) -> Messages:
+def pack_messages(prompt: str, texts: Sequence[str], schema: AnswerSchema, notes: tuple[str, ...] = (), key: str = "n") -> Messages:
     """The question about a pack of rendered records, numbered from 1."""
     lines = "\n".join(pack_line(number, text) for number, text in enumerate(texts, 1))
-    return numbered_prompt(prompt, lines, number_key(schema), schema, notes)
+    return numbered_prompt(prompt, lines, key, schema, notes)
 
 
 @dataclass(slots=True)
@@ -58,16 +77,24 @@ class PackReply:
         Numbers without any answer.
     unreadable : bool
         The reply has no form at all: neither JSON nor numbered lines.
+    suspect : str
+        Why no answer of the reply is taken: it names a record that is not in the pack, so its other numbers may be shifted.
     """
 
     answers: dict[int, dict[str, Any]] = field(default_factory=dict)
     invalid: dict[int, str] = field(default_factory=dict)
     missing: list[int] = field(default_factory=list)
     unreadable: bool = False
+    suspect: str = ""
 
 
-def read_pack(text: str, count: int, schema: AnswerSchema) -> PackReply:
+def read_pack(text: str, count: int, schema: AnswerSchema, key: str = "n") -> PackReply:
     """Read a reply about `count` records: JSON of any likely form, else lines `number: value` where there is one column.
+
+    Parameters
+    ----------
+    key : str
+        The answers' key that holds the number.
 
     Examples
     --------
@@ -79,15 +106,17 @@ def read_pack(text: str, count: int, schema: AnswerSchema) -> PackReply:
     {1: {'label': 'spam'}, 2: {'label': 'ham'}}
     """
     reply = PackReply()
-    key = number_key(schema)
     values = values_in(text)
     said = list(_numbered(values, key, count, schema))
     if not said and schema.single is not None:
-        said = list(_lines(without_thoughts(text), schema))
+        said = [(number, value) for number, value in _lines(without_thoughts(text), schema) if 1 <= number <= count]
+    outside = next((number for number, _ in said if not 1 <= number <= count), None)
+    if outside is not None:
+        reply.suspect = f"It named record {outside}, but the records are numbered 1 to {count}: use the numbers in square brackets."
+        reply.missing = list(range(1, count + 1))
+        return reply
     first: dict[int, str] = {}
     for number, value in said:
-        if not 1 <= number <= count:
-            continue
         try:
             answer = schema.validate(value)
         except ValueError as error:

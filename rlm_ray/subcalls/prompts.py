@@ -11,7 +11,7 @@ import json
 
 from rlm_ray.subcalls.schema import AnswerSchema
 
-VERSION = "1"
+VERSION = "2"
 
 Messages = tuple[dict[str, str], ...]
 

@@ -7,9 +7,11 @@ import io
 import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import polars
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -178,3 +180,26 @@ def test_many_columns(kit: SimpleNamespace) -> None:
     record = kit.records(open_manifest(kit.object(data.encode(), ".csv")))[0]
     assert record["c19999"] == 1
     assert len(record) == 20_001
+
+
+def test_wide_records_are_read_in_work_that_grows_with_their_columns(kit: SimpleNamespace, tmp_path: Path) -> None:
+    asked = [0]
+    columns = polars.DataFrame.columns
+
+    def counting(frame: polars.DataFrame) -> list[str]:
+        asked[0] += 1
+        return columns.fget(frame)  # type: ignore[attr-defined]
+
+    def names_listed(width: int) -> int:
+        path = tmp_path / f"{width}.csv"
+        path.write_text(",".join(f"c{number}" for number in range(width)) + "\n" + ",".join(map(str, range(width))) + "\n")
+        manifest = open_manifest(str(path))
+        asked[0] = 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(polars.DataFrame, "columns", property(counting))
+            (record,) = kit.records(manifest)
+        assert record[f"c{width - 1}"] == width - 1
+        return asked[0]
+
+    # each of them lists all names: as many as there are columns would be quadratic
+    assert names_listed(300) == names_listed(30)

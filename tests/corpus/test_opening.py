@@ -135,7 +135,7 @@ def test_formats(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"format": "xml"}, "parquet, text, jsonl, csv"),
+        ({"format": "xml"}, "parquet, text, jsonl, json, csv"),
         ({"unit": "page"}, "line, document, row"),
         ({"unit": "row"}, "unit='row' does not go with lines"),
         ({"format": "parquet", "unit": "document"}, "unit='document' does not go with parquet"),

@@ -19,7 +19,7 @@ from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Grep, Select, Slice, Split, Where
 
-NAMES = ("parquet", "segment", "lines", "jsonl", "csv", "document")
+NAMES = ("parquet", "segment", "lines", "jsonl", "json", "csv", "document")
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_format_is_named_or_known_by_its_ending(kit: SimpleNamespace, properti
     uri = kit.object(b"a=1\nb=2\n", ".conf")
     assert open_manifest(uri).format == "lines"
     assert open_manifest(uri, format="properties").format == "properties"
-    with pytest.raises(InputError, match=r"format='ini' is not known. Use one of parquet, text, jsonl, csv, properties"):
+    with pytest.raises(InputError, match=r"format='ini' is not known. Use one of parquet, text, jsonl, json, csv, properties"):
         open_manifest(uri, format="ini")
 
 

@@ -20,7 +20,7 @@ ABOUT = program.NAME.partition('llm_each("""')[2].partition('"""')[0]
 
 def answers(reader, texts, prompt=PROMPT, schema=OUTCOME):
     leaf = Leaf(reader)
-    reply = asyncio.run(leaf(prompt_of(pack_messages(prompt, texts, schema)), pack_schema(schema)))
+    reply = asyncio.run(leaf(prompt_of(pack_messages(prompt, texts, schema)), pack_schema(schema, len(texts))))
     assert leaf.texts_read == len(texts)
     return [next(iter(row.values())) for _, row in sorted(read_pack(reply, len(texts), schema).answers.items())]
 

@@ -170,3 +170,28 @@ def test_real_alerts(
     assert knows.read < len(lines) / 5
     if errs == 0:
         assert (precision, recall) == (1.0, 1.0)
+
+
+def test_a_log_over_a_new_year_begins_in_december(model_server: Callable[..., ModelServer], tmp_path: Path) -> None:
+    files = {name: [f"{day} 10:00:00 web1 app: write failed" for day in days] for name, days in YEAR.items()}
+    (finding,) = _audit(model_server, tmp_path, files, lambda line: "failed" in line).checked.standing
+    assert (finding["first"], finding["last"]) == ("Dec 30 10:00:00", "Jan  2 10:00:00")
+    assert finding["timeline"] == "Dec 30 10h 1, Dec 31 10h 1, Jan  1 10h 1, Jan  2 10h 1"
+
+
+YEAR = {"a.log": ["Jan  1", "Jan  2"], "b.log": ["Dec 30", "Dec 31"]}
+
+
+def test_of_a_long_line_what_decides_is_read_and_what_is_not_read_is_counted(
+    model_server: Callable[..., ModelServer], tmp_path: Path
+) -> None:
+    """The middle of a line of 40,000 characters is read where its words say so; of one above 256 KiB the rest is not."""
+    filling = "lorem ipsum dolor " * 1_200
+    files = {"a.log": [f"begin {filling} disk failed {filling} end", "all is well"], "b.log": ["x" * (256 << 10) + " disk failed"]}
+    audited = _audit(model_server, tmp_path, files, lambda line: "disk failed" in line)
+    assert not audited.broken, audited
+    assert sorted(finding["lines"] for finding in audited.checked.standing) == [1, 1]
+    assert not audited.answer.complete
+    (failure,) = audited.answer.failures
+    assert (failure["verb"], failure["failed"]) == ("map", 1)
+    assert "only the first 262,144 of its 262,156 characters" in failure["error"]

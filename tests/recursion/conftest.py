@@ -22,7 +22,7 @@ from rlm_ray.recursion.ports import Call
 from rlm_ray.recursion.service import Service
 from rlm_ray.settings import Settings
 from rlm_ray.worker.meters import meter_of
-from tests.recursion.local_ports import LocalPorts, Recurse
+from tests.recursion.local_ports import RecordingPorts, Recurse
 
 #: Three services write a log each: 40 lines a file, one in four an error.
 SERVICES = ("auth", "cart", "mail")
@@ -54,12 +54,12 @@ class World:
     Attributes
     ----------
     service : Service
-    ports : LocalPorts
+    ports : RecordingPorts
     verbs : Verbs
         The sub-call functions, as a person has them.
     """
 
-    def __init__(self, call: Call, corpora: dict[str, Manifest], ports: LocalPorts) -> None:
+    def __init__(self, call: Call, corpora: dict[str, Manifest], ports: RecordingPorts) -> None:
         self.call = call
         self.ports = ports
         self.marks = MarkLog(call.run_dir, call.id)
@@ -109,7 +109,7 @@ def world(lake: Path, tmp_path: Path) -> Iterator[Callable[..., World]]:
         run = RunDirectory.create(str(tmp_path), f"run-{len(made)}", {"question": "", "corpora": {}})
         given = {"depth": 0, "question": "", "width": 4} | (call or {})
         asked = Call(run.uri, run.id, "0", settings=settings, budget=Budget.of(settings), **given)
-        made.append(World(asked, corpora, LocalPorts(recurse, capacity)))
+        made.append(World(asked, corpora, RecordingPorts(recurse, capacity)))
         return made[-1]
 
     yield make

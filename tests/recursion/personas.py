@@ -105,10 +105,11 @@ PERSONAS = {
         ("nothing of the context was read",),
     ),
     "insists": Persona(
-        "Answers without having looked, is questioned, and stays with it: it is asked once only.",
+        "Answers without having looked, is questioned, and stays with it: it is asked once only, and the answer is never complete.",
         (repl("Final = 12"), repl("Final = 12")),
         ("nothing of the context was read",),
         12,
+        complete=False,
     ),
     "prints-everything": Persona(
         "Prints the whole context, to read it itself.",

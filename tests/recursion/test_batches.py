@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rlm_ray.errors import BudgetExceeded, CredentialsError, InputError, SubcallFailed, SubcallsFailed
+from rlm_ray.errors import BudgetExceeded, ClusterError, CredentialsError, InputError, SubcallFailed, SubcallsFailed
 from rlm_ray.recursion.jobs.scheduler import Promise
 from rlm_ray.recursion.verbs.groups import GROUPS_PER_CPU
 from rlm_ray.testing import Faults, ModelServer
@@ -424,3 +424,18 @@ def test_a_changed_object_is_a_failed_row_or_shard_never_a_mixture(served: Serve
     (failure,) = made.service.failures.failures.values()
     assert failure.object == str(path)
     assert server.count == 0
+
+
+def test_a_group_that_cannot_start_gives_its_slice_back_whole(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = world(max_calls=100)
+
+    def refuses(group: Any, progress: Any, spread: bool) -> Any:
+        raise ClusterError("Ray did not start.")
+
+    monkeypatch.setattr(made.ports, "leaves", refuses)
+    left = made.budget.left
+    for _ in range(3):
+        with pytest.raises(ClusterError, match="Ray did not start"):
+            made.verbs.llm_query_batched(["a", "b"])
+        assert made.budget.left["calls"] == left["calls"]
+        assert (made.budget.lent, made.budget.spent.calls) == ({}, 0)

@@ -34,7 +34,7 @@ from rlm_ray.recursion.ports import Call
 from rlm_ray.recursion.service import Service
 from rlm_ray.testing import ModelServer, each
 from rlm_ray.worker.meters import meter_of
-from tests.recursion.local_ports import LocalPorts
+from tests.recursion.local_ports import RecordingPorts
 
 EXAMPLES = 600 if os.environ.get("RLM_RAY_TEST_FULL") == "1" else 12
 CLASSES = ("excluded", "read_by_code", "read_by_model", "not_read")
@@ -436,7 +436,7 @@ Make = Callable[..., tuple[Service, dict[str, Manifest], str]]
 @pytest.fixture(scope="module")
 def made(lake: Path, leaf: ModelServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
     """`made(shard_bytes)` gives a call's verbs over the lake, and its run directory."""
-    folder, number, ports = tmp_path_factory.mktemp("runs"), itertools.count(), LocalPorts()
+    folder, number, ports = tmp_path_factory.mktemp("runs"), itertools.count(), RecordingPorts()
 
     def make(shard_bytes: int, **options: Any) -> tuple[Service, dict[str, Manifest], str]:
         corpora = {

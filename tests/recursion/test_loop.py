@@ -117,13 +117,21 @@ def test_an_answer_ends_the_run_also_when_the_cell_then_raises_and_more_cells_st
     assert played.take(CellDone("", error="ZeroDivisionError", final=ANSWER)) == Finish(ANSWER, True, "answered")
 
 
-def test_an_unread_answer_is_questioned_once() -> None:
+def test_an_unread_answer_is_questioned_once_and_never_complete() -> None:
     played = Played(questions_unread=True)
     played.reply("Final = 5")
     played.take(CellDone("", final=ANSWER, requests=0))
     assert feedback.UNREAD in played.told
     played.reply("Final = 5")
-    assert played.take(CellDone("", final=ANSWER, requests=0)) == Finish(ANSWER, True, "answered")
+    assert played.take(CellDone("", final=ANSWER, requests=0)) == Finish(ANSWER, False, "unread", feedback.NOTHING_READ)
+
+
+def test_a_questioned_answer_that_then_looks_is_complete() -> None:
+    played = Played(questions_unread=True)
+    played.reply("Final = 5")
+    played.take(CellDone("", final=ANSWER, requests=0))
+    played.reply("Final = context.count()")
+    assert played.take(CellDone("", final=ANSWER, requests=1)) == Finish(ANSWER, True, "answered")
 
 
 def test_an_answer_after_a_look_is_not_questioned() -> None:
@@ -140,10 +148,10 @@ def test_an_answer_of_a_cell_that_looked_is_not_questioned() -> None:
     assert played.take(CellDone("", final=ANSWER, requests=1)) == Finish(ANSWER, True, "answered")
 
 
-def test_an_unread_answer_of_the_last_turn_is_taken() -> None:
+def test_an_unread_answer_of_the_last_turn_is_taken_as_a_part() -> None:
     played = Played(max_turns=1, questions_unread=True)
     played.reply("Final = 5")
-    assert played.take(CellDone("", final=ANSWER)) == Finish(ANSWER, True, "answered")
+    assert played.take(CellDone("", final=ANSWER)) == Finish(ANSWER, False, "unread", feedback.NOTHING_READ)
 
 
 @pytest.mark.parametrize(

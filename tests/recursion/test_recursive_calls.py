@@ -273,3 +273,20 @@ def test_parts_must_be_parts(world: Make) -> None:
         made.verbs.rlm_map("q", made["logs"])  # type: ignore[arg-type]
     with pytest.raises(InputError, match="2 questions need as many parts, and were given 1"):
         made.verbs.rlm_query_batched(["a", "b"], ["x"])
+
+
+def test_a_call_that_cannot_start_gives_its_slice_back_whole(world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = world(recurse=answers, max_depth=2, max_calls=100)
+
+    def refuses(call: Call, progress: Any) -> Any:
+        raise ClusterError("Ray did not start.")
+
+    monkeypatch.setattr(made.ports, "recurse", refuses)
+    left = made.budget.left
+    for _ in range(3):
+        with pytest.raises(SubcallFailed, match="Ray did not start"):
+            made.verbs.rlm_query("What about", "this text?")
+        assert made.budget.left["calls"] == left["calls"]
+        assert (made.budget.lent, made.budget.spent.calls) == ({}, 0)
+    monkeypatch.undo()
+    assert made.verbs.rlm_query("What about", "this text?") == "What about this text?"

@@ -9,7 +9,7 @@ import pytest
 
 from rlm_ray.errors import InputError
 from rlm_ray.recursion.jobs.scheduler import Job, Promise, Scheduler, Until
-from tests.recursion.local_ports import LocalPorts
+from tests.recursion.local_ports import RecordingPorts
 
 
 class Work:
@@ -47,7 +47,7 @@ class Told:
 
 @pytest.fixture
 def scheduler() -> Iterator[Scheduler]:
-    ports = LocalPorts()
+    ports = RecordingPorts()
     yield Scheduler(ports)
     ports.close()
 
@@ -118,9 +118,9 @@ def test_run_waits_for_threads_and_serves_the_other_jobs(scheduler: Scheduler) -
     gate, told = threading.Event(), Told()
     with ThreadPoolExecutor(2) as pool:
         ports: Any = scheduler._ports
-        slow = ports._local(pool.submit(gate.wait, 30))
-        fast = ports._local(pool.submit(lambda: 7))
-        opener = ports._local(pool.submit(gate.set))
+        slow = ports._track(pool.submit(gate.wait, 30))
+        fast = ports._track(pool.submit(lambda: 7))
+        opener = ports._track(pool.submit(gate.set))
         scheduler.start(awaits(slow), told)
         assert scheduler.run(awaits(fast, opener)) == [7, None]
         assert scheduler.run(awaits(slow)) == [True]
@@ -142,7 +142,7 @@ def test_a_job_may_wait_for_the_promise_of_another(scheduler: Scheduler) -> None
 
     ports: Any = scheduler._ports
     with ThreadPoolExecutor(1) as pool:
-        future = ports._local(pool.submit(lambda: "kept"))
+        future = ports._track(pool.submit(lambda: "kept"))
         scheduler.start(awaits(future), lambda value, error: promise.set(value))
         scheduler.start(waits(), told)
         assert scheduler.run(waits()) == ["kept"]

@@ -37,13 +37,27 @@ def test_every_likely_form(text: str) -> None:
     assert (reply.answers, reply.missing, reply.invalid) == (BOTH, [], {})
 
 
-def test_what_is_missing_invalid_or_of_another_record() -> None:
-    answers = [{"n": 1, "label": "spam"}, {"n": 3, "label": "egg"}, {"n": 9, "label": "ham"}, {"n": 0, "label": "ham"}]
+def test_what_is_missing_or_invalid() -> None:
+    answers = [{"n": 1, "label": "spam"}, {"n": 3, "label": "egg"}]
     reply = read_pack(json.dumps({"answers": answers}), 4, LABEL)
     assert reply.answers == {1: {"label": "spam"}}
     assert reply.missing == [2, 4]
     assert "egg" in reply.invalid[3]
     assert not reply.unreadable
+
+
+@pytest.mark.parametrize("number", [0, 5, -1, 1_700_000_000])
+def test_a_number_of_no_record_makes_the_reply_suspect(number: int) -> None:
+    answers = [{"n": 1, "label": "spam"}, {"n": 2, "label": "ham"}, {"n": number, "label": "ham"}]
+    reply = read_pack(json.dumps({"answers": answers}), 4, LABEL)
+    assert (reply.answers, reply.invalid, reply.missing) == ({}, {}, [1, 2, 3, 4])
+    assert reply.suspect == f"It named record {number}, but the records are numbered 1 to 4: use the numbers in square brackets."
+    assert not reply.unreadable
+
+
+def test_a_line_that_begins_with_another_number_is_no_answer() -> None:
+    reply = read_pack("2024 was a good year\n1: spam\n2: ham", 2, LABEL)
+    assert (reply.answers, reply.suspect) == (BOTH, "")
 
 
 def test_a_number_that_is_answered_twice() -> None:
@@ -89,15 +103,31 @@ def test_no_answer_at_all(text: str, unreadable: bool) -> None:
 def test_a_column_named_n() -> None:
     schema = AnswerSchema.of({"n": "integer"})
     assert number_key(schema) == "record"
-    assert read_pack('{"answers": [{"record": 1, "n": 7}]}', 1, schema).answers == {1: {"n": 7}}
-    assert '"record"' in pack_messages("Count.", ["x"], schema)[0]["content"]
+    assert read_pack('{"answers": [{"record": 1, "n": 7}]}', 1, schema, "record").answers == {1: {"n": 7}}
+    assert '"record"' in pack_messages("Count.", ["x"], schema, key="record")[0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "key"),
+    [
+        (["disk full"], "n"),
+        (['{"n":7}'], "record"),
+        (["disk full", "level=warn n=7"], "record"),
+        (['{"deep":{"N":1}}', '{"record":2}'], "record_number"),
+        (['{"n":1,"record":2,"record_number":3,"number_of_the_record":4,"record_0":5}'], "record_1"),
+    ],
+)
+def test_the_number_has_a_key_that_no_record_has(texts: list[str], key: str) -> None:
+    assert number_key(LABEL, texts) == key
 
 
 def test_the_schema_for_the_endpoint() -> None:
-    form = pack_schema(PAIR)
+    form = pack_schema(PAIR, 2)
     Draft202012Validator.check_schema(form)
-    Draft202012Validator(form).validate({"answers": [{"n": 1, "label": "ham", "why": None}]})
-    assert not Draft202012Validator(form).is_valid({"answers": [{"n": 1, "label": "egg", "why": None}]})
+    first, second = {"n": 1, "label": "ham", "why": None}, {"n": 2, "label": "spam", "why": "x"}
+    Draft202012Validator(form).validate({"answers": [first, second]})
+    for wrong in ([first], [first, second, first], [first, second | {"label": "egg"}]):
+        assert not Draft202012Validator(form).is_valid({"answers": wrong})
 
 
 def test_notes_on_an_earlier_reply() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rlm_ray.errors import InputError
-from rlm_ray.subcalls.numbered import pack_messages, pack_schema, read_pack
+from rlm_ray.subcalls.numbered import number_key, pack_messages, pack_schema, read_pack
 from rlm_ray.subcalls.prompts import single
 from rlm_ray.subcalls.replies import read_answer
 from rlm_ray.subcalls.schema import AnswerSchema
@@ -16,13 +16,13 @@ TEXTS = ["disk full", "two\nlines, [7] one of them numbered", '{"message":"start
 
 
 def pack_prompt(schema, texts=TEXTS):
-    return prompt_of(pack_messages("Good or bad?", texts, schema))
+    return prompt_of(pack_messages("Good or bad?", texts, schema, key=number_key(schema)))
 
 
 @pytest.mark.parametrize("with_schema", [True, False])
 def test_every_record_of_a_pack_is_found_and_answered(with_schema):
     prompt = pack_prompt(LABEL)
-    question = asked(prompt, pack_schema(LABEL) if with_schema else None)
+    question = asked(prompt, pack_schema(LABEL, len(TEXTS)) if with_schema else None)
     assert question.texts == dict(enumerate(TEXTS, 1))
     assert question.columns == {"label": ["good", "bad"]}
     reply = question.reply({1: "bad", 2: "good", 3: "good", 4: {"label": "good"}})
@@ -42,7 +42,7 @@ def test_every_record_of_a_pack_is_found_and_answered(with_schema):
 def test_columns_are_read_from_schema_and_from_words_alike(schema):
     made = AnswerSchema.of(schema)
     in_words = asked(pack_prompt(made)).columns
-    assert in_words == asked(pack_prompt(made), pack_schema(made)).columns
+    assert in_words == asked(pack_prompt(made), pack_schema(made, len(TEXTS), number_key(made))).columns
     if made.typed:
         alone = prompt_of(single("What?", "a record", made))
         assert asked(alone).columns == asked(alone, made.json_schema).columns == in_words
@@ -83,7 +83,7 @@ def test_noise_hits_the_same_records_in_any_pack(with_schema):
     leaf = noisy(each(lambda text: "good"), accuracy=0.8, seed=3)
 
     def wrong(part):
-        reply = leaf(pack_prompt(LABEL, part), pack_schema(LABEL) if with_schema else None)
+        reply = leaf(pack_prompt(LABEL, part), pack_schema(LABEL, len(part)) if with_schema else None)
         answers = read_pack(reply, len(part), LABEL).answers
         assert len(answers) == len(part)
         return {text for text, row in zip(part, answers.values(), strict=True) if row["label"] == "bad"}

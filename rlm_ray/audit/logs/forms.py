@@ -51,6 +51,7 @@ _KEYS = (
 )
 _BAD = r"(?:fail\w*|errors?|lost|loss|corrupt\w*|dropped|denied|refused|reject\w*|timeouts?|damaged|missing|skipped|killed|dead|unavailable)"
 _COUNTED = r"(?:errors|failures|losses|timeouts|mismatches|warnings|alerts|violations|rejects|drops|retries|conflicts)"
+_MONTHS = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _VARYING = re.compile(
     r"(?P<deciding>"
     rf"(?i:\b(?:{_KEYS})\b[\"']?(?: ?[=:] ?|[ (\[]{{1,2}})(?:(?:with|was|is|of|code|status)[ =:]+)*[\"']?(?:0x[0-9a-f]+|-?\d{{1,5}})\b(?![.:]\d))"
@@ -66,7 +67,8 @@ _VARYING = re.compile(
     r"|^<\d{1,3}>(?=\S)"
     r"|(?<!\w)[IWEF](?=[01]\d[0-3]\d \d\d:)"  # klog
     r")"
-    r"|(?P<path>(?<![\w/])(?:/[\w.+@%-]+)+/?)|(?P<name>[^\s=:\"'(\[|,;{}<]*\d[^\s=,\"')\]|;{}>]*)"
+    rf"|(?P<date>\b(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun),? )?(?:{_MONTHS} {{1,2}}\d\d?|\d\d? {_MONTHS} \d{{4}})\b(?![.:]))"
+    r"|(?P<path>(?<![\w/])(?:/[\w.+@%-]+)+/?)|(?P<name>[^\s=:\"'(\[|,;{}<\d]{0,128}+\d[^\s=,\"')\]|;{}>]*)"
 )
 _STEMS = [
     "accept",
@@ -163,8 +165,7 @@ _STEMS = [
     "retr[iy]",
     "revok",
     "rollback",
-    "roll(?:ed)?[",
-    "-]?back",
+    "roll(?:ed)?[ -]?back",
     "sever",
     "shut",
     "skip",
@@ -177,8 +178,7 @@ _STEMS = [
     "suspend",
     "terminat",
     "throttl",
-    "tim(?:e|ed)[",
-    "-]?out",
+    "tim(?:e|ed|es|ing)[ -]?out",
     "tamper",
     "timeout",
     "true",
@@ -261,9 +261,14 @@ _WORD = re.compile(
     + "|".join(_WORDS)
     + r"|[a-z]+n't)(?![a-z])"
 )
+#: Begins where a word does: else a long word would be searched from each of its letters.
+_NUMBERS = re.compile(r"(?<![\w\"'|/])[\w\"'|/]*[=: (|\[]{0,8}\b\d+\b\|?")
 _KLOG = re.compile(r"(?<!\w)[IWEF](?=<n> <n> )")
 _ANDROID = re.compile(r"^\S+ \S+ +\S+ +\S+ ([VDIWEF]) ")
 _MOST = 24
+#: Characters of a line that are looked at; and most that a model reads of one, from its beginning, its end, and around what decides.
+LOOKED_AT, SHOWN = 256 << 10, 8_000
+_BEGINNING, _END, _AROUND = 3_000, 2_000, 150
 
 
 def text_of(record: Record, column: str) -> str | None:
@@ -292,6 +297,37 @@ def _member(more: Record | str, column: str) -> Any:
     except ValueError:
         return None
     return members.get(column) if isinstance(members, dict) else None
+
+
+def excerpt(text: str, most: int = SHOWN) -> str:
+    """Return what a model reads of a line: all of it, or of a long one its beginning, what stands around its words of state, and its end.
+
+    Examples
+    --------
+    >>> shown = excerpt("a" * 5000 + " disk failed " + "b" * 5000)
+    >>> "disk failed" in shown, len(shown) < 6000
+    (True, True)
+    """
+    if len(text) <= most:
+        return text
+    middle = text[_BEGINNING : len(text) - _END]
+    room = most - _BEGINNING - _END
+    spans: list[list[int]] = []
+    seen: set[str] = set()
+    for match in _WORD.finditer(middle[:LOOKED_AT]):
+        word = match[0].lower()
+        start, stop = max(0, match.start() - _AROUND), min(len(middle), match.end() + _AROUND)
+        if spans and start <= spans[-1][1]:
+            extra = stop - spans[-1][1]
+            if extra <= room:
+                spans[-1][1], room = stop, room - extra
+                seen.add(word)
+        elif word not in seen and stop - start <= room:
+            spans.append([start, stop])
+            room -= stop - start
+            seen.add(word)
+    parts = [text[:_BEGINNING], *(middle[start:stop] for start, stop in spans), text[len(text) - _END :]]
+    return " … ".join(parts)
 
 
 def beside(record: Record, column: str) -> Record:
@@ -334,7 +370,7 @@ def deciding(masked_text: str) -> str:
     True
     """
     found = [match[0].lower() for match in _WORD.finditer(masked_text)]
-    found += re.findall(r"[\w\"'|/]*[=: (|\[]*\b\d+\b\|?", masked_text)
+    found += _NUMBERS.findall(masked_text)
     found += _KLOG.findall(masked_text)
     if (match := _ANDROID.match(masked_text)) is not None:
         found.append(match[1])

@@ -6,8 +6,12 @@ Imports the standard library only, since programs use it inside the sandbox.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import NamedTuple
+
+#: Times of some lines: by month of those without a year, and under "" of all others, the first and the last as (key, text).
+Spans = dict[str, list[list[str]]]
 
 #: A time stands near the beginning of a line.
 LOOKED_AT = 400
@@ -94,6 +98,56 @@ def find(line: str) -> Time | None:
         if (time := of_value(match["t"])) is not None:
             return time
     return None
+
+
+def add(spans: Spans, time: Time) -> None:
+    """Add a time to those of some lines."""
+    seen = [time.key, time.text]
+    month = time.key[5:7] if time.key.startswith("0000") else ""
+    known = spans.setdefault(month, [seen, seen])
+    spans[month] = [min(known[0], seen), max(known[1], seen)]
+
+
+def joined(one: Spans, other: Spans) -> Spans:
+    """Return the times of two lots of lines together."""
+    months = {**one, **other}
+    both = {month: [*one.get(month, []), *other.get(month, [])] for month in months}
+    return {month: [min(seen), max(seen)] for month, seen in both.items()}
+
+
+def first_month(months: Iterable[str]) -> int:
+    """Return the month that times without a year begin with, given all months of a log.
+
+    Where December and January are both there, and some month is not, the log goes over a new year: it begins behind the months
+    that are not there.
+
+    Examples
+    --------
+    >>> first_month(["11", "12", "01"]), first_month(["01", "02"]), first_month(["01", "12", "05"])
+    (11, 1, 12)
+    """
+    found = {int(month) for month in months if month}
+    if not {1, 12} <= found:
+        return 1
+    gaps = {}
+    for month in found:
+        gap = next((count for count in range(12) if (month - 2 - count) % 12 + 1 in found), 0)
+        gaps[month] = gap
+    month, gap = max(gaps.items(), key=lambda item: (item[1], item[0]))
+    return month if gap else 1
+
+
+def order(key: str, start: int) -> tuple[bool, int, str]:
+    """Return what orders times of a log whose times without a year begin with a month; those that have a year come last."""
+    if not key.startswith("0000"):
+        return True, 0, key
+    return False, (int(key[5:7]) - start) % 12, key
+
+
+def ends(spans: Spans, start: int) -> tuple[str | None, str | None]:
+    """Return the texts of the first and the last of some times, given the month that a log's times without a year begin with."""
+    seen = sorted((item for both in spans.values() for item in both), key=lambda item: order(item[0], start))
+    return (seen[0][1], seen[-1][1]) if seen else (None, None)
 
 
 def of_value(value: object) -> Time | None:

@@ -81,6 +81,7 @@ _TABLE = (
            is_cut=True, lines_are_records=True, shows_bytes=True),
     Format(name="jsonl", reader=f"{_READING}.text.jsonl", unit="row", option="jsonl", extensions=(".jsonl", ".ndjson"),
            is_cut=True),
+    Format(name="json", reader=f"{_READING}.text.json_values", unit="row", option="json", extensions=(".json",)),
     Format(name="csv", reader=f"{_READING}.text.csv", unit="row", option="csv", extensions=(".csv", ".tsv"), in_rows=True),
     Format(name="document", reader=f"{_READING}.documents.document", unit="document", extensions=tuple(DOCUMENT_KINDS),
            whole_objects=True, is_counted=True, shows_bytes=True, first_records=False),

@@ -106,7 +106,7 @@ def classify(
         )
     kind = str((first_of if len(first_of) else listed)["format"][0])
     natural = FORMATS[kind].unit
-    if unit is not None and unit != natural and (kind, unit) != ("jsonl", "line"):
+    if unit is not None and unit != natural and (kind, unit) not in (("jsonl", "line"), ("json", "line")):
         raise InputError(f"unit={unit!r} does not go with {kind} objects, whose records are {natural}s. Leave it out.")
     return kind, natural, listed.filter(polars.col("format") == kind).drop("format")
 

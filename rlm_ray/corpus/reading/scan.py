@@ -293,7 +293,8 @@ _CHAR_END = polars.lit(None, dtype=polars.Int64).alias("_char_end")
 
 
 def _batch(frame: polars.DataFrame, out: Sequence[str], schema: dict[str, str], places: Sequence[str]) -> pyarrow.RecordBatch:
-    names = [name for name in (*out, *places) if name in frame.columns]
+    known = frozenset(frame.columns)
+    names = [name for name in (*out, *places) if name in known]
     # copied out: a view of a few records would keep the whole piece alive
     table = frame[names].to_arrow(compat_level=polars.CompatLevel.oldest()).combine_chunks()
     arrays = {name: table.column(name) for name in names}

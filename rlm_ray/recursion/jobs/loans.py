@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeVar
 
 from rlm_ray.errors import ClusterError
@@ -98,6 +99,17 @@ class BudgetLoan(Wrapped):
     def cancel(self) -> None:
         """Ask the work to end."""
         self.inner.cancel()
+
+
+@contextlib.contextmanager
+def starting(budget: Budget, lender: BudgetLender, tally: BatchTally) -> Iterator[None]:
+    """Give a slice back whole if the work that it was lent for cannot start."""
+    try:
+        yield
+    except BaseException:
+        lender.repay(budget)
+        tally.settle(budget.name, Usage())
+        raise
 
 
 def settle_ended(items: list[tuple[ItemT, LoanT]]) -> tuple[list[tuple[ItemT, LoanT]], list[tuple[ItemT, LoanT]]]:

@@ -11,7 +11,7 @@ from rlm_ray.models.contract import ChatReply
 from rlm_ray.recursion.leaf.values import Item
 from rlm_ray.recursion.leaf.work import BROKEN_TRIES, TRIES, Group, Result, Source, Tally, Target
 from rlm_ray.subcalls.keys import digest
-from rlm_ray.subcalls.numbered import pack_line, pack_messages, pack_schema, read_pack
+from rlm_ray.subcalls.numbered import number_key, pack_line, pack_messages, pack_schema, read_pack
 from rlm_ray.subcalls.pack import tokens
 from rlm_ray.subcalls.prompts import too_long
 from rlm_ray.subcalls.render import clean, render
@@ -59,7 +59,6 @@ class Packs:
         self._again: deque[Ask] = deque()
         self._filling = asyncio.Lock()
         self._limit = group.spec.records_per_call
-        self._form = pack_schema(group.schema)
         spec = group.spec
         self._prompt = clean(spec.prompt)
         overhead = tokens(pack_messages(self._prompt, [], group.schema, ("x" * 600,))[0]["content"], spec.bytes_per_token)
@@ -107,9 +106,11 @@ class Packs:
     async def _ask(self, pack: list[Ask]) -> None:
         group = self._group
         notes = tuple(dict.fromkeys(ask.note for ask in pack if ask.note))[:_MOST_NOTES]
-        messages = pack_messages(self._prompt, [ask.text for ask in pack], group.schema, tuple(note[:120] for note in notes))
+        texts = [ask.text for ask in pack]
+        key = number_key(group.schema, texts)
+        messages = pack_messages(self._prompt, texts, group.schema, tuple(note[:120] for note in notes), key)
         try:
-            reply = await group.ask(messages, self._form, "answers")
+            reply = await group.ask(messages, pack_schema(group.schema, len(pack), key), "answers")
         except BudgetExceeded as error:
             for ask in pack:
                 self._close(ask, Result(error=f"not asked: budget: {error}", unasked=True))
@@ -123,15 +124,18 @@ class Packs:
             for ask in pack:
                 self._once_more(ask, str(error))
             return
-        self._read(pack, reply, digest(f"{pack[0].vote}:{pack[0].tally.key}:{messages[-1]['content']}"))
+        self._read(pack, reply, key, digest(f"{pack[0].vote}:{pack[0].tally.key}:{messages[-1]['content']}"))
 
-    def _read(self, pack: list[Ask], reply: ChatReply, call: str) -> None:
+    def _read(self, pack: list[Ask], reply: ChatReply, key: str, call: str) -> None:
         count = len(pack)
-        said = read_pack(reply.text, count, self._group.schema)
+        said = read_pack(reply.text, count, self._group.schema, key)
         cut = reply.finish_reason == "length"
         self._adapt(count, complete=not cut and not said.missing, managed=len(said.answers) + len(said.invalid))
         for number, ask in enumerate(pack, 1):
-            if number in said.answers:
+            if said.suspect:
+                ask.most = max(1, count // 2)
+                self._once_more(ask, said.suspect)
+            elif number in said.answers:
                 self._close(ask, Result(said.answers[number], call=call))
             elif number in said.invalid:
                 self._once_more(ask, said.invalid[number])

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 UNREAD = (
     "You set Final before any verb or sub-call was used, so nothing of the context was read. If the question can really be "
-    "answered without reading it, set Final again as it was; otherwise look first."
+    "answered without reading it, set Final again as it was, and it is marked as unread; otherwise look first."
 )
+
+NOTHING_READ = "The answer was set before anything of the data was read."
 
 CUT = (
     "The reply was cut at the completion limit, and a cell that did not end was not run. Write shorter cells; build long answers "

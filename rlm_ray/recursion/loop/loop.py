@@ -134,6 +134,10 @@ class State:
     ----------
     turn : int
         Replies asked for so far; the first is 1.
+    questions_unread : bool
+        An answer that is set before anything was read is questioned once, and never complete.
+    questioned : bool
+        It was.
     cells, outputs : tuple
         Cells of this turn that still have to run, and what those that ran gave.
     cut : bool
@@ -144,7 +148,8 @@ class State:
 
     history: History
     max_turns: int
-    questions_unread: bool = False  # an answer set before anything was looked at is questioned once
+    questions_unread: bool = False
+    questioned: bool = False
     turn: int = 0
     last: bool = False
     cells: tuple[str, ...] = ()
@@ -224,9 +229,10 @@ def _cell_done(state: State, done: CellDone, left: str) -> tuple[State, list[Com
     ends = done.error is not None or done.problem is not None or done.final is not None
     outcome = feedback.cell(state.ran, done.output, done.error, done.problem, len(state.cells) if ends else 0)
     state = replace(state, outputs=(*state.outputs, outcome), requests=state.requests + done.requests)
-    if done.final is not None and unread and not state.last:
-        state = replace(state, questions_unread=False)
-        return _go_on(state, feedback.UNREAD, left)
+    if done.final is not None and unread and not state.last and not state.questioned:
+        return _go_on(replace(state, questioned=True), feedback.UNREAD, left)
+    if done.final is not None and unread:
+        return _finish(state, Finish(done.final, False, state.limit.reason if state.limit else "unread", feedback.NOTHING_READ))
     if done.final is not None:
         return _finish(state, Finish(done.final, state.limit is None, _reason(state) if state.limit else "answered"))
     if state.cells and not ends:

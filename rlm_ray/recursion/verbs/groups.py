@@ -18,7 +18,7 @@ from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.models.contract import Usage
 from rlm_ray.recursion.budget.amounts import NOTHING, Amount
 from rlm_ray.recursion.budget.budget import Budget
-from rlm_ray.recursion.jobs.loans import BudgetLoan, may_run_again, settle_ended
+from rlm_ray.recursion.jobs.loans import BudgetLoan, may_run_again, settle_ended, starting
 from rlm_ray.recursion.jobs.progress import BatchTally, Spending, Tally
 from rlm_ray.recursion.jobs.results import ResultState
 from rlm_ray.recursion.jobs.scheduler import Job, Until
@@ -179,7 +179,8 @@ class Groups:
                 counted.live[budget.name] = Spending(spent)
 
         counted.live[budget.name] = Spending()  # here: another thread must not change the size of what this one looks through
-        future = self._ports.leaves(group, progress, spread)
+        with starting(budget, self._lender, counted):
+            future = self._ports.leaves(group, progress, spread)
         return BudgetLoan(future, budget, self._lender, counted, lambda: self._run_dir.account(group.id))
 
     def _settled(self, group: Piece, future: Future) -> LeafOutcome | None:

@@ -21,7 +21,7 @@ from rlm_ray.recursion.answer import as_text
 from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.cell_reports import ends_run
 from rlm_ray.recursion.jobs.lending import BudgetLender
-from rlm_ray.recursion.jobs.loans import BudgetLoan, may_run_again, settle_ended
+from rlm_ray.recursion.jobs.loans import BudgetLoan, may_run_again, settle_ended, starting
 from rlm_ray.recursion.jobs.progress import BatchTally, Spending
 from rlm_ray.recursion.jobs.results import ResultState
 from rlm_ray.recursion.jobs.scheduler import Job, Promise, Timer, Until
@@ -275,7 +275,8 @@ class RecursiveCalls:
                 counted.live[budget.name] = Spending(spent, projected)
 
         counted.live[budget.name] = Spending()
-        future = self._ports.recurse(replace(call, budget=budget), progress)
+        with starting(budget, self._lender, counted):
+            future = self._ports.recurse(replace(call, budget=budget), progress)
         made = RecursiveCall(future, budget, call.id, self, self._lender, counted)
         self._live.add(made)
         return made

@@ -47,6 +47,8 @@ def _sign(line: str) -> tuple[str, str]:
         ("job 12: 3 errors", "job 12: 0 errors"),
         ("sync failed=3 ok=5", "sync failed=0 ok=5"),
         ("write was not acknowledged", "write was soon acknowledged"),
+        ("call of shard five timed out there", "call of shard five came in there"),
+        ("change rolled back by admin", "change rolled out by admin"),
     ],
 )
 def test_what_decides_keeps_lines_apart(bad: str, good: str) -> None:

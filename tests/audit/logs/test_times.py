@@ -72,3 +72,35 @@ def test_times_of_several_formats_are_in_one_order() -> None:
     keys = [time.key for line in lines if (time := times.find(line)) is not None]
     assert len(keys) == len(lines)
     assert keys == sorted(keys)
+
+
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+@pytest.mark.parametrize(
+    ("days", "first", "last"),
+    [
+        (["Dec 30", "Jan  2", "Dec 31"], "Dec 30", "Jan  2"),
+        (["Oct 10", "Nov 11", "Dec 12", "Jan 13", "Feb 14"], "Oct 10", "Feb 14"),
+        (["Jan 13", "Feb 14"], "Jan 13", "Feb 14"),
+        (
+            [f"{month} 11" for month in MONTHS],
+            "Jan 11",
+            "Dec 11",
+        ),
+        (["Dec  1"], "Dec  1", "Dec  1"),
+    ],
+)
+def test_times_without_a_year_go_over_a_new_year(days: list[str], first: str, last: str) -> None:
+    parts: list[times.Spans] = []
+    for day in days:
+        time = times.find(f"{day} 10:00:00 web1 sshd: x")
+        assert time is not None
+        parts.append({})
+        times.add(parts[-1], time)
+    whole: times.Spans = {}
+    for part in parts:
+        whole = times.joined(whole, part)
+    found = times.ends(whole, times.first_month(whole))
+    assert found == (f"{first} 10:00:00", f"{last} 10:00:00")
+    assert times.ends({}, 1) == (None, None)

@@ -32,13 +32,14 @@ def mined(records):
     config.drain_sim_th = 0.9  # the beginnings of lines are alike whatever they say: nearly all words must be the same
     miners = {}
     found = {}
-    empty = 0
+    empty = cut = 0
     for record in records:
         text = reading.text_of(record, column)
         if text is None:
             empty += 1
             continue
-        masked = reading.masked(text[:32_000])
+        masked = reading.masked(text[: reading.LOOKED_AT])
+        cut += len(text) > reading.LOOKED_AT
         level = " ".join(f"{name}={value}" for name, value in sorted(reading.beside(record, column).items()))
         sign = f"{level} {reading.deciding(masked)}"
         masked = masked[:4000]
@@ -50,17 +51,14 @@ def mined(records):
         host = hosts.of_value(record.get(placed_by)) if placed_by is not None else hosts.find(text)
         variants = found.setdefault((sign, number), {"level": level, "variants": {}})["variants"]
         name = masked if masked in variants or len(variants) < MOST_VARIANTS else "…"
-        entry = variants.setdefault(
-            name, {"lines": 0, "samples": [], "first": None, "last": None, "hours": {}, "hosts": [], "plain": True}
-        )
+        entry = variants.setdefault(name, {"lines": 0, "samples": [], "spans": {}, "hours": {}, "hosts": [], "plain": True})
         entry["lines"] += 1
         entry["plain"] = entry["plain"] and record.get(column) == text  # else the line is made of other values, and no quote
         if time is not None:
-            seen = [time.key, time.text]
-            entry["first"] = min(entry["first"] or seen, seen)
-            entry["last"] = max(entry["last"] or seen, seen)
+            times.add(entry["spans"], time)
             hour = time.hour if time.hour in entry["hours"] or len(entry["hours"]) < 1000 else "other"
-            entry["hours"][hour] = entry["hours"].get(hour, 0) + 1
+            known = entry["hours"].setdefault(hour, [0, time.key])
+            entry["hours"][hour] = [known[0] + 1, min(known[1], time.key)]
         if host is not None and host not in entry["hosts"] and len(entry["hosts"]) < 20:
             entry["hosts"].append(host)
         entry["samples"] = [*entry["samples"][:2], record["_address"]]  # the first two and the last
@@ -74,21 +72,23 @@ def mined(records):
                 [*([f"[{form['level']}]"] if form["level"] else []), template, *([f"({' '.join(missing)})"] if missing else [])]
             )
             forms = joined(forms, {name: form["variants"]})
-    return joined(forms, {"": {"": {"lines": empty}}}) if empty else forms
+    return joined(forms, {"": {"": {"lines": empty, "cut": cut}}}) if empty or cut else forms
 
 
 def merged(one, other):
+    from rlm_ray.audit.logs import times
+
     if one is None or "samples" not in other:
-        return {**other, "lines": other["lines"] + (one or {"lines": 0})["lines"]} if one is not None else other
+        return other if one is None else {name: one[name] + other[name] for name in other}
     samples = [*one["samples"], *other["samples"]]
     hours = dict(one["hours"])
-    for hour, lines in other["hours"].items():
-        hours[hour] = hours.get(hour, 0) + lines
+    for hour, (lines, key) in other["hours"].items():
+        known = hours.get(hour, [0, key])
+        hours[hour] = [known[0] + lines, min(known[1], key)]
     return {
         "lines": one["lines"] + other["lines"],
         "samples": [samples[0], samples[len(samples) // 2], samples[-1]] if len(samples) > 3 else samples,
-        "first": min((at for at in (one["first"], other["first"]) if at), default=None),
-        "last": max((at for at in (one["last"], other["last"]) if at), default=None),
+        "spans": times.joined(one["spans"], other["spans"]),
         "hours": hours,
         "plain": one["plain"] and other["plain"],
         "hosts": list(dict.fromkeys([*one["hosts"], *other["hosts"]]))[:20],
@@ -105,8 +105,8 @@ def joined(one, other):
 
 
 forms = logs.aggregate(mined, joined) or {}
-empty = forms.pop("", {"": {"lines": 0}})[""]["lines"]
+skipped = forms.pop("", {"": {"lines": 0, "cut": 0}})[""]
 assert forms, "There is no line to audit."
 assert len(forms) <= MOST_FORMS, f"{len(forms):,} forms: these are no logs whose lines repeat. Read them by llm_each instead."
 lines = sum(entry["lines"] for variants in forms.values() for entry in variants.values())
-print(len(forms), "forms of", lines, "lines;", empty, "empty records")
+print(len(forms), "forms of", lines, "lines;", skipped["lines"], "empty records;", skipped["cut"], "lines read in part")

@@ -12,7 +12,7 @@ def line_of(record):
     from rlm_ray.audit.logs import forms as reading
 
     text = reading.text_of(record, column) or ""
-    return {"line": text if len(text) <= 8000 else f"{text[:4000]} … {text[-4000:]}", **reading.beside(record, column)}
+    return {"line": reading.excerpt(text), **reading.beside(record, column)}
 
 
 shown = logs.map(line_of)

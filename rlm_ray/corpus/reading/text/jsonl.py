@@ -54,9 +54,9 @@ def read(request: ReadRequest) -> Iterator[polars.DataFrame]:
             lines = lines.filter(lines["text"].str.strip_chars() != "")
         for predicate in request.predicates:
             seen = [name for name in columns if name in predicate.meta.root_names()]
-            lines = lines.filter(_columns(lines, schema, seen).select(predicate).to_series())
+            lines = lines.filter(columns_of(lines, schema, seen).select(predicate).to_series())
         if lines.height:
-            yield _columns(lines, schema, columns)
+            yield columns_of(lines, schema, columns)
 
 
 def prefilter(step: Node, schema: dict[str, str]) -> str | None:
@@ -91,7 +91,8 @@ def _quoted(text: str) -> str:
     return '"' + "".join(letter if letter.isalnum() else f"\\x{{{ord(letter):x}}}" for letter in text) + '"'
 
 
-def _columns(lines: polars.DataFrame, schema: dict[str, str], columns: Sequence[str]) -> polars.DataFrame:
+def columns_of(lines: polars.DataFrame, schema: dict[str, str], columns: Sequence[str]) -> polars.DataFrame:
+    """Return the columns of a frame of JSON texts (`text`), with their places."""
     series = parse(lines["text"], schema, columns) if columns and lines.height else []
     if columns and not lines.height:
         series = [polars.Series(name, [], dtype=_DTYPES[schema[name]]) for name in columns]
