@@ -98,7 +98,8 @@ class ChatClient:
         prompt_tokens = request.prompt_tokens()
         first = dialect = self._dialects.get(request.model) or Dialect.of(self.endpoint.structured_output)
         started, bill = time.monotonic(), list[Usage]()
-        attempts, refusals = 0, 0
+        earlier = min(request.failures, self.endpoint.attempts - 1)
+        attempts, refusals = earlier, 0
         while True:
             try:
                 reply = await self._attempt(sdk, request, dialect.body(request), prompt_tokens, meter, bill)
@@ -117,7 +118,7 @@ class ChatClient:
                 slow, asked = failed.outcome.kind == "slow_down", failed.outcome.retry_after
                 attempts, refusals = attempts + (not slow), refusals + slow
                 if attempts >= self.endpoint.attempts or refusals >= _MOST_REFUSALS or (asked or 0) > _LONGEST_RETRY_AFTER:
-                    raise _with_usage(self._given_up(request, failed, attempts + refusals), bill) from None
+                    raise _with_usage(self._given_up(request, failed, attempts - earlier + refusals), bill) from None
                 # Not past the end of the budget: the next reservation then says that the time is up.
                 await self._sleep(min(_wait(refusals if slow else attempts, asked), _seconds_left(meter)))
                 continue
@@ -126,7 +127,8 @@ class ChatClient:
             if self._dialects.get(request.model, first) == first:
                 self._dialects[request.model] = dialect.after_reply(request)
             seconds = time.monotonic() - started
-            return replace(reply, usage=_total(bill), seconds=seconds, attempts=attempts + refusals + 1)
+            made = attempts - earlier + refusals + 1
+            return replace(reply, usage=_total(bill), seconds=seconds, attempts=made, failures=attempts)
 
     async def models(self) -> tuple[str, ...] | None:
         """Return the names of the models that the endpoint lists, or None where it serves no list. Costs nothing.
@@ -264,7 +266,7 @@ class ChatClient:
                 f"Model {request.model!r} declined to answer: {refused.reason} Ask in another way, or leave this part out."
             )
         error = ModelRefused(
-            f"{self.endpoint.name} refused a request to model {request.model!r} (HTTP {refused.status}): {refused.reason} "
+            f"The endpoint refused a request to model {request.model!r} (HTTP {refused.status}): {refused.reason} "
             "Asking again is no use: change the model, the size of the part or the settings."
         )
         error.too_long = says_too_long(refused.status, refused.reason)
@@ -273,7 +275,7 @@ class ChatClient:
 
     def _given_up(self, request: ChatRequest, failed: Failed, attempts: int) -> ModelError:
         return ModelError(
-            f"Model {request.model!r} at {self.endpoint.name} gave no usable reply in {counted(attempts, 'attempt')}, "
+            f"Model {request.model!r} gave no usable reply in {counted(attempts, 'attempt')}, "
             f"the last: {failed.reason} "
             "Ask again later, or raise call_attempts or call_timeout."
         )

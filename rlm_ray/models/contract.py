@@ -109,6 +109,8 @@ class ChatRequest:
     schema : dict or None
         JSON Schema of the reply. The messages must say the shape in words as well: not every endpoint can be held to one.
     schema_name : str
+    failures : int
+        Attempts that failed when the same was asked before; they count as this call's own.
     """
 
     model: str
@@ -117,6 +119,7 @@ class ChatRequest:
     temperature: float | None = None
     schema: dict[str, Any] | None = None
     schema_name: str = "answer"
+    failures: int = 0
 
     def prompt_tokens(self) -> int:
         """An upper bound of its prompt tokens: no tokenizer makes more tokens than there are UTF-8 bytes.
@@ -144,6 +147,10 @@ class ChatReply:
     seconds : float
         From the first attempt to the reply, waiting included.
     attempts : int
+    problem : str
+        Why the reply has no text, in words that a model can act on; empty where it has some.
+    failures : int
+        Attempts that failed, those of earlier askings included; refusals for lack of room do not count.
     """
 
     text: str
@@ -152,6 +159,7 @@ class ChatReply:
     seconds: float = 0.0
     attempts: int = 1
     problem: str = ""
+    failures: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,7 +276,7 @@ class Driver:
         else:
             model, depth = self._call.settings.root_model or "", self._call.depth
             self._lender.measures.add(depth, model, reply.usage, reply.seconds, reply.attempts)
-            replied = loop.Replied(reply.text, cut=reply.finish_reason == "length")
+            replied = loop.Replied(reply.text, cut=reply.finish_reason == "length", problem=reply.problem)
             self._step(replied, usage=reply.usage.to_json(), seconds=round(reply.seconds, 3))
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import polars
@@ -10,7 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.reading.text import jsonl
+from rlm_ray.errors import InputError
+from rlm_ray.handle.plan import Where
 
 SCHEMA = {"n": "int64", "x": "double", "b": "bool", "s": "string", "deep": "json", "_more": "json", "_error": "string"}
 _NAMES = st.sampled_from(["n", "x", "b", "s", "deep", "late", "_pos", "pos_"])
@@ -83,3 +87,20 @@ def test_half_a_character_is_no_text() -> None:
     lines = [r'{"s": "a\ud800b \ud83d\ude00", "late": "\udfff"}']
     found = {series.name: series.to_list() for series in jsonl.parse(polars.Series(lines), SCHEMA, ["s", "_more"])}
     assert found == {"s": ["a\ufffdb \U0001f600"], "_more": ['{"late": "\ufffd"}']}
+
+
+def test_members_that_come_late_in_a_file_of_twenty_megabytes_are_columns(kit: SimpleNamespace) -> None:
+    lines = ['{"id": 1, "text": "' + "x" * 80 + '"}'] * 200_000
+    lines[123_456] = '{"id": "seven", "late": 5}'
+    manifest = open_manifest(kit.object("\n".join(lines).encode(), ".jsonl"))
+    assert {"id": "json", "late": "int64"}.items() <= manifest.schema.items()
+    for condition in (("late", "==", 5), ("id", "==", "seven"), ("id", "!=", 1)):
+        assert kit.operate(manifest, "count", Where((condition,))) == 1
+    counts = dict(kit.operate(manifest, "count_by", column="id", limit=10)["counts"])
+    assert counts == {1: 199_999, "seven": 1}
+
+
+def test_a_column_that_no_record_was_seen_to_have_is_refused_with_where_it_may_be(kit: SimpleNamespace) -> None:
+    manifest = open_manifest(kit.object(b'{"id": 1}', ".jsonl"))
+    with pytest.raises(InputError, match=r"no column 'late'.*_more"):
+        kit.operate(manifest, "count", Where((("late", "==", 5),)))

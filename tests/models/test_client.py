@@ -127,8 +127,9 @@ def test_cannot_connect_costs_nothing() -> None:
     with ModelServer() as server:
         url = server.base_url
     caller = Caller(url, attempts=2)
-    with pytest.raises(ModelError, match=f"{url}.*Connect"):
+    with pytest.raises(ModelError, match="Connect") as caught:
         caller.one(request())
+    assert url not in str(caught.value)  # the words may reach a model's prompt
     assert caller.meter.budget.spent == (0, 0, 0)
 
 

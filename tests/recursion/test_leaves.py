@@ -17,6 +17,7 @@ from rlm_ray.models.limiter import LocalLimiter
 from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.budget.meter import BudgetMeter
 from rlm_ray.recursion.leaf.group import Item, LeafSpec, Row, run_group
+from rlm_ray.recursion.leaf.work import FIRST_REPLIES
 from rlm_ray.testing import Faults, ModelServer
 
 PARITY = {"label": ["even", "odd"]}
@@ -83,7 +84,7 @@ class Scripted:
             meter.settle(reservation, Usage())
             raise said
         reply = said if isinstance(said, ChatReply) else ChatReply(said)
-        return ChatReply(reply.text, meter.settle(reservation, Usage(1, 10, 5)), reply.finish_reason)
+        return replace(reply, usage=meter.settle(reservation, Usage(1, 10, 5)))
 
 
 def run(spec: LeafSpec, items: Any, client: Any = None, budget: Budget | None = None, **more: Any) -> tuple[list[Row], BudgetMeter]:
@@ -286,8 +287,54 @@ def test_a_refused_pack_is_halved_down_to_the_record_that_is_refused() -> None:
 def test_a_failing_endpoint_is_an_error_row_each() -> None:
     client = Scripted(lambda prompt, request: ModelError("no usable reply"))
     rows, _ = run(RECORDS, numbers(25), client)
-    assert [row.error for row in rows] == ["No valid answer after 3 askings. no usable reply"] * 25
-    assert len(client.requests) == 6
+    assert [row.error for row in rows] == ["no usable reply"] * 25
+    assert len(client.requests) == 2  # each had all its attempts
+
+
+BAD_REPLIES = {
+    "empty": (ChatReply("", problem="The reply is empty."), "The reply is empty."),
+    "thoughts": (ChatReply("", problem="The reply held only thoughts and no answer."), "only thoughts"),
+    "tool calls": (ChatReply("", problem="The reply was a tool call (look) and no text."), "tool call (look)"),
+    "words": (ChatReply("I would rather not."), "The reply held no answers as JSON."),
+    "another form": (ChatReply('{"verdict": "even"}'), "No record had an answer."),
+    "other labels": (ChatReply('{"answers": [{"n": 1, "label": "both"}]}'), "both"),
+    "other numbers": (ChatReply('{"answers": [{"n": 99, "label": "even"}]}'), "It named record 99"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_REPLIES)
+def test_a_batch_whose_first_replies_are_all_unusable_stops_and_shows_the_reply(name: str) -> None:
+    reply, fault = BAD_REPLIES[name]
+    client = Scripted(lambda prompt, request: reply)
+    rows, _ = run(replace(RECORDS, concurrency=4), numbers(240), client)
+    assert len(client.requests) <= FIRST_REPLIES + 4  # 12 packs, of which each was asked again and again
+    assert [row.index for row in rows] == list(range(240))
+    assert all(row.answer is None and not row.unasked for row in rows)
+    for row in rows:
+        assert str(row.error).startswith("The batch was stopped: its first ")
+        assert fault in str(row.error)
+        assert json.dumps(reply.text) in str(row.error)
+
+
+def test_chunks_whose_first_replies_are_all_unusable_stop_too() -> None:
+    client = Scripted(lambda prompt, request: ChatReply("", problem="The reply is empty."))
+    rows, _ = run(replace(CHUNKS, concurrency=4), numbers(100), client)
+    assert len(client.requests) <= FIRST_REPLIES + 4
+    assert all("The batch was stopped" in str(row.error) for row in rows[8:])
+
+
+def test_one_usable_reply_keeps_a_batch_going() -> None:
+    calls = iter(range(10**6))
+    client = Scripted(lambda prompt, request: honest(prompt) if next(calls) % 5 == 4 else "")
+    rows, _ = run(replace(RECORDS, concurrency=1), numbers(400), client)
+    assert not any("The batch was stopped" in str(row.error) for row in rows)
+    assert sum(row.answer is not None for row in rows) > 200
+
+
+def test_attempts_that_failed_count_over_askings() -> None:
+    client = Scripted(lambda prompt, request: ChatReply("no", failures=request.failures + 2))
+    run(RECORDS, numbers(1), client)
+    assert [request.failures for request in client.requests] == [0, 2, 4, 6, 8]
 
 
 def test_packs_stay_within_the_call() -> None:

@@ -114,7 +114,9 @@ def column_type(column: str, schema: Mapping[str, str]) -> str:
         There is no such column; names those that are there.
     """
     if column not in schema:
-        raise InputError(f"There is no column {column!r:.100}. Columns: {listed(schema)}.")
+        hint = " What few records have besides is in `_more`: search it by .grep(pattern, column='_more')."
+        more = hint if "_more" in schema else ""
+        raise InputError(f"There is no column {column!r:.100}. Columns: {listed(schema)}.{more}")
     return schema[column]
 
 

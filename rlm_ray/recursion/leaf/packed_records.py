@@ -11,7 +11,7 @@ from rlm_ray.models.contract import ChatReply
 from rlm_ray.recursion.leaf.values import Item
 from rlm_ray.recursion.leaf.work import BROKEN_TRIES, TRIES, Group, Result, Source, Tally, Target
 from rlm_ray.subcalls.keys import digest
-from rlm_ray.subcalls.numbered import number_key, pack_line, pack_messages, pack_schema, read_pack
+from rlm_ray.subcalls.numbered import PackReply, number_key, pack_line, pack_messages, pack_schema, read_pack
 from rlm_ray.subcalls.pack import tokens
 from rlm_ray.subcalls.prompts import too_long
 from rlm_ray.subcalls.render import clean, render
@@ -35,6 +35,8 @@ class Ask:
         Most records of a pack that it may be in: less after a pack that was too large.
     note : str
         What was wrong with its last answer.
+    failures : int
+        Attempts that failed, over all askings.
     """
 
     tally: Tally
@@ -45,6 +47,7 @@ class Ask:
     broken: int = 0
     most: int = 1_000_000
     note: str = ""
+    failures: int = 0
 
 
 class Packs:
@@ -105,12 +108,18 @@ class Packs:
 
     async def _ask(self, pack: list[Ask]) -> None:
         group = self._group
+        if group.unusable is not None:
+            for ask in pack:
+                self._close(ask, Result(error=group.unusable))
+            return
         notes = tuple(dict.fromkeys(ask.note for ask in pack if ask.note))[:_MOST_NOTES]
         texts = [ask.text for ask in pack]
         key = number_key(group.schema, texts)
         messages = pack_messages(self._prompt, texts, group.schema, tuple(note[:120] for note in notes), key)
         try:
-            reply = await group.ask(messages, pack_schema(group.schema, len(pack), key), "answers")
+            reply = await group.ask(
+                messages, pack_schema(group.schema, len(pack), key), "answers", max(ask.failures for ask in pack)
+            )
         except BudgetExceeded as error:
             for ask in pack:
                 self._close(ask, Result(error=f"not asked: budget: {error}", unasked=True))
@@ -121,15 +130,21 @@ class Packs:
             self._refused(pack, str(error))
             return
         except ModelError as error:
-            for ask in pack:
-                self._once_more(ask, str(error))
+            for ask in pack:  # it had all its attempts
+                self._close(ask, Result(error=str(error)))
             return
+        for ask in pack:
+            ask.failures = reply.failures
         self._read(pack, reply, key, digest(f"{pack[0].vote}:{pack[0].tally.key}:{messages[-1]['content']}"))
 
     def _read(self, pack: list[Ask], reply: ChatReply, key: str, call: str) -> None:
         count = len(pack)
         said = read_pack(reply.text, count, self._group.schema, key)
         cut = reply.finish_reason == "length"
+        if said.answers:
+            self._group.judge(reply.text, None)
+        elif reply.problem or not cut or count == 1:
+            self._group.judge(reply.text, _fault(said, reply))
         self._adapt(count, complete=not cut and not said.missing, managed=len(said.answers) + len(said.invalid))
         for number, ask in enumerate(pack, 1):
             if said.suspect:
@@ -147,7 +162,7 @@ class Packs:
                 self._once_more(ask, too_long(self._group.spec.completion_tokens))
             elif said.unreadable:
                 ask.most = max(1, count // 2)
-                self._once_more(ask, "The reply held no answers as JSON.", broken=True)
+                self._once_more(ask, _fault(said, reply), broken=True)
             else:
                 self._once_more(ask, "Some records had no answer.")
 
@@ -161,6 +176,9 @@ class Packs:
             self._waiting[max(0, vote - 1)] += size
 
     def _once_more(self, ask: Ask, reason: str, *, broken: bool = False) -> None:
+        if self._group.unusable is not None:
+            self._close(ask, Result(error=self._group.unusable))
+            return
         ask.broken += broken
         ask.tries += not broken
         if ask.tries >= TRIES or ask.tries + ask.broken >= BROKEN_TRIES:
@@ -217,3 +235,12 @@ class Packs:
         tally, votes = group.open(target)
         if tally is not None:
             self._queue(tally, votes, text, size)
+
+
+def _fault(said: PackReply, reply: ChatReply) -> str:
+    """Why a reply has no answer for any record of its pack."""
+    if reply.problem or said.suspect:
+        return reply.problem or said.suspect
+    if said.unreadable:
+        return "The reply held no answers as JSON."
+    return next(iter(said.invalid.values()), "No record had an answer.")

@@ -140,10 +140,12 @@ class Singles:
         """Ask until the answer is valid, the error fed back each time; None: the chunk is too long for the endpoint."""
         group, schema = self._group, self._group.schema
         form = schema.json_schema if schema.typed else None
-        messages, tries, broken = ask.messages, 0, 0
+        messages, tries, broken, failures = ask.messages, 0, 0, 0
         while True:
+            if group.unusable is not None:
+                return Result(error=group.unusable)
             try:
-                reply = await group.ask(messages, form, "answer")
+                reply = await group.ask(messages, form, "answer", failures)
             except BudgetExceeded as error:
                 return Result(error=f"not asked: budget: {error}", unasked=True)
             except ModelError as error:
@@ -154,9 +156,14 @@ class Singles:
             try:
                 if cut and not schema.typed:
                     raise ValueError(prompts.too_long(group.spec.completion_tokens))
-                return Result(read_answer(reply.text, schema), call=ask.key)
+                answer = read_answer(reply.text, schema)
             except ValueError as error:
-                reason = prompts.too_long(group.spec.completion_tokens) if cut else str(error)
+                reason = reply.problem or (prompts.too_long(group.spec.completion_tokens) if cut else str(error))
+            else:
+                group.judge(reply.text, None)
+                return Result(answer, call=ask.key)
+            group.judge(reply.text, reason)
+            failures = reply.failures
             if schema.typed and not cut and not values_in(reply.text):
                 broken += 1
             else:

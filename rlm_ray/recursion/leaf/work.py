@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,10 @@ from rlm_ray.subcalls.votes import Votes, differ, majority
 TRIES = 3
 #: The same for replies in which nothing can be read at all.
 BROKEN_TRIES = 5
+#: Replies at the start of a group after which it stops where none of them was usable.
+FIRST_REPLIES = 8
+#: Characters of such a reply that its error shows.
+_SHOWN_REPLY = 200
 #: Items that are taken without a pause, so that others on the loop get their turn.
 _TURN = 64
 
@@ -69,6 +74,8 @@ class Group:
     ----------
     stopped : str or None
         Why nothing more is asked: the budget's words.
+    unusable : str or None
+        Why nothing more is asked: no reply so far was usable. Holds the last one and its fault.
     """
 
     def __init__(
@@ -86,6 +93,9 @@ class Group:
         self.schema = AnswerSchema.of(spec.schema)
         self.known = known
         self.stopped: str | None = None
+        self.unusable: str | None = None
+        self._any_usable = False
+        self._unusable_replies = 0
         self._client = client
         self._meter = meter
         self._on_row = on_row
@@ -107,8 +117,26 @@ class Group:
 
     # calls
 
-    async def ask(self, messages: Messages, schema: dict[str, Any] | None, name: str) -> ChatReply:
+    def judge(self, reply: str, fault: str | None) -> None:
+        """Count a reply: usable where it has no fault. The first replies being all unusable stops the group."""
+        if fault is None:
+            self._any_usable, self.unusable = True, None
+            return
+        self._unusable_replies += 1
+        if not self._any_usable and self._unusable_replies >= FIRST_REPLIES:
+            shown = json.dumps(reply[:_SHOWN_REPLY], ensure_ascii=False) + (" …" if len(reply) > _SHOWN_REPLY else "")
+            self.unusable = (
+                f"The batch was stopped: its first {self._unusable_replies} replies were all unusable. {fault} "
+                f"The last reply was: {shown}. Change the prompt, the schema or the model."
+            )
+
+    async def ask(self, messages: Messages, schema: dict[str, Any] | None, name: str, failures: int = 0) -> ChatReply:
         """One call. Its usage is billed to the next row.
+
+        Parameters
+        ----------
+        failures : int
+            Attempts that failed when the same was asked before.
 
         Raises
         ------
@@ -120,7 +148,7 @@ class Group:
         spec = self.spec
         if spec.structured_output == "json":
             schema = None
-        request = ChatRequest(spec.model, messages, spec.completion_tokens, spec.temperature, schema, name)
+        request = ChatRequest(spec.model, messages, spec.completion_tokens, spec.temperature, schema, name, failures)
         begun, at = time.monotonic(), time.time()
         try:
             reply = await self._client.complete(request, self._meter)

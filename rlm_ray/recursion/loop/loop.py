@@ -36,6 +36,7 @@ class Replied:
 
     text: str
     cut: bool = False  # the endpoint's completion limit ended it
+    problem: str = ""  # why it has no text
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +222,7 @@ def _replied(state: State, reply: Replied, left: str) -> tuple[State, list[Comma
         # the last turn's prose is all there is: an answer, marked partial
         prose = reply.text.strip()
         return _finish(state, Finish({"kind": "json", "value": prose} if prose else None, False, _reason(state)))
-    return _go_on(state, feedback.no_code(other_fences(reply.text), reply.cut), left)
+    return _go_on(state, reply.problem or feedback.no_code(other_fences(reply.text), reply.cut), left)
 
 
 def _cell_done(state: State, done: CellDone, left: str) -> tuple[State, list[Command]]:

@@ -27,7 +27,7 @@ def entry_of(event: loop.Event, left: str, **more: Any) -> LogEntry:
     Examples
     --------
     >>> entry_of(loop.Replied("hi"), "Left: 3 calls.", turn=1)
-    {'event': 'Replied', 'given': {'text': 'hi', 'cut': False}, 'left': 'Left: 3 calls.', 'turn': 1}
+    {'event': 'Replied', 'given': {'text': 'hi', 'cut': False, 'problem': ''}, 'left': 'Left: 3 calls.', 'turn': 1}
     """
     return cast(LogEntry, {"event": type(event).__name__, "given": asdict(event), "left": left} | more)
 

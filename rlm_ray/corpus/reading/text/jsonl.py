@@ -31,7 +31,7 @@ from rlm_ray.errors import InputError, StorageError
 from rlm_ray.handle.plan import Grep, Node, Where
 
 #: Up to so many bytes and shards all lines are looked at for their members, of more so many places, by so many threads.
-_WHOLE_BYTES, _WHOLE_OBJECTS, _PLACES, _THREADS = 16 << 20, 256, 48, 16
+_WHOLE_BYTES, _WHOLE_OBJECTS, _PLACES, _THREADS = 64 << 20, 256, 48, 16
 
 #: Columns that this format adds to those of the sample.
 EXTRA = {"_more": JSON, "_error": "string"}
