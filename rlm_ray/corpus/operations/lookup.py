@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy
 import pyarrow.compute
 
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.catalog.shard import Shard
-from rlm_ray.corpus.planning.nodes import check
 from rlm_ray.corpus.reading.records import to_records
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.handle.plan import Between
+from rlm_ray.types.json import Record
 
 
 def shard_of(manifest: Manifest, address: Address) -> Shard | None:
@@ -34,7 +31,7 @@ def shard_of(manifest: Manifest, address: Address) -> Shard | None:
     return shard if shard.version == address.version and (address.unit == "row") == shard.in_rows else None
 
 
-def record_at(work: Work, args: Mapping[str, Any]) -> dict[str, Any] | None:
+def record_at(work: Work, args: Record) -> Record | None:
     """Return the record that an address names, with that address; None where no record is there. Reads that record.
 
     Parameters
@@ -49,12 +46,12 @@ def record_at(work: Work, args: Mapping[str, Any]) -> dict[str, Any] | None:
     ObjectChanged, ObjectUnreadable
         As `scan.scan`.
     """
-    address = Address.parse(args["address"])
+    address = Address.parse(str(args["address"]))
     whole = str(address.whole)
     index = work.shard.index
     place = Between((index, address.start, 0), (index, address.start + 1, 0))
     for batch in work.scan(steps=[place], limit=1):
-        for record in to_records(batch, work.shard, check(work.steps, work.schema)):
+        for record in to_records(batch, work.shard, work.plan.columns):
             # a row of a result has the address of what it was made from: it is known by its place alone
             if record["_address"] != whole and not work.shard.traits.is_result:
                 return None
@@ -62,7 +59,7 @@ def record_at(work: Work, args: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def part_of(record: dict[str, Any], address: Address) -> dict[str, Any] | None:
+def part_of(record: Record, address: Address) -> Record | None:
     """Return what an address names of its record: all of it, or just the span's text; None where there is no such span."""
     if address.column is None or address.chars is None:
         return record
