@@ -122,6 +122,16 @@ def test_samples_are_what_the_command_prints(kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["rayjob", "raycronjob", "cronjob"])
+def test_the_job_of_the_readme_has_a_manifest_of_each_kind(kind: str, tmp_path: Path) -> None:
+    page = (ROOT / "README.md").read_text("utf-8")
+    job = tmp_path / "job.yaml"
+    job.write_text(page[page.index("name: refused-payments") :].partition("```")[0])
+    done = CliRunner().invoke(main, ["manifest", str(job), "--kind", kind])
+    assert done.exit_code == 0, done.output
+    assert "registry.example/rlm_ray" in done.output
+
+
 def test_the_policy_is_for_the_pods_and_servers_that_there_are() -> None:
     policy, servers = documents("networkpolicy.yaml")
     labels = {pod["metadata"]["labels"]["app.kubernetes.io/name"] for pod in pods_of(documents("rayjob.yaml")[1])}
