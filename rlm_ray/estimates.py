@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.operations import operations
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import StorageError
 from rlm_ray.models import prices
@@ -83,7 +84,7 @@ def _corpus(manifest: Manifest, settings: Settings) -> CorpusEstimate:
 def _sample(manifest: Manifest) -> Iterator[Record]:
     count = len(manifest.shards)
     for index in sorted({index * count // SHARDS for index in range(SHARDS)} if count else ()):
-        work = Work(manifest.shards[index], (), manifest.schema, "")
+        work = Work(manifest.shards[index], bind((), manifest.schema), "")
         try:
             page = operations.run("page", work, {"n": RECORDS, "max_bytes": 1 << 20, "after": None})
         except StorageError:

@@ -16,6 +16,7 @@ from rlm_ray import settings as settings_module
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading import decode_replacements
 from rlm_ray.corpus.reading.text.dialect import Given
 from rlm_ray.errors import UnreadShard
@@ -161,7 +162,8 @@ class Opened:
     def call(self, verb: str, args: JsonObject, blob: bytes = b"") -> tuple[Any, bytes]:
         """Answer a verb; see `corpus.handle.Backend`."""
         if self._session is None and verb == "reading":  # needs no session
-            return planner.reading(planner.before_slices(Plan.from_json(args["plan"]).steps), self.manifest), b""
+            steps = planner.before_slices(Plan.from_json(args["plan"]).steps)
+            return planner.reading(bind(steps, self.manifest.schema), self.manifest), b""
         return self._opened().call(verb, args, blob)
 
     def table(self, plan: Plan, schema: dict[str, str]) -> RecordTable:

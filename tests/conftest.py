@@ -29,7 +29,7 @@ _OUTSIDE = (
 
 
 #: Folders of tests that start a Ray, a store, a browser, a process of their own or a sandbox that lives long.
-_SLOW = {"acceptance", "audit", "benchmarks", "cluster", "demo", "deploy", "endurance", "evals", "jobs", "notebooks", "repl"}
+_SLOW = {"acceptance", "audit", "benchmarks", "cluster", "demo", "deploy", "endurance", "evals", "jobs", "notebooks"}
 _SLOW |= {"report", "sandbox", "security", "storage", "worker"}
 #: Fixtures of that kind, wherever they are used.
 _HEAVY = {"ray_local", "s3", "s3_environment", "model_server", "raw_server", "session", "world", "data"}
@@ -44,7 +44,7 @@ _SLOW_FILES = {
     "test_server",
     "test_plans",
 }
-_SLOW_FILES |= {"test_bytes_asked", "test_golden", "test_trajectories", "test_on_s3"}
+_SLOW_FILES |= {"test_bytes_asked", "test_first_hour", "test_golden", "test_local_ports", "test_trajectories", "test_on_s3"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

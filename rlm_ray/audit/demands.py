@@ -12,6 +12,7 @@ from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.operations import operations
 from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Where
@@ -135,12 +136,13 @@ def _counted(
 ) -> tuple[int, int, int, str]:
     """What a model read, what anybody read, and all of it; and in which unit."""
     by_listing = all(column in manifest.partition_columns for manifest in manifests.values() for column, _, _ in demand.where)
-    wanted = {name: planner.shards_for(_steps(demand), manifest) for name, manifest in manifests.items()}
+    plans = {name: bind(_steps(demand), manifest.schema) for name, manifest in manifests.items()}
+    wanted = {name: planner.shards_for(plans[name], manifest) for name, manifest in manifests.items()}
     told = {name: coverage.counted(name, manifest, found, failed) for name, manifest in manifests.items()}
     if not by_listing:
         with ThreadPoolExecutor(THREADS, thread_name_prefix="demands") as pool:
             jobs = [
-                pool.submit(_looked, Work(shard, _steps(demand), manifests[name].schema), found, name)
+                pool.submit(_looked, Work(shard, plans[name]), found, name)
                 for name, shards in wanted.items()
                 for shard in shards
                 if not told[name].failed[shard.index]
@@ -160,11 +162,12 @@ def _shown(
 ) -> tuple[int, int]:
     """Of the characters of the records that a demand is about: how many sub-calls were shown, and all."""
     whole = {uri for uri, index in failed if index is None}
+    plans = [(bind(_steps(demand), manifest.schema), manifest) for manifest in manifests.values()]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="demands") as pool:
         jobs = [
-            pool.submit(_characters, Work(shard, _steps(demand), manifest.schema), found)
-            for manifest in manifests.values()
-            for shard in planner.shards_for(_steps(demand), manifest)
+            pool.submit(_characters, Work(shard, plan), found)
+            for plan, manifest in plans
+            for shard in planner.shards_for(plan, manifest)
             if shard.uri not in whole and (shard.uri, shard.index) not in failed
         ]
         parts = [job.result() for job in jobs]

@@ -18,6 +18,7 @@ from rlm_ray.audit import deltas
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.operations.lookup import part_of, record_at, shard_of
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.ledger.citations import own_words
@@ -121,7 +122,7 @@ def _source(address: Address, manifests: Mapping[str, Manifest]) -> dict[str, An
         if shard is None:
             continue
         try:
-            record = record_at(Work(shard, (), manifest.schema), {"address": str(address)})
+            record = record_at(Work(shard, bind((), manifest.schema)), {"address": str(address)})
         except StorageError as error:
             return f"{address.object} cannot be read: {error}"
         return record if record is not None else f"there is no record at {address}"

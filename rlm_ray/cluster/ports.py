@@ -23,7 +23,6 @@ from rlm_ray.cluster.shrinking import ShrinkingFuture
 from rlm_ray.cluster.worker_ramp import widening
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import ClusterError
-from rlm_ray.handle.plan import Between, Select, Window
 from rlm_ray.models.client import ChatRequest
 from rlm_ray.models.contract import Endpoint, Usage
 from rlm_ray.models.rates import Rates
@@ -53,9 +52,7 @@ SHORTEST, LONGEST = 0.001, 0.05
 def _nbytes(operation: str, work: Work) -> int:
     """About how much an operation reads: a look at the first records of a shard ends when it has them."""
     first = operation in ("head", "page") and work.shard.traits.first_records
-    for step in work.steps:
-        # in text the records before a window are read to be counted
-        first = first and (isinstance(step, Select | Between) or (isinstance(step, Window) and work.shard.in_rows))
+    first = first and all(step.reads_ahead_of(work.shard) for step in work.plan.steps)
     return min(LOOK_BYTES, work.shard.nbytes) if first else work.shard.nbytes
 
 

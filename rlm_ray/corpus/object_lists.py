@@ -21,6 +21,7 @@ import pyarrow
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.lakehouse.names import is_table
 from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.storage import ObjectInfo
@@ -146,8 +147,9 @@ def _rows_of(manifest: Manifest, folder: str, name: str) -> Iterator[Row]:
 
 
 def _batches(manifest: Manifest, columns: Sequence[str]) -> Iterator[pyarrow.RecordBatch]:
+    everything = bind((), manifest.schema)
     for shard in manifest.shards:
-        yield from Work(shard, (), manifest.schema).scan(columns=columns)
+        yield from Work(shard, everything).scan(columns=columns)
 
 
 def _line(text: str, folder: str) -> Row:

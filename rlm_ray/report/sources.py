@@ -8,6 +8,7 @@ from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.operations.lookup import record_at, shard_of
 from rlm_ray.corpus.operations.operations import records
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Between
@@ -63,7 +64,7 @@ def source(run_or_id: str, number: int, base: str | None = None) -> SourceRecord
         manifest = Manifest.load(run.path("manifest", name))
         shard = shard_of(manifest, address)
         if shard is not None:
-            record, before, behind = _around(Work(shard, (), manifest.schema), address)
+            record, before, behind = _around(Work(shard, bind((), manifest.schema)), address)
             return {
                 "address": citation["address"],
                 "quote": citation["quote"],

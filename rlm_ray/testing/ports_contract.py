@@ -18,6 +18,7 @@ from pyarrow import parquet
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations import operations
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import BudgetExceeded, CredentialsError, RlmRayError
 from rlm_ray.handle.plan import Plan, Source
@@ -402,7 +403,7 @@ class _World:
     # what is asked for
 
     def works(self) -> tuple[Work, ...]:
-        return tuple(Work(shard, (), self.manifest.schema, self.run.uri, corpus="logs") for shard in self.manifest.shards)
+        return tuple(Work(shard, bind((), self.manifest.schema), self.run.uri, corpus="logs") for shard in self.manifest.shards)
 
     def lose(self, name: str) -> None:
         (self._logs / f"{name}.log").unlink()

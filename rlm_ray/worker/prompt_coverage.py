@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.operations import operations
 from rlm_ray.corpus.planning.extent import extent, filters
-from rlm_ray.corpus.planning.nodes import check
 from rlm_ray.corpus.planning.read_ranges import Extent
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
@@ -45,8 +44,8 @@ class Shown:
                 yield records, []
         else:
             yield from operations.placed(work, max_records=most)
-        if work.corpus and filters(work.steps, work.shard):
-            if not work.excluded and extent(work.steps, work.shard) is None:
+        if work.corpus and filters(work.plan, work.shard):
+            if not work.excluded and extent(work.plan, work.shard) is None:
                 self._marks.whole(work.corpus, work.shard.index)
             else:
                 self._marks.read(work.corpus, work.shard.index, looked_at(work))
@@ -110,4 +109,4 @@ def _address(record: Record) -> Address | None:
 
 def _shows(work: Work) -> bool:
     """Whether a call about these records shows what the bytes of the object hold: of lines and documents, their text."""
-    return not work.shard.traits.shows_bytes or "text" in check(work.steps, work.schema)
+    return not work.shard.traits.shows_bytes or "text" in work.plan.columns

@@ -19,7 +19,6 @@ import pyarrow.parquet
 
 from rlm_ray import storage
 from rlm_ray.corpus.meaning.types import arrow_type
-from rlm_ray.corpus.planning.nodes import span_column
 from rlm_ray.corpus.reading.records import batch_addresses
 from rlm_ray.corpus.reading.scan import PLACE
 from rlm_ray.corpus.reading.work import Work
@@ -207,7 +206,7 @@ def _is_empty(place: str) -> bool:
 def _with_address(batch: pyarrow.RecordBatch, work: Work, schema: pyarrow.Schema) -> pyarrow.RecordBatch:
     columns = {name: batch.column(name) for name in batch.schema.names if name not in PLACE}
     if "_address" in schema.names:
-        columns["_address"] = batch_addresses(batch, work.shard, span_column(work.steps)).to_arrow().cast(pyarrow.string())
+        columns["_address"] = batch_addresses(batch, work.shard, work.plan.span).to_arrow().cast(pyarrow.string())
     return pyarrow.record_batch([columns[name] for name in schema.names], schema=schema)
 
 

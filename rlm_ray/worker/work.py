@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from rlm_ray.corpus.operations import operations, small_objects
-from rlm_ray.corpus.planning.nodes import span_column
 from rlm_ray.corpus.reading import selections
 from rlm_ray.corpus.reading.records import batch_addresses
 from rlm_ray.corpus.reading.work import Work
@@ -133,7 +132,7 @@ def _mapped(work: Work, apply: Apply, trial: _Trial) -> Iterator[JsonObject]:
     for body, batch in _pages(work):
         if trial.stopped:
             return
-        addresses = batch_addresses(batch, work.shard, span_column(work.steps)).to_list()
+        addresses = batch_addresses(batch, work.shard, work.plan.span).to_list()
         trial.tried += batch.num_rows
         for address, got in zip(addresses, apply(body, batch.num_rows), strict=True):
             if "error" in got:
@@ -162,7 +161,7 @@ def _filter(work: Work, apply: Apply, group: CodeGroup, trial: _Trial) -> int:
         entries = apply(body, batch.num_rows)
         places += [place for got, place in zip(entries, found, strict=True) if got.get("value")]
         if any("error" in got for got in entries):
-            addresses = batch_addresses(batch, work.shard, span_column(work.steps)).to_list()
+            addresses = batch_addresses(batch, work.shard, work.plan.span).to_list()
             for got, address in zip(entries, addresses, strict=True):
                 if "error" in got:
                     trial.write(trial.fail(got["error"], address))
@@ -177,7 +176,7 @@ def _aggregated(work: Work, apply: Apply, trial: _Trial) -> Iterator[Any]:
         if "error" not in got:
             yield got["value"]
             continue
-        addresses = batch_addresses(batch, work.shard, span_column(work.steps)).to_list()
+        addresses = batch_addresses(batch, work.shard, work.plan.span).to_list()
         trial.fail(got["error"], addresses[0])
         trial.failed += batch.num_rows - 1
         if trial.stopped:

@@ -101,6 +101,7 @@ def ours(case: Case) -> Callable[[], Any]:
     from rlm_ray.corpus.opening import open_manifest
     from rlm_ray.corpus.operations import operations
     from rlm_ray.corpus.planning import planner
+    from rlm_ray.corpus.planning.bind import bind
     from rlm_ray.corpus.reading import work
     from rlm_ray.handle.plan import Grep, Node, Where
 
@@ -111,7 +112,7 @@ def ours(case: Case) -> Callable[[], Any]:
     manifest = open_manifest(uri)
     column = "message" if "message" in manifest.schema else None
     if verb == "chunks":
-        return lambda: len(planner.plain_borders((), manifest, 32_000) or [])
+        return lambda: len(planner.plain_borders(bind((), manifest.schema), manifest, 32_000) or [])
     steps: dict[str, tuple[Node, ...]] = {
         "where": (Where((("level", "==", "ERROR"),)),),
         "literal": (Grep(LITERAL, column),),
@@ -120,7 +121,8 @@ def ours(case: Case) -> Callable[[], Any]:
     plan = steps.get(verb, ())
 
     def works() -> list[work.Work]:
-        return [work.Work(shard, plan, manifest.schema) for shard in planner.shards_for(plan, manifest)]
+        bound = bind(plan, manifest.schema)
+        return [work.Work(shard, bound) for shard in planner.shards_for(bound, manifest)]
 
     def every(name: str, **args: Any) -> Any:
         return operations.merge(name, operations.run_all(name, works(), args), args)

@@ -179,6 +179,7 @@ def scan(objects: int, limit: int, cpus: int, ray: bool) -> str:
     """Count the lines with the needle; return what is to be said."""
     import rlm_ray
     from rlm_ray.corpus.opening import open_manifest
+    from rlm_ray.corpus.planning.bind import bind
     from rlm_ray.handle.plan import Grep
 
     settings = rlm_ray.Settings(num_cpus=cpus)
@@ -193,7 +194,8 @@ def scan(objects: int, limit: int, cpus: int, ray: bool) -> str:
             found = corpus.grep(PATTERN).count()
         else:
             manifest = open_manifest("s3://lake/text")
-            works = [(shard, (Grep(PATTERN),), manifest.schema) for shard in manifest.shards]
+            plan = bind((Grep(PATTERN),), manifest.schema)
+            works = [(shard, plan) for shard in manifest.shards]
             pool = ProcessPoolExecutor(cpus, multiprocessing.get_context("spawn"), limited, (limit,))
             with pool:
                 found = sum(pool.map(count, works))

@@ -9,6 +9,7 @@ import pytest
 
 from rlm_ray.cluster import ports
 from rlm_ray.corpus.opening import open_manifest
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.handle.plan import Between, Grep, Node, Window
 
@@ -29,4 +30,4 @@ def test_a_look_at_the_first_records_of_much_text_needs_no_task(
     (tmp_path / "a.log").write_text("one\ntwo\n")
     manifest = open_manifest(str(tmp_path))
     large = dataclasses.replace(manifest.shards[0], nbytes=64 << 20)
-    assert (ports._nbytes(operation, Work(large, steps, manifest.schema)) <= ports.INLINE_BYTES) is little
+    assert (ports._nbytes(operation, Work(large, bind(steps, manifest.schema))) <= ports.INLINE_BYTES) is little

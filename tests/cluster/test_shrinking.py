@@ -12,6 +12,7 @@ import ray
 from rlm_ray.cluster import calls, tasks
 from rlm_ray.cluster.shrinking import MOST_LOSSES, ShrinkingFuture, code_parts, query_parts, scan_parts
 from rlm_ray.corpus.opening import open_manifest
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import ClusterError
 from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, QueryGroup, ScanGroup, ShardFailure
@@ -24,7 +25,7 @@ def group(tmp_path: Path) -> ScanGroup:
     for number in range(5):
         (tmp_path / f"{number}.log").write_text("line\n" * (number + 1))
     manifest = open_manifest(str(tmp_path), name="logs")
-    return ScanGroup("count", tuple(Work(shard, (), manifest.schema, None) for shard in manifest.shards), {})
+    return ScanGroup("count", tuple(Work(shard, bind((), manifest.schema), None) for shard in manifest.shards), {})
 
 
 def losing(calls: list[int], dies: Any) -> Any:

@@ -18,6 +18,7 @@ from rlm_ray import storage
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.operations import operations
 from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.handle.plan import Node, Slice
 
@@ -32,7 +33,9 @@ _numbers = itertools.count()
 
 
 def _records(manifest: Manifest, *steps: Node, run_dir: str | None = None) -> list[dict[str, Any]]:
-    works = (Work(shard, steps, manifest.schema, run_dir) for shard in planner.shards_for(steps, manifest))
+    works = (
+        Work(shard, bind(steps, manifest.schema), run_dir) for shard in planner.shards_for(bind(steps, manifest.schema), manifest)
+    )
     return [record for work in works for page in operations.records(work) for record in page]
 
 
@@ -41,10 +44,10 @@ def _local(manifest: Manifest, steps: Sequence[Node]) -> tuple[Node, ...]:
     done: tuple[Node, ...] = ()
     for step in steps:
         if isinstance(step, Slice):
-            shards = planner.shards_for(done, manifest)
-            counts = planner.known_counts(done, shards)
+            shards = planner.shards_for(bind(done, manifest.schema), manifest)
+            counts = planner.known_counts(bind(done, manifest.schema), shards)
             while (number := planner.counts_wanted(step.start, step.stop, counts)) is not None:
-                counts[number] = operations.run("count", Work(shards[number], done, manifest.schema), {})
+                counts[number] = operations.run("count", Work(shards[number], bind(done, manifest.schema)), {})
             done = (*done, planner.window(step.start, step.stop, shards, counts))
         else:
             done = (*done, step)
@@ -53,8 +56,8 @@ def _local(manifest: Manifest, steps: Sequence[Node]) -> tuple[Node, ...]:
 
 def _operate(manifest: Manifest, name: str, *steps: Node, **args: Any) -> Any:
     local = _local(manifest, steps)
-    shards = planner.shards_for(local, manifest)
-    partials = [operations.run(name, Work(shard, local, manifest.schema), args) for shard in shards]
+    shards = planner.shards_for(bind(local, manifest.schema), manifest)
+    partials = [operations.run(name, Work(shard, bind(local, manifest.schema)), args) for shard in shards]
     return operations.merge(name, partials, args)
 
 

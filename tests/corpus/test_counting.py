@@ -21,7 +21,7 @@ from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations import counting, operations
 from rlm_ray.corpus.planning import planner
-from rlm_ray.corpus.planning.nodes import check
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.parquet import dictionary_codes, polars_rows, row_groups
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectChanged, ObjectUnreadable
@@ -73,7 +73,7 @@ def joint(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def _works(manifest: Manifest, *steps: Node) -> list[Work]:
-    return [Work(shard, steps, manifest.schema) for shard in planner.shards_for(steps, manifest)]
+    return [Work(shard, bind(steps, manifest.schema)) for shard in planner.shards_for(bind(steps, manifest.schema), manifest)]
 
 
 def _by_itself(name: str, works: list[Work], args: dict[str, Any]) -> list[Any]:
@@ -108,7 +108,7 @@ def test_shards_together_give_what_each_gives(days: Manifest, joint: list[int], 
     by_value = any(isinstance(step, Window | Split) for step in steps)
     assert bool(joint) != by_value
     for column in ("took", "n", "day"):
-        if column in check(steps, days.schema):
+        if column in bind(steps, days.schema).columns:
             args = {"column": column, "limit": 1_000}
             expected = operations.merge("count_by", _by_itself("count_by", works, args), args)
             assert operations.merge("count_by", operations.run_all("count_by", works, args), args) == expected
@@ -260,7 +260,7 @@ def test_codes_count_what_the_rows_have(
         patch.setattr(dictionary_codes, "_MOST_BYTES", 1_000)
         patch.setattr(dictionary_codes, "_BATCH_ROWS", batch)
         patch.setattr(row_groups, "is_part", lambda *_: False)
-        assert dictionary_codes.counts(work.shard, work.schema, column, low, high) == Counter(values[low:high])
+        assert dictionary_codes.counts(work.shard, work.plan.schema, column, low, high) == Counter(values[low:high])
 
 
 def test_codes_that_give_way_to_texts_count_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,12 +270,12 @@ def test_codes_that_give_way_to_texts_count_the_same(tmp_path: Path, monkeypatch
     options: dict[str, Any] = {"dictionary_pagesize_limit": 64, "data_page_size": 64, "write_batch_size": 16}
     pyarrow.parquet.write_table(pyarrow.table({"host": values}), path, **options)
     (work,) = _shards(path)
-    assert dictionary_codes.counts(work.shard, work.schema, "host", 0, len(values)) is None
+    assert dictionary_codes.counts(work.shard, work.plan.schema, "host", 0, len(values)) is None
     args = {"column": "host", "limit": 3}
     expected = {"counts": [["first", 2_000], ["last", 2_000], ["text 0", 1]], "distinct": 502}
     assert operations.merge("count_by", operations.run_all("count_by", [work], args), args) == expected
     monkeypatch.setattr(dictionary_codes, "_MOST_BYTES", 1_000)
-    assert dictionary_codes.counts(work.shard, work.schema, "host", 0, len(values)) == Counter(values)
+    assert dictionary_codes.counts(work.shard, work.plan.schema, "host", 0, len(values)) == Counter(values)
 
 
 def _plain(path: Path) -> None:
@@ -299,15 +299,15 @@ def _no_text(path: Path) -> None:
 def test_what_is_no_text_in_codes_is_left_to_others(tmp_path: Path, write: Callable[[Path], None]) -> None:
     write(tmp_path / "one.parquet")
     (work,) = _shards(tmp_path)
-    assert dictionary_codes.counts(work.shard, work.schema, "host", 0, work.shard.stop) is None
+    assert dictionary_codes.counts(work.shard, work.plan.schema, "host", 0, work.shard.stop) is None
 
 
 def test_codes_of_a_changed_object_are_not_counted(tmp_path: Path) -> None:
     path = tmp_path / "one.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"host": ["h"] * 900}), path)
     (work,) = _shards(path)
-    assert dictionary_codes.counts(work.shard, work.schema, "host", 0, 900) == {"h": 900}
+    assert dictionary_codes.counts(work.shard, work.plan.schema, "host", 0, 900) == {"h": 900}
     path.write_bytes(path.read_bytes() + b"more")
-    assert dictionary_codes.counts(work.shard, work.schema, "host", 0, 900) is None
+    assert dictionary_codes.counts(work.shard, work.plan.schema, "host", 0, 900) is None
     (found,) = operations.run_all("count_by", [work], {"column": "host", "limit": 1})
     assert isinstance(found, ObjectChanged)

@@ -9,8 +9,8 @@ import pytest
 
 from rlm_ray.corpus.meaning.types import arrow_type, is_flat, type_name, unite
 from rlm_ray.corpus.opening import open_manifest
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.planning.expressions import check_pattern
-from rlm_ray.corpus.planning.nodes import check
 from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Grep, Node, Select, Split, Where
 
@@ -78,25 +78,25 @@ def test_patterns_that_compile(pattern: str) -> None:
 )
 def test_steps_that_do_not_fit(step: Node, said: str) -> None:
     with pytest.raises(InputError) as refused:
-        check([step], _SCHEMA)
+        bind([step], _SCHEMA)
     assert said in str(refused.value)
 
 
 def test_columns_after_a_select() -> None:
-    assert check([Select(("text", "n"))], _SCHEMA) == {"text": "string", "n": "int64"}
+    assert bind([Select(("text", "n"))], _SCHEMA).columns == {"text": "string", "n": "int64"}
     with pytest.raises(InputError, match="no column 'ok'"):
-        check([Select(("text",)), Where((("ok", "==", True),))], _SCHEMA)
+        bind([Select(("text",)), Where((("ok", "==", True),))], _SCHEMA)
     with pytest.raises(InputError, match="no text column"):
-        check([Select(("n",)), Grep("x")], _SCHEMA)
+        bind([Select(("n",)), Grep("x")], _SCHEMA)
     result = {"label": "string", "_address": "string", "_error": "string"}
-    assert check([Select(("label",)), Where((("_error", "==", None),))], result) == result
+    assert bind([Select(("label",)), Where((("_error", "==", None),))], result).columns == result
 
 
 def test_spans_of_two_columns_are_refused() -> None:
     schema = {"a": "string", "b": "string"}
-    check([Split("a"), Split("a", "line")], schema)
+    bind([Split("a"), Split("a", "line")], schema)
     with pytest.raises(InputError, match="Split 'a' further"):
-        check([Split("a"), Split("b")], schema)
+        bind([Split("a"), Split("b")], schema)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from rlm_ray.corpus import looking
 from rlm_ray.corpus.catalog.signatures import encoding_of_text
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations import operations, small_objects
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectUnreadable
 from rlm_ray.handle.plan import Grep
@@ -157,7 +158,7 @@ def test_of_very_many_objects_each_is_what_its_name_says_when_it_is_read(
     manifest = open_manifest(base, shard_bytes=1 << 20)
     assert [shard.object for shard in manifest.shards if not shard.unseen] == [0, 5]
     for shard in manifest.shards:
-        work = Work(shard, (), manifest.schema)
+        work = Work(shard, bind((), manifest.schema))
         if shard.object == 3 and kind:
             with pytest.raises(ObjectUnreadable, match=kind):
                 list(operations.records(work))

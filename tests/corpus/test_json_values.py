@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations.lookup import record_at
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.text import json_values
 from rlm_ray.corpus.reading.text.json_values import Layout, layout_of
 from rlm_ray.corpus.reading.work import Work
@@ -64,7 +65,7 @@ def test_records_and_their_bytes(kit: SimpleNamespace, small_blocks: None, form:
     assert kit.operate(manifest, "count", Where((("n", "<", 10),))) == 10
     assert kit.operate(manifest, "count", Grep(r"\[7\]", "text")) == 1
     assert kit.records(manifest, *kit.local(manifest, [Slice(7, 9)])) == found[7:9]
-    work = Work(manifest.shards[0], (), manifest.schema)
+    work = Work(manifest.shards[0], bind((), manifest.schema))
     assert record_at(work, {"address": found[123]["_address"]}) == found[123]
 
 
@@ -108,7 +109,7 @@ def test_what_is_damaged_fails_as_a_whole(kit: SimpleNamespace, data: bytes) -> 
     manifest = open_manifest(good)
     shard = dataclasses.replace(manifest.shards[0], uri=bad, version="", size=len(data))
     with pytest.raises(ObjectUnreadable, match=r"ends in the middle|closes nothing|has another value at byte"):
-        list(Work(shard, (), manifest.schema).scan())
+        list(Work(shard, bind((), manifest.schema)).scan())
 
 
 def test_an_object_that_is_no_list_of_records_is_one_record(kit: SimpleNamespace) -> None:

@@ -14,6 +14,7 @@ import pytest
 from rlm_ray import storage
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations import operations
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectChanged
 from rlm_ray.handle.plan import Grep, Node, Select, Slice, Split, Where
@@ -88,7 +89,7 @@ def test_objects_are_counted_together_each_in_its_version(kit: SimpleNamespace, 
         kit.parquet(rows, f"{base}/{number}.parquet", row_group_size=30)
     manifest = open_manifest(base, shard_bytes=700)
     steps = (Where((("n", ">=", 40),)),)
-    works = [Work(shard, steps, manifest.schema) for shard in manifest.shards]
+    works = [Work(shard, bind(steps, manifest.schema)) for shard in manifest.shards]
     counts = operations.run_all("count", works, {})
     assert len(counts) > 3
     assert sum(counts) == 150

@@ -18,6 +18,7 @@ from rlm_ray.corpus.catalog.building import manifest_of_segments
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations.operations import run
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectChanged, ObjectUnreadable
 from rlm_ray.handle.plan import Grep, Select, Where
@@ -289,7 +290,7 @@ def test_of_very_many_files_some_footers_are_read(kit: SimpleNamespace, tmp_path
     storage.write_bytes(str(tmp_path / "many" / "05.parquet"), b"broken")
     broken = open_manifest(str(tmp_path / "many"))
     with pytest.raises(ObjectUnreadable, match=r"05\.parquet"):
-        run("count", Work(broken.shards[5], (), broken.schema), {})
+        run("count", Work(broken.shards[5], bind((), broken.schema)), {})
 
 
 # -- results
@@ -321,8 +322,8 @@ def test_results_are_corpora_of_their_own(kit: SimpleNamespace, tmp_path: Path) 
     ]
     for shard, table in zip(manifest.shards, (first, second), strict=True):
         storage.delete_tree(shard.uri)
-        assert run("count", Work(shard, (Grep("x|7"),), manifest.schema, table=table), {}) == 1
-        assert run("at", Work(shard, (), manifest.schema, table=table), {"ordinals": [0]}) == [expected[2 * shard.index]]
+        assert run("count", Work(shard, bind((Grep("x|7"),), manifest.schema), table=table), {}) == 1
+        assert run("at", Work(shard, bind((), manifest.schema), table=table), {"ordinals": [0]}) == [expected[2 * shard.index]]
 
 
 def test_a_name_that_is_no_text_is_a_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations import counting, operations
 from rlm_ray.corpus.operations.operations import merge, run
 from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.selections import save_selection
 from rlm_ray.corpus.reading.spans import split
 from rlm_ray.corpus.reading.work import Work
@@ -70,14 +71,14 @@ def test_records_by_their_number(kit: SimpleNamespace, hosts: Any) -> None:
         local = kit.local(hosts, steps)
         start = 0
         expected = kit.records(hosts, *local)
-        for shard in planner.shards_for(local, hosts):
-            work = Work(shard, local, hosts.schema)
+        for shard in planner.shards_for(bind(local, hosts.schema), hosts):
+            work = Work(shard, bind(local, hosts.schema))
             count = run("count", work, {})
             ordinals = list(range(0, count, 2))
             assert merge("at", [run("at", work, {"ordinals": ordinals})], {}) == expected[start : start + count : 2]
             start += count
-    assert run("at", Work(hosts.shards[0], (), hosts.schema), {"ordinals": [0, 10**6]}) == everything[:1]
-    assert run("at", Work(hosts.shards[0], (), hosts.schema), {"ordinals": []}) == []
+    assert run("at", Work(hosts.shards[0], bind((), hosts.schema)), {"ordinals": [0, 10**6]}) == everything[:1]
+    assert run("at", Work(hosts.shards[0], bind((), hosts.schema)), {"ordinals": []}) == []
 
 
 @given(counts=st.lists(st.integers(0, 20), min_size=1, max_size=6), n=st.integers(0, 40), seed=st.integers(0, 3))
@@ -123,7 +124,7 @@ def test_lengths(kit: SimpleNamespace) -> None:
 
 
 def test_records_come_in_bounded_lists(hosts: Any) -> None:
-    work = Work(hosts.shards[0], (), hosts.schema)
+    work = Work(hosts.shards[0], bind((), hosts.schema))
     pages = list(operations.records(work, max_records=3))
     assert all(len(page) <= 3 for page in pages)
     assert [len(page) for page in operations.records(work, max_bytes=1)] == [1] * sum(map(len, pages))
@@ -148,7 +149,7 @@ def test_what_a_filter_kept(kit: SimpleNamespace, hosts: Any, tmp_path: Any) -> 
 
 def test_an_operation_that_is_none(hosts: Any) -> None:
     with pytest.raises(InputError, match="count, head, page"):
-        run("median", Work(hosts.shards[0], (), hosts.schema), {})
+        run("median", Work(hosts.shards[0], bind((), hosts.schema)), {})
 
 
 # -- windows

@@ -19,6 +19,7 @@ from rlm_ray import storage
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations import operations
 from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.text import compressed, streams
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectChanged, ObjectUnreadable
@@ -73,7 +74,12 @@ def test_json_lines_in_frames(kit: SimpleNamespace) -> None:
     assert len(manifest.shards) > 3
     assert [(record["n"], record["text"]) for record in kit.records(manifest)] == [(row["n"], row["text"]) for row in rows]
     assert [record["n"] for record in kit.records(manifest, Grep("üüüüüü"))] == list(range(6, 200, 7))
-    borders = planner.plain_borders([], open_manifest(kit.object(_framed(data, 97), ".log.zst"), shard_bytes=1_000), 500)
+    lines = open_manifest(kit.object(_framed(data, 97), ".log.zst"), shard_bytes=1_000)
+    borders = planner.plain_borders(
+        bind([], lines.schema),
+        lines,
+        500,
+    )
     assert borders is not None
 
 
@@ -128,7 +134,7 @@ def small_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _page(manifest: Any, start: int, run_dir: str | None, n: int = 3) -> Any:
-    work = Work(manifest.shards[0], (Between((0, start, 0)),), manifest.schema, run_dir)
+    work = Work(manifest.shards[0], bind((Between((0, start, 0)),), manifest.schema), run_dir)
     return operations.run("page", work, {"n": n, "max_bytes": 100 << 20})
 
 
@@ -141,7 +147,7 @@ def test_cutting_chunks_leaves_an_index_and_lines_far_behind_are_found_by_it(
     file.write_bytes(gzip.compress(data[:1_000_000]) + gzip.compress(data[1_000_000:]))
     manifest = open_manifest(str(file))
     run = str(tmp_path / "run")
-    work = Work(manifest.shards[0], (), manifest.schema, run)
+    work = Work(manifest.shards[0], bind((), manifest.schema), run)
     assert operations.run("count", work, {}) == 80_000
     assert not (tmp_path / "run").exists()  # one reading from the beginning needs none
     assert operations.run("borders", work, {"target_bytes": 100_000})
@@ -185,7 +191,9 @@ def test_a_small_object_gets_none(tmp_path: Path) -> None:
     file = tmp_path / "app.log.gz"
     file.write_bytes(gzip.compress(_lines(1_000)))
     manifest = open_manifest(str(file))
-    assert operations.run("borders", Work(manifest.shards[0], (), manifest.schema, str(tmp_path / "run")), {"target_bytes": 99})
+    assert operations.run(
+        "borders", Work(manifest.shards[0], bind((), manifest.schema), str(tmp_path / "run")), {"target_bytes": 99}
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -208,7 +216,7 @@ def test_an_index_on_s3_of_an_object_on_s3(kit: SimpleNamespace, s3: Any) -> Non
     base = f"s3://{s3.bucket()}"
     place = s3.put(f"{base}/logs/app.log.gz", gzip.compress(data))
     manifest = open_manifest(place)
-    work = Work(manifest.shards[0], (), manifest.schema, f"{base}/run")
+    work = Work(manifest.shards[0], bind((), manifest.schema), f"{base}/run")
     assert operations.run("borders", work, {"target_bytes": 100_000})
     assert len(list(storage.listing(f"{base}/run/indexes"))) == 1
     for start in (0, len(data) // 2, len(data) - 50):

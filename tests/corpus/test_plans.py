@@ -16,6 +16,7 @@ from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.handle.plan import Between, Grep, Node, Select, Slice, Split, Where
 
 _WORDS = ["alpha", "beta", "gamma delta", "Ünï", "error 42", "x\ny", "x\r\n\r\ny z", "", "  ", "a\n\n\nb\n"]
@@ -164,8 +165,8 @@ def test_plans_over_parquet(
             assert whole[address.chars[0] : address.chars[1]] == record["text"]
     assert kit.operate(manifest, "count", *steps) == len(expected)
     local = kit.local(manifest, steps)
-    shards = planner.shards_for(local, manifest)
-    for shard, known in zip(shards, planner.known_counts(local, shards), strict=True):
+    shards = planner.shards_for(bind(local, manifest.schema), manifest)
+    for shard, known in zip(shards, planner.known_counts(bind(local, manifest.schema), shards), strict=True):
         assert known is None or known == sum(place[0] == shard.index for place, _ in expected)
 
 

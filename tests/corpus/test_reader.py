@@ -14,6 +14,7 @@ from rlm_ray.corpus.catalog.formats import FORMATS, Format
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations.lookup import record_at
 from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.reader import ReadRequest, reader_of
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
@@ -56,8 +57,8 @@ def test_a_format_is_one_file_and_one_line(kit: SimpleNamespace, properties: For
     for number in (0, 777, 1_999):
         address = records[number]["_address"]
         work = next(
-            Work(shard, (), manifest.schema)
-            for shard in planner.shards_for((), manifest)
+            Work(shard, bind((), manifest.schema))
+            for shard in planner.shards_for(bind((), manifest.schema), manifest)
             if shard.start <= int(address.rpartition("bytes=")[2].split("-")[0]) < shard.stop
         )
         assert record_at(work, {"address": address}) == records[number]

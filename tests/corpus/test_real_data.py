@@ -19,6 +19,7 @@ from rlm_ray.corpus.meaning.types import shown_name
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations.operations import records
 from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectUnreadable
 from rlm_ray.handle.plan import Grep, Split, Where
@@ -65,7 +66,7 @@ def _read(path: Path) -> list[dict[str, Any]] | str:
     """The records of a file, or why it is refused."""
     try:
         manifest = open_manifest(str(path))
-        return [record for shard in manifest.shards for page in records(Work(shard, (), manifest.schema)) for record in page]
+        return [record for shard in manifest.shards for page in records(Work(shard, bind((), manifest.schema))) for record in page]
     except (InputError, ObjectUnreadable) as error:
         return str(error)
 
@@ -96,7 +97,7 @@ def test_the_unreadable_are_so_many_failed_shards(data: Path) -> None:
     failed = {entry["object"]: entry["reason"] for entry in manifest.failed}
     for shard in manifest.shards:
         try:
-            for _ in records(Work(shard, (), manifest.schema)):
+            for _ in records(Work(shard, bind((), manifest.schema))):
                 pass
         except ObjectUnreadable as error:
             failed[shard.uri] = str(error)
@@ -156,6 +157,6 @@ def test_contracts(kit: SimpleNamespace, data: Path) -> None:
         first, last = map(int, re.search(r"&chars=(\d+)-(\d+)$", span["_address"]).groups())  # type: ignore[union-attr]
         assert texts[span["file"]][first:last] == span["text"]
         assert len(span["text"]) <= 4000
-    borders = planner.plain_borders([], manifest, 32_000)
+    borders = planner.plain_borders(bind([], manifest.schema), manifest, 32_000)
     assert borders is not None
     assert sum(border[3] for border in borders) == 510

@@ -13,6 +13,7 @@ from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.meaning.types import type_name
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations import operations
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.records import to_json, to_records
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.handle.plan import Grep
@@ -89,7 +90,7 @@ def test_texts_of_parquet_that_are_no_utf8_are_shown_with_what_was_replaced(kit:
     manifest = open_manifest(uri)
     expected = ["fine", "bad\ufffd", None]
     assert [record["text"] for record in kit.records(manifest)] == expected
-    (work,) = (Work(shard, (), manifest.schema) for shard in manifest.shards)
+    (work,) = (Work(shard, bind((), manifest.schema)) for shard in manifest.shards)
     ((body, _),) = operations.json_pages(work, max_records=10, max_bytes=1 << 20)
     assert [record["text"] for record in json.loads(body)] == expected
     counted = kit.operate(manifest, "count_by", column="text", limit=5)

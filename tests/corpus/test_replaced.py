@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rlm_ray.corpus.catalog.signatures import Signature, signature
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations import operations
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading import decode_replacements
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.handle.plan import Grep
@@ -23,7 +24,7 @@ _BAD = b"sound\ncaf\xe9 \xff\xfe\nlate\n"
 def _scan(uri: str, run: str, operation: str = "lengths", *steps: object, **options: object) -> None:
     manifest = open_manifest(uri, **options)  # type: ignore[arg-type]
     for shard in manifest.shards:
-        operations.run(operation, Work(shard, steps, manifest.schema, run), {})  # type: ignore[arg-type]
+        operations.run(operation, Work(shard, bind(steps, manifest.schema), run), {})  # type: ignore[arg-type]
 
 
 @settings(max_examples=30)
@@ -72,7 +73,7 @@ def test_the_most_that_one_scan_has_found_is_kept(kit: SimpleNamespace) -> None:
     assert decode_replacements.found(run) == [{"object": uri, "bytes": 3}]
     shards = open_manifest(uri, shard_bytes=4)
     for shard in shards.shards:
-        operations.run("lengths", Work(shard, (), shards.schema, other := run + "-2"), {})
+        operations.run("lengths", Work(shard, bind((), shards.schema), other := run + "-2"), {})
     assert decode_replacements.found(other) == [{"object": uri, "bytes": 3}]
 
 

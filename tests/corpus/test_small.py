@@ -14,6 +14,7 @@ from rlm_ray import storage
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations import operations, small_objects
 from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectChanged, StorageError
 from rlm_ray.handle.plan import Between, Grep, Node, Select, Where
@@ -31,7 +32,7 @@ _TEXT = st.lists(st.sampled_from([b"a", b"b", b"\n", b"\r\n", "é".encode(), b"\
 
 
 def _works(manifest: Any, steps: tuple[Node, ...]) -> list[Work]:
-    return [Work(shard, steps, manifest.schema) for shard in planner.shards_for(steps, manifest)]
+    return [Work(shard, bind(steps, manifest.schema)) for shard in planner.shards_for(bind(steps, manifest.schema), manifest)]
 
 
 @pytest.mark.parametrize("unit", ["line", "document"])

@@ -12,6 +12,7 @@ import pytest
 
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading import tables
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import ObjectUnreadable
@@ -32,7 +33,7 @@ def write(tmp_path: Path) -> Write:
 
 def works(folder: Path, *steps: Any) -> list[Work]:
     manifest = open_manifest(str(folder))
-    return [Work(shard, steps, manifest.schema) for shard in planner.shards_for(steps, manifest)]
+    return [Work(shard, bind(steps, manifest.schema)) for shard in planner.shards_for(bind(steps, manifest.schema), manifest)]
 
 
 def rows(found: Sequence[Any]) -> list[dict[str, Any]]:
@@ -84,7 +85,7 @@ def test_folders_types_that_differ_and_nested_columns(write: Write, tmp_path: Pa
     write("day=2/x.parquet", {"k": ["c", None, "c"], "n": [1.5, None, 2.5], "_pos": ["p", "q", "p"], "a.b": ["d", "d", "d"]})
     write("day=2/y.parquet", {"k": [1, 2, 3]})
     found = works(tmp_path)
-    columns = [*found[0].schema]
+    columns = [*found[0].plan.schema]
     assert {"day", "pos_", "tags", "who", "a.b"} <= {*columns}
     check(found, columns)
     assert rows(check(found, ["day"]))[::3] == [{"day": "1"}, {"day": "2"}, {"day": "2"}]
@@ -99,7 +100,7 @@ def test_a_dictionary_that_the_writer_gave_up(write: Write, tmp_path: Path) -> N
 def test_a_shard_that_is_a_part_of_a_file(write: Write, tmp_path: Path) -> None:
     write("x.parquet", {"host": [f"h{number // 1_000}" for number in range(6_000)]}, row_group_size=1_000)
     manifest = open_manifest(str(tmp_path), shard_bytes=1)
-    found = [Work(shard, (), manifest.schema) for shard in manifest.shards]
+    found = [Work(shard, bind((), manifest.schema)) for shard in manifest.shards]
     assert len(found) == 6
     pieces = check(found, ["host"])
     assert [row["host"] for row in rows(pieces)] == [f"h{number // 1_000}" for number in range(6_000)]

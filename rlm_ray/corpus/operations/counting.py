@@ -14,8 +14,6 @@ import pyarrow
 from rlm_ray import storage
 from rlm_ray.corpus.catalog import deletions
 from rlm_ray.corpus.catalog.footers import with_footer
-from rlm_ray.corpus.planning.nodes import check, is_range, position_range
-from rlm_ray.corpus.planning.planner import row_range
 from rlm_ray.corpus.reading import scan
 from rlm_ray.corpus.reading.parquet import dictionary_codes, polars_rows
 from rlm_ray.corpus.reading.reader import Reduce
@@ -49,7 +47,7 @@ def together(name: str, works: Sequence[Work], args: Mapping[str, Any]) -> list[
     works = list(works)
     for number, work in enumerate(works):
         try:
-            works[number] = replace(work, shard=with_footer(work.shard, work.schema))
+            works[number] = replace(work, shard=with_footer(work.shard, work.plan.schema))
         except StorageError as error:
             partials[number] = error
     if name == "count":
@@ -98,7 +96,7 @@ def _portions(works: Sequence[Work], numbers: Sequence[int]) -> Iterator[list[in
     for number in numbers:
         rows_here = works[number].shard.rows or 0
         # a filter leaves fewer, as a rule
-        here = rows_here if row_range(works[number].steps, works[number].shard) is not None else rows_here // 2
+        here = rows_here if works[number].plan.row_range(works[number].shard) is not None else rows_here // 2
         if held and rows + here > _MOST_ROWS:
             yield held
             held, rows = [], 0
@@ -111,12 +109,11 @@ def _asked(
     works: Sequence[Work], numbers: Sequence[int], columns: Sequence[str], each: Reduce, reduce: Reduce
 ) -> tuple[list[int], polars.DataFrame | None]:
     """Return what is made of the records of some shards together, and which of the works these are."""
-    if len(numbers) < 2 or any((work.steps, work.schema) != (works[0].steps, works[0].schema) for work in works):
+    if len(numbers) < 2 or any(work.plan != works[0].plan for work in works):
         return [], None
     queries = scan.queries(
         [works[number].shard for number in numbers],
-        works[0].steps,
-        schema=works[0].schema,
+        works[0].plan,
         columns=columns,
         reduce=each,
         tables=[works[number].table for number in numbers],
@@ -150,14 +147,13 @@ def _check_versions(objects: Sequence[tuple[str, str]]) -> None:
 
 def count(work: Work, args: Mapping[str, Any]) -> int:
     """Return how many records the steps leave of a shard."""
-    shard, steps = work.shard, work.steps
-    if shard.traits.lines_are_records and not shard.packed and is_range(steps, shard.index):
-        check(steps, work.schema)
-        low, high = position_range(steps, shard)
+    shard, plan = work.shard, work.plan
+    if shard.traits.lines_are_records and not shard.packed and plan.is_range(shard.index):
+        low, high = plan.position_range(shard)
         found = count_lines(shard, low, high) if low < high else 0
         storage.check_version(shard.uri, shard.version)
         return found
-    work = replace(work, shard=with_footer(shard, work.schema))
+    work = replace(work, shard=with_footer(shard, work.plan.schema))
     known = _known(work)
     return _total(work.reduced([], _counted)) if known is None else known
 
@@ -169,7 +165,7 @@ def merge_count(partials: Sequence[int], args: Mapping[str, Any]) -> int:
 
 def _known(work: Work) -> int | None:
     """Return what the footer says, without a scan."""
-    rows = row_range(work.steps, work.shard)
+    rows = work.plan.row_range(work.shard)
     return None if rows is None else deletions.live(work.shard, *rows)
 
 
@@ -187,7 +183,7 @@ def _total(frames: Iterable[polars.DataFrame]) -> int:
 def count_by(work: Work, args: Mapping[str, Any]) -> list[tuple[Any, int]]:
     """Return how many records the steps leave of a shard, by a column's values."""
     column = args["column"]
-    work = replace(work, shard=with_footer(work.shard, work.schema))
+    work = replace(work, shard=with_footer(work.shard, work.plan.schema))
     found: dict[Any, int] = {}
     if _add_codes(work, column, found):
         return list(found.items())
@@ -214,8 +210,8 @@ def merge_count_by(partials: Sequence[list[tuple[Any, int]]], args: Mapping[str,
 def _add_codes(work: Work, column: str, found: dict[Any, int]) -> bool:
     """Add the counts of a plain range of rows, where codes stand for the texts; return whether they do."""
     _kind(work, column)
-    rows = row_range(work.steps, work.shard) if work.table is None else None
-    counts = dictionary_codes.counts(work.shard, work.schema, column, *rows) if rows is not None else None
+    rows = work.plan.row_range(work.shard) if work.table is None else None
+    counts = dictionary_codes.counts(work.shard, work.plan.schema, column, *rows) if rows is not None else None
     for value, number in (counts or {}).items():
         found[value] = found.get(value, 0) + number
     check_distinct(len(found), column)
@@ -243,7 +239,7 @@ def by_value(frames: Iterable[polars.DataFrame], work: Work, column: str) -> lis
 
 
 def _kind(work: Work, column: str) -> str:
-    columns = check(work.steps, work.schema)
+    columns = work.plan.columns
     if column not in columns:
         raise InputError(f"There is no column {column!r}. Columns: {', '.join(columns)}.")
     return columns[column]

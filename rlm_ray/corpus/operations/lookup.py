@@ -11,7 +11,6 @@ import pyarrow.compute
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.catalog.shard import Shard
-from rlm_ray.corpus.planning.nodes import check
 from rlm_ray.corpus.reading.records import to_records
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.handle.plan import Between
@@ -54,7 +53,7 @@ def record_at(work: Work, args: Mapping[str, Any]) -> dict[str, Any] | None:
     index = work.shard.index
     place = Between((index, address.start, 0), (index, address.start + 1, 0))
     for batch in work.scan(steps=[place], limit=1):
-        for record in to_records(batch, work.shard, check(work.steps, work.schema)):
+        for record in to_records(batch, work.shard, work.plan.columns):
             # a row of a result has the address of what it was made from: it is known by its place alone
             if record["_address"] != whole and not work.shard.traits.is_result:
                 return None

@@ -20,14 +20,12 @@ from rlm_ray.corpus.catalog.sizes import record_sizes
 from rlm_ray.corpus.operations import counting, small_objects
 from rlm_ray.corpus.operations.lookup import record_at
 from rlm_ray.corpus.planning import chunk_ranges
-from rlm_ray.corpus.planning.nodes import check, is_range, span_column
-from rlm_ray.corpus.planning.planner import row_range
 from rlm_ray.corpus.planning.read_ranges import EXTENT, Extent, extents_of
 from rlm_ray.corpus.reading.reader import reader_of
 from rlm_ray.corpus.reading.records import to_json, to_records
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, StorageError
-from rlm_ray.handle.plan import Between, Node, Select
+from rlm_ray.handle.plan import Between, Node
 
 PAGE_BYTES = 4 << 20
 
@@ -90,8 +88,8 @@ def placed(
     limit: int | None = None,
 ) -> Iterator[tuple[list[dict[str, Any]], list[Extent]]]:
     """Yield what `records` does, each list with where its records are and what of them is read; at most `limit` records."""
-    shown = check((*work.steps, *steps), work.schema)
-    span = span_column(work.steps)
+    shown = work.plan.then(*steps).columns
+    span = work.plan.span
     held: list[dict[str, Any]] = []
     places: list[Extent] = []
     nbytes = 0
@@ -113,8 +111,8 @@ def placed(
 
 def json_pages(work: Work, *, max_records: int, max_bytes: int) -> Iterator[tuple[bytes, pyarrow.RecordBatch]]:
     """Yield a shard's records as JSON arrays of what `records` gives, each with the batch that it shows."""
-    shown = check(work.steps, work.schema)
-    span = span_column(work.steps)
+    shown = work.plan.columns
+    span = work.plan.span
     held: list[pyarrow.RecordBatch] = []
     count = nbytes = 0
 
@@ -149,7 +147,7 @@ def _page(work: Work, args: Mapping[str, Any]) -> dict[str, Any]:
         return {"records": [], "places": [], "sizes": [], "ends": [], "more": False}
     more_steps = [] if after is None else [Between(tuple(after))]
     count, room = args["n"], args.get("max_bytes", PAGE_BYTES)
-    shown = check(work.steps, work.schema)
+    shown = work.plan.columns
     page: dict[str, Any] = {"records": [], "places": [], "sizes": [], "ends": [], "more": False}
     # one record more than wanted says whether there is more
     for batch in work.scan(steps=more_steps, limit=count + 1, extents=True):
@@ -161,7 +159,7 @@ def _page(work: Work, args: Mapping[str, Any]) -> dict[str, Any]:
             fits = max(fits, 1)
         kept = min(kept, fits)
         part = batch.slice(0, kept)
-        page["records"] += to_records(part, work.shard, shown, span_column(work.steps))
+        page["records"] += to_records(part, work.shard, shown, work.plan.span)
         pairs = zip(part.column("_pos").to_pylist(), part.column("_char").to_pylist(), strict=True)
         page["places"] += [(work.shard.index, position, char) for position, char in pairs]
         page["sizes"] += sizes[:kept].tolist()
@@ -197,18 +195,19 @@ def _at(work: Work, args: Mapping[str, Any]) -> list[dict[str, Any]]:
     ordinals = numpy.asarray(sorted(args["ordinals"]), numpy.int64)
     if not len(ordinals):
         return []
-    shown = check(work.steps, work.schema)
-    span = span_column(work.steps)
-    rows = row_range(work.steps, work.shard) if work.shard.in_rows else None
+    shown = work.plan.columns
+    span = work.plan.span
+    rows = work.plan.row_range(work.shard) if work.shard.in_rows else None
     if rows is not None:
         # rows by their number: only the row groups that hold them are read, and only those rows are decoded
         numbers = deletions.rows_of(work.shard, rows[0], ordinals)
         low, high = int(numbers[0]), min(int(numbers[-1]) + 1, rows[1])
         place = Between((work.shard.index, low, 0), (work.shard.index, high, 0))
-        plain = replace(work, steps=(place, *(step for step in work.steps if isinstance(step, Select))))
+        columns = work.plan.only(lambda step: step.leaves_everything)
+        plain = replace(work, plan=columns.then(place))
         batches = plain.scan(positions=numbers.tolist())
         return [record for batch in batches for record in to_records(batch, work.shard, shown, span)]
-    if reader_of(work.shard.format).takes_ordinals and is_range(work.steps, work.shard.index):
+    if reader_of(work.shard.format).takes_ordinals and work.plan.is_range(work.shard.index):
         # the other lines are counted, and never cut
         batches = work.scan(positions=ordinals.tolist())
         return [record for batch in batches for record in to_records(batch, work.shard, shown, span)]
@@ -271,8 +270,8 @@ def _borders(work: Work, args: Mapping[str, Any]) -> list[tuple[Any, list[chunk_
     by = args.get("by")
     target, overlap = args["target_bytes"], args.get("overlap_bytes", 0)
     cutters: dict[Any, chunk_ranges.Cutter] = {}
-    if by is not None and by not in check(work.steps, work.schema):
-        raise InputError(f"There is no column {by!r}. Columns: {', '.join(check(work.steps, work.schema))}.")
+    if by is not None and by not in work.plan.columns:
+        raise InputError(f"There is no column {by!r}. Columns: {', '.join(work.plan.columns)}.")
     for batch in work.scan():
         places = [batch.column(name).to_numpy() for name in ("_pos", "_char")]
         sizes = record_sizes(batch)

@@ -17,14 +17,12 @@ from rlm_ray import storage
 from rlm_ray.corpus.catalog.document_kinds import kind_in
 from rlm_ray.corpus.operations import counting
 from rlm_ray.corpus.planning import expressions
-from rlm_ray.corpus.planning.nodes import check, is_covered, needed, with_schemas
-from rlm_ray.corpus.planning.planner import row_range
+from rlm_ray.corpus.planning.bind import BoundPlan
 from rlm_ray.corpus.reading.reader import reader_of
 from rlm_ray.corpus.reading.text import line_search, lines
 from rlm_ray.corpus.reading.text.streams import BOM, Run, encoding_of, look_at
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import ObjectUnreadable, StorageError
-from rlm_ray.handle.plan import Between, Grep, Node, Select, Where
 
 #: Largest object that is small, and bytes that are held of several.
 SMALL, TOGETHER = 256 << 10, 8 << 20
@@ -59,7 +57,7 @@ def without_others(works: Sequence[Work]) -> Sequence[Work]:
 
     Reads small objects of text that filters look at; those that hold one will be read again.
     """
-    if not works or not works[0].shard.traits.shows_bytes or not any(isinstance(step, Grep | Where) for step in works[0].steps):
+    if not works or not works[0].shard.traits.shows_bytes or not works[0].plan.filters_columns:
         return works
     marked: list[Work] = []
     while len(marked) < len(works):
@@ -74,19 +72,15 @@ def without_others(works: Sequence[Work]) -> Sequence[Work]:
 def _neighbours(operation: str, works: Sequence[Work], at: int) -> int:
     """Return the number behind the last work that can be counted together with the one at `at`."""
     first = works[at]
-    if operation not in _OPERATIONS or not _is_simple(first.steps):
+    if operation not in _OPERATIONS or not first.plan.leaves_all_but_filters(first.shard):
         return at
-    if operation == "count" and row_range(first.steps, first.shard) is not None:
+    if operation == "count" and first.plan.row_range(first.shard) is not None:
         return at  # known without reading
     stop, nbytes = at, 0
     while stop < len(works) and nbytes < TOGETHER and _is_small(works[stop], first):
         nbytes += works[stop].shard.size
         stop += 1
     return stop
-
-
-def _is_simple(steps: Sequence[Node]) -> bool:
-    return all(isinstance(step, Select | Grep | Where | Between) for step in steps)
 
 
 def _is_small(work: Work, first: Work) -> bool:
@@ -99,15 +93,15 @@ def _is_small(work: Work, first: Work) -> bool:
         and not shard.is_wide
         and (shard.start, shard.stop) == (0, shard.size)
         and shard.size <= SMALL
-        and work.steps == first.steps
-        and all(is_covered(step, shard) for step in work.steps if isinstance(step, Between))
+        and work.plan == first.plan
+        and work.plan.leaves_all_but_filters(shard)
         and reader_of(shard.format).spans_in_bytes(shard)
     )
 
 
 def _joint(works: Sequence[Work], column: str | None) -> list[Any] | None:
     """Return a partial, or an error, for each work; None where each is to be asked by itself."""
-    if column is not None and column not in check(works[0].steps, works[0].schema):
+    if column is not None and column not in works[0].plan.columns:
         return None
     found: list[Any] = list(storage.read_small((work.shard.uri, work.shard.version, work.shard.size) for work in works))
     for number, work in enumerate(works):
@@ -134,14 +128,14 @@ def _count_lines(works: Sequence[Work], objects: Sequence[bytes], column: str | 
     parts = [data if not data or data.endswith(b"\n") else data + b"\n" for data in objects]
     memory = numpy.frombuffer(b"".join(parts), numpy.uint8)
     borders = numpy.cumsum([0, *map(len, parts)])
-    steps = with_schemas(works[0].steps, works[0].schema)
-    if column is None and not any(isinstance(step, Grep | Where) for step, _ in steps):
+    plan = works[0].plan
+    if column is None and not plan.filters_columns:
         breaks = numpy.flatnonzero(memory == 10)
         counts: list[int] = numpy.diff(numpy.searchsorted(breaks, borders)).tolist()
         return counts
     if not line_search.is_utf8(memory):
         return None
-    run, pattern = Run(memory, 0, 0, len(memory)), _pattern(steps)
+    run, pattern = Run(memory, 0, 0, len(memory)), _pattern(plan)
     if not len(memory):
         piece = None
     else:
@@ -167,28 +161,23 @@ def _count_documents(works: Sequence[Work], objects: Sequence[bytes], column: st
 _EMPTY = polars.DataFrame(schema={"text": polars.String, "_object": polars.Int64})
 
 
-def _pattern(steps: Sequence[tuple[Node, dict[str, str]]]) -> str | None:
-    """A pattern that every text has which holds a line that the steps leave; see `searching.prefilter`."""
-    for step, schema in steps:
-        if isinstance(step, Grep) and not step.invert and expressions.grep_columns(step, schema) == ["text"]:
-            return line_search.prefilter(step.pattern, step.ignore_case)
-    return None
+def _pattern(plan: BoundPlan) -> str | None:
+    """A pattern that every text has which holds a line that the steps leave; see `line_search.prefilter`."""
+    patterns = (lines.prefilter(step) for step in plan.steps if step.looks_at == ("text",))
+    return next((pattern for pattern in patterns if pattern is not None), None)
 
 
 def _partials(works: Sequence[Work], frame: polars.DataFrame, column: str | None) -> list[Any]:
     """Return what each work's records come to, given all of them with the numbers of their objects."""
-    schema, steps = works[0].schema, works[0].steps
+    plan = works[0].plan
     out = [] if column is None else [column]
-    for name in needed(steps, out, schema):
+    for name in plan.needed(out):
         if name != "text":  # what the object's path says
-            kind = expressions.dtype(schema[name])
+            kind = expressions.dtype(plan.schema[name])
             values = polars.Series(name, [dict(work.shard.partitions)[name] for work in works], kind)
             frame = frame.with_columns(values.gather(frame["_object"]))
-    for step, there in with_schemas(steps, schema):
-        if isinstance(step, Grep):
-            frame = frame.filter(expressions.grep(step, there))
-        elif isinstance(step, Where):
-            frame = frame.filter(expressions.where(step, there))
+    for step in plan.steps:
+        frame = frame if step.predicate is None else frame.filter(step.predicate)
     if column is None:
         return numpy.bincount(frame["_object"].to_numpy(), minlength=len(works)).tolist()
     return [counting.by_value([counting.grouped(column)(frame.lazy()).collect()], works[0], column), *([] for _ in works[1:])]

@@ -6,28 +6,29 @@ import itertools
 from collections.abc import Sequence
 
 from rlm_ray.corpus.catalog.shard import Shard
-from rlm_ray.corpus.planning.nodes import position_range
-from rlm_ray.corpus.planning.planner import row_range
-from rlm_ray.handle.plan import Between, Grep, Keep, Node, Select, Where, Window
+from rlm_ray.corpus.planning.bind import BoundPlan, row_range
 
 #: How much larger than expected what a shard holds may be where its end is not known.
 _SLACK = 20
 
 
-def extent(steps: Sequence[Node], shard: Shard) -> tuple[int, int] | None:
+def extent(plan: BoundPlan, shard: Shard) -> tuple[int, int] | None:
     """Return the positions `[low, high)` that steps look at, filters included; None is the whole shard.
 
     Examples
     --------
+    >>> from rlm_ray.corpus.planning.bind import bind
+    >>> from rlm_ray.handle.plan import Between, Grep
     >>> lines = Shard(0, 0, "a.log", "1", 1000, "lines", None, 0, 1000, None, 1000)
-    >>> extent([Between((0, 100, 0), None), Grep("x")], lines), extent([Grep("x")], lines)
+    >>> grep, schema = Grep("x"), {"text": "string"}
+    >>> extent(bind([Between((0, 100, 0), None), grep], schema), lines), extent(bind([grep], schema), lines)
     ((100, 1000), None)
     """
     if shard.traits.whole_objects:
         return None
     constants = dict(shard.partitions)
-    plain = list(itertools.takewhile(lambda step: _is_plain(step, constants), steps))
-    found = row_range(plain, shard) or position_range(steps, shard)
+    plain = list(itertools.takewhile(lambda step: step.is_counted(constants), plan.steps))
+    found = row_range(plain, shard) or plan.position_range(shard)
     first, last = shard.positions
     low, high = max(found[0], first), min(found[1], last)
     if (low, high) == (first, last):
@@ -52,24 +53,13 @@ def without(low: int, high: int, excluded: Sequence[tuple[int, int]]) -> list[tu
     return [(start, stop) for start, stop in left if start < stop]
 
 
-def filters(steps: Sequence[Node], shard: Shard) -> bool:
+def filters(plan: BoundPlan, shard: Shard) -> bool:
     """Whether steps look at records to tell which to leave, beside those that the path of their object tells of."""
     constants = dict(shard.partitions)
-    return any(isinstance(step, Where | Grep | Keep) and not _is_plain(step, constants) for step in steps)
+    return any(step.is_filter and not step.is_counted(constants) for step in plan.steps)
 
 
-def is_counted(steps: Sequence[Node], shard: Shard) -> bool:
+def is_counted(plan: BoundPlan, shard: Shard) -> bool:
     """Whether a footer, or the listing, says how many records steps leave: counting them reads none."""
     constants = dict(shard.partitions)
-    return shard.traits.is_counted and all(_is_plain(step, constants) for step in steps)
-
-
-def is_everything(steps: Sequence[Node]) -> bool:
-    """Whether steps leave every record."""
-    return all(isinstance(step, Select) for step in steps)
-
-
-def _is_plain(step: Node, constants: dict[str, object]) -> bool:
-    if isinstance(step, Where):
-        return all(column in constants for column, _, _ in step.conditions)
-    return isinstance(step, Select | Between | Window)
+    return shard.traits.is_counted and all(step.is_counted(constants) for step in plan.steps)

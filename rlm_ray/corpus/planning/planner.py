@@ -6,7 +6,7 @@ import itertools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 import numpy
 
@@ -17,9 +17,9 @@ from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.catalog.sizes import mean_size, share
 from rlm_ray.corpus.meaning.comparing import holds
 from rlm_ray.corpus.planning import chunk_ranges, pruning
-from rlm_ray.corpus.planning.nodes import check, needed, position_range
+from rlm_ray.corpus.planning.bind import BoundPlan
 from rlm_ray.errors import InputError
-from rlm_ray.handle.plan import Between, Node, Select, Slice, Split, Where, Window
+from rlm_ray.handle.plan import Node, Slice, Window
 
 _T = TypeVar("_T")
 
@@ -27,15 +27,9 @@ _T = TypeVar("_T")
 # -- which shards
 
 
-def shards_for(steps: Sequence[Node], manifest: Manifest) -> list[Shard]:
-    """Return the shards that may hold records of a plan, by partitions, the ranges of row groups, places and windows.
-
-    Raises
-    ------
-    InputError
-        A step does not fit the columns.
-    """
-    return chosen(steps, manifest).shards
+def shards_for(plan: BoundPlan, manifest: Manifest) -> list[Shard]:
+    """Return the shards that may hold records of a plan, by partitions, the ranges of row groups, places and windows."""
+    return chosen(plan, manifest).shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +50,11 @@ class Choice:
     rows: dict[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
 
-def chosen(steps: Sequence[Node], manifest: Manifest) -> Choice:
-    """Choose the shards of a plan. Reads nothing.
-
-    Raises
-    ------
-    InputError
-        A step does not fit the columns.
-    """
-    check(steps, manifest.schema)
-    first, behind = _between(steps, len(manifest.shards))
-    ruled = pruning.ruled_out(steps, manifest.shards.ranges, manifest.schema, first, behind)
+def chosen(plan: BoundPlan, manifest: Manifest) -> Choice:
+    """Choose the shards of a plan. Reads nothing."""
+    first, behind = _between(plan, len(manifest.shards))
+    conditions = [condition for step in plan.steps for condition in step.conditions]
+    ruled = pruning.ruled_out(conditions, manifest.shards.ranges, manifest.schema, first, behind)
     choice = Choice([]) if ruled is None else Choice([], rows=ruled.rows)
     left: Iterable[Shard] = ()
     if ruled is None:
@@ -74,30 +62,33 @@ def chosen(steps: Sequence[Node], manifest: Manifest) -> Choice:
     else:
         choice.excluded.extend(ruled.shards.tolist())
         left = (manifest.shards[index] for index in numpy.setdiff1d(numpy.arange(first, behind), ruled.shards).tolist())
-    partitioned = any(isinstance(step, Where) for step in steps)
-    placed = any(isinstance(step, Between | Window | Where) for step in steps)
+    placed = bool(conditions) or any(step.narrows_places for step in plan.steps)
     for shard in left:
         if not placed and shard.start < shard.stop:
             choice.shards.append(shard)
-        elif partitioned and not _partition_holds(shard, steps):
+        elif conditions and not _partition_holds(shard, conditions):
             choice.excluded.append(shard.index)
-        elif _place_holds(shard, steps):
+        elif _place_holds(shard, plan):
             choice.shards.append(shard)
     return choice
 
 
-def reading(steps: Sequence[Node], manifest: Manifest) -> dict[str, Any]:
-    """Return what the steps would read at most, by listing and footers: shards and bytes, of how many.
+class Reading(TypedDict):
+    """What a plan would read at most: of how many shards and bytes."""
+
+    shards: int
+    of_shards: int
+    nbytes: int
+    of_nbytes: int
+
+
+def reading(plan: BoundPlan, manifest: Manifest) -> Reading:
+    """Return what the steps would read at most, by listing and footers.
 
     Bytes are uncompressed ones, estimated; of Parquet, those of the columns that the steps name or leave.
-
-    Raises
-    ------
-    InputError
-        A step does not fit the columns.
     """
-    shards = shards_for(steps, manifest)
-    part = share_read(steps, list(check(steps, manifest.schema)), manifest)
+    shards = shards_for(plan, manifest)
+    part = share_read(plan, plan.columns, manifest)
     return {
         "shards": len(shards),
         "of_shards": len(manifest.shards),
@@ -106,9 +97,9 @@ def reading(steps: Sequence[Node], manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def share_read(steps: Sequence[Node], columns: Sequence[str], manifest: Manifest) -> float:
+def share_read(plan: BoundPlan, columns: Iterable[str], manifest: Manifest) -> float:
     """Return what part of its shards' bytes a scan reads that gives these columns: of Parquet, those that are named."""
-    return share(needed(steps, columns, manifest.schema), manifest.widths) if FORMATS[manifest.format].has_footers else 1.0
+    return share(plan.needed(columns), manifest.widths) if FORMATS[manifest.format].has_footers else 1.0
 
 
 def before_slices(steps: Sequence[Node]) -> tuple[Node, ...]:
@@ -116,86 +107,36 @@ def before_slices(steps: Sequence[Node]) -> tuple[Node, ...]:
     return tuple(itertools.takewhile(lambda step: not isinstance(step, Slice), steps))
 
 
-def _between(steps: Sequence[Node], count: int) -> tuple[int, int]:
+def _between(plan: BoundPlan, count: int) -> tuple[int, int]:
     """Return the range of shards that places and windows leave: a part of a large corpus does not look at all of it."""
     first, behind = 0, count
-    for step in steps:
-        if isinstance(step, Between):
-            first = max(first, step.start[0] if step.start is not None else 0)
-            behind = min(behind, step.stop[0] + 1 if step.stop is not None else count)
-        elif isinstance(step, Window):
-            first = max(first, step.first)
-            behind = min(behind, step.last + 1 if step.last is not None else count)
+    for step in plan.steps:
+        first, behind = step.shards(first, behind)
     return first, max(first, behind)
 
 
-def _partition_holds(shard: Shard, steps: Sequence[Node]) -> bool:
+def _partition_holds(shard: Shard, conditions: Sequence[tuple[str, str, Any]]) -> bool:
     constants = dict(shard.partitions)
-    for step in steps:
-        if isinstance(step, Split):
-            # spans of a partition's value are no longer the same for the whole shard
-            constants.pop(step.column, None)
-        elif isinstance(step, Where):
-            known = [condition for condition in step.conditions if condition[0] in constants]
-            if not all(holds(constants[column], operator, value) for column, operator, value in known):
-                return False
-    return True
+    return all(holds(constants[column], operator, value) for column, operator, value in conditions if column in constants)
 
 
-def _place_holds(shard: Shard, steps: Sequence[Node]) -> bool:
-    for step in steps:
-        if isinstance(step, Between):
-            if (step.start is not None and step.start[0] > shard.index) or (
-                step.stop is not None and step.stop <= (shard.index, 0, 0)
-            ):
-                return False
-        elif isinstance(step, Window) and not (step.first <= shard.index and (step.last is None or shard.index <= step.last)):
-            return False
-    low, high = row_range(steps, shard) or position_range(steps, shard)
+def _place_holds(shard: Shard, plan: BoundPlan) -> bool:
+    if not plan.may_hold(shard):
+        return False
+    low, high = plan.row_range(shard) or plan.position_range(shard)
     return low < high
 
 
 # -- what is known without a scan
 
 
-def known_counts(steps: Sequence[Node], shards: Sequence[Shard]) -> list[int | None]:
+def known_counts(plan: BoundPlan, shards: Sequence[Shard]) -> list[int | None]:
     """Return how many records the steps leave of each shard, where footers and listing say it; None where a scan must.
 
     Known are plain ranges of Parquet rows, of results and of documents; conditions on partitions alone do not hinder.
     """
-    ranges = [row_range(steps, shard) for shard in shards]
+    ranges = [plan.row_range(shard) for shard in shards]
     return [None if rows is None else deletions.live(shard, *rows) for rows, shard in zip(ranges, shards, strict=True)]
-
-
-def row_range(steps: Sequence[Node], shard: Shard) -> tuple[int, int] | None:
-    """Return the rows that plain steps leave of a shard whose number of records is known; None where a scan must say.
-
-    Those that are deleted are among them; see `deletions.live`.
-    """
-    if shard.rows is None:
-        return None
-    low, high = (0, 1) if shard.traits.whole_objects else (shard.start, shard.stop)
-    constants = dict(shard.partitions)
-    for step in steps:
-        if isinstance(step, Between):
-            if step.start is not None and step.start[0] >= shard.index:
-                # a place behind the first character of a record leaves the record out
-                low = max(low, step.start[1] + (step.start[2] > 0)) if step.start[0] == shard.index else high
-            if step.stop is not None and step.stop[0] <= shard.index:
-                high = min(high, step.stop[1] + (step.stop[2] > 0)) if step.stop[0] == shard.index else low
-        elif isinstance(step, Window):
-            if shard.index == step.last:
-                high = min(high, deletions.row_of(shard, low, step.take))
-            if shard.index == step.first:
-                low = deletions.row_of(shard, low, step.skip)
-            if shard.index < step.first or (step.last is not None and shard.index > step.last):
-                high = low
-        elif isinstance(step, Where) and all(column in constants for column, _, _ in step.conditions):
-            if not all(holds(constants[column], operator, value) for column, operator, value in step.conditions):
-                high = low
-        elif not isinstance(step, Select):
-            return None
-    return low, max(low, high)
 
 
 # -- slices
@@ -265,12 +206,12 @@ def window(start: int, stop: int | None, shards: Sequence[Shard], counts: Sequen
     return _NOTHING if first is None else Window(*first)
 
 
-def plain_window(start: int, stop: int | None, steps: Sequence[Node], manifest: Manifest) -> Window | None:
+def plain_window(start: int, stop: int | None, plan: BoundPlan, manifest: Manifest) -> Window | None:
     """Make a slice local without looking at the shards one by one: of all records, where footers and listing count them.
 
     None where it takes `window`. Cheap, since a batch over single records makes one slice for each.
     """
-    if not all(isinstance(step, Select) for step in steps) or (ends := manifest.shards.row_ends) is None:
+    if not plan.leaves_everything or (ends := manifest.shards.row_ends) is None:
         return None
     if stop is not None and stop <= start:
         return _NOTHING
@@ -319,7 +260,7 @@ def draw(counts: Sequence[int], n: int, seed: int) -> dict[int, list[int]]:
 
 
 def plain_borders(
-    steps: Sequence[Node],
+    plan: BoundPlan,
     manifest: Manifest,
     target_bytes: int,
     overlap_bytes: int = 0,
@@ -331,24 +272,23 @@ def plain_borders(
     Plain are Parquet rows, results, lines and documents that no filter and no split touches (but conditions on
     partitions), and `by` a partition column. Sizes are estimates.
     """
-    schema = check(steps, manifest.schema)
     if by is not None and by not in manifest.partition_columns:
         return None
-    shards = shards_for(steps, manifest) if shards is None else shards
-    names = [name for name in schema if not name.startswith("_")]
+    shards = shards_for(plan, manifest) if shards is None else shards
+    names = [name for name in plan.columns if not name.startswith("_")]
     row_bytes = mean_size(names, manifest.widths)
     cutter = chunk_ranges.PlainCutter(max(1, target_bytes), overlap_bytes, by)
     for shard in shards:
-        ranges = _range_of(steps, shard, row_bytes, manifest)
+        ranges = _range_of(plan, shard, row_bytes)
         if ranges is None:
             return None
         cutter.add(shard, *ranges)
     return cutter.borders
 
 
-def _range_of(steps: Sequence[Node], shard: Shard, row_bytes: float, manifest: Manifest) -> tuple[int, int, float] | None:
+def _range_of(plan: BoundPlan, shard: Shard, row_bytes: float) -> tuple[int, int, float] | None:
     """First and last position of a shard, and bytes per position."""
-    rows = row_range(steps, shard)
+    rows = plan.row_range(shard)
     if rows is not None:
         each = float(shard.nbytes) if shard.traits.whole_objects else row_bytes
         if shard.deleted:
@@ -357,11 +297,9 @@ def _range_of(steps: Sequence[Node], shard: Shard, row_bytes: float, manifest: M
     if not shard.traits.lines_are_records or shard.packed:
         return None
     partitions = dict(shard.partitions)
-    for step in steps:
-        partition_only = isinstance(step, Where) and all(column in partitions for column, _, _ in step.conditions)
-        if not (partition_only or isinstance(step, Select | Between)):
-            return None
-    return (*position_range(steps, shard), 1.0)
+    if not all(step.keeps_ranges(partitions) for step in plan.steps):
+        return None
+    return (*plan.position_range(shard), 1.0)
 
 
 # -- tasks

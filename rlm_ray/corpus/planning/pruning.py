@@ -11,7 +11,6 @@ import polars
 import pyarrow
 
 from rlm_ray.corpus.planning import expressions
-from rlm_ray.handle.plan import Node, Split, Where
 
 #: A condition that no value of a range fulfils: it fails for the end that is tried.
 _ENDS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -43,10 +42,9 @@ class RuledOut:
 
 
 def ruled_out(
-    steps: Sequence[Node], ranges: pyarrow.Table | None, schema: Mapping[str, str], first: int, stop: int
+    conditions: Sequence[tuple[str, str, Any]], ranges: pyarrow.Table | None, schema: Mapping[str, str], first: int, stop: int
 ) -> RuledOut | None:
-    """Return which row groups of the shards `[first, stop)` leave no room for the steps; None where all do."""
-    conditions = list(_conditions(steps))
+    """Return which row groups of the shards `[first, stop)` leave no room for all conditions; None where all do."""
     if ranges is None or not conditions:
         return None
     low, high = numpy.searchsorted(ranges.column("shard").to_numpy(), (first, stop))
@@ -83,15 +81,3 @@ def _room(column: str, compared: str, value: Any, schema: Mapping[str, str]) -> 
             compared_end = expressions.condition(end, test, value, {end: schema[column]})
             tests.append(compared_end.fill_null(True))
     return polars.all_horizontal(tests) if tests else None
-
-
-def _conditions(steps: Sequence[Node]) -> list[tuple[str, str, Any]]:
-    """The conditions on columns as they are stored."""
-    found: list[tuple[str, str, Any]] = []
-    split: set[str] = set()
-    for step in steps:
-        if isinstance(step, Split):
-            split.add(step.column)
-        elif isinstance(step, Where):
-            found += [condition for condition in step.conditions if condition[0] not in split]
-    return found

@@ -16,6 +16,7 @@ import pyarrow
 
 from rlm_ray.corpus.catalog.formats import FORMATS
 from rlm_ray.corpus.catalog.shard import Shard
+from rlm_ray.corpus.planning.steps import BoundStep
 from rlm_ray.corpus.reading.sampling import Sample
 from rlm_ray.handle.plan import Node
 
@@ -114,7 +115,7 @@ class Reader:
     read: Callable[[ReadRequest], Iterator[polars.DataFrame]]
     sample: Callable[[Sequence[Shard]], Sample] | None = None
     filters: Literal["all", "stored", "none"] = "stored"
-    prefilter: Callable[[Node, dict[str, str]], str | None] | None = None
+    prefilter: Callable[[BoundStep[Node]], str | None] | None = None
     takes_ordinals: bool = False
     compares_versions: bool = True
     spans_in_bytes: Callable[[Shard], bool] = _never

@@ -8,7 +8,7 @@ import pyarrow
 import pyarrow.parquet
 
 from rlm_ray import storage
-from rlm_ray.corpus.reading.scan import Selections
+from rlm_ray.corpus.reading.apply import Selections
 from rlm_ray.errors import InputError
 
 SCHEMA = pyarrow.schema([("shard", pyarrow.int64()), ("pos", pyarrow.int64()), ("char", pyarrow.int64())])

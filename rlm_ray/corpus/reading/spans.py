@@ -8,7 +8,7 @@ from typing import Any
 
 import polars
 
-from rlm_ray.corpus.planning.nodes import FIXED_SEPARATORS
+from rlm_ray.corpus.planning.steps import FIXED_SEPARATORS
 from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Split
 

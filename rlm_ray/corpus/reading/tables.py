@@ -13,11 +13,9 @@ import pyarrow.compute
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.footers import with_footer
 from rlm_ray.corpus.meaning.types import arrow_type
-from rlm_ray.corpus.planning.nodes import check, position_range, span_column
 from rlm_ray.corpus.reading.parquet import arrow_rows
 from rlm_ray.corpus.reading.records import batch_addresses
 from rlm_ray.corpus.reading.work import Work
-from rlm_ray.handle.plan import Select
 
 ADDRESS = "_address"
 #: Rows of a file that are read at a time.
@@ -37,7 +35,7 @@ def pieces(work: Work, columns: Sequence[str], max_bytes: int) -> Iterator[pyarr
     ObjectChanged, ObjectUnreadable
         As `scan.scan`.
     """
-    schema = check(work.steps, work.schema)
+    schema = work.plan.columns
     wanted = [name for name in columns if name in schema or name == ADDRESS]
     stored = _is_stored(work) and ADDRESS not in wanted
     held: list[pyarrow.RecordBatch] = []
@@ -57,7 +55,7 @@ def _scanned(work: Work, columns: Sequence[str], schema: Mapping[str, str]) -> I
     for batch in work.scan(columns=[name for name in columns if name in schema]):
         arrays = {name: batch.column(name) for name in columns if name != ADDRESS}
         if ADDRESS in columns:
-            addresses = batch_addresses(batch, work.shard, span_column(work.steps))
+            addresses = batch_addresses(batch, work.shard, work.plan.span)
             arrays[ADDRESS] = addresses.to_arrow(compat_level=polars.CompatLevel.oldest()).cast(pyarrow.string())
         yield pyarrow.RecordBatch.from_arrays(list(arrays.values()), names=list(arrays))
 
@@ -73,15 +71,15 @@ def _cut(batches: Iterator[pyarrow.RecordBatch], max_bytes: int) -> Iterator[pya
 def _is_stored(work: Work) -> bool:
     """Whether the records are all rows of a Parquet file, or of a range of its row groups."""
     as_it_is = work.shard.traits.has_footers and not work.shard.deleted and work.table is None
-    return as_it_is and all(isinstance(step, Select) for step in work.steps)
+    return as_it_is and work.plan.leaves_everything
 
 
 def _stored(work: Work, columns: Sequence[str], max_bytes: int) -> Iterator[pyarrow.RecordBatch]:
-    shard = with_footer(work.shard, work.schema)
-    low, high = position_range((), shard)
+    shard = with_footer(work.shard, work.plan.schema)
+    low, high = shard.positions
     storage.check_version(shard.uri, shard.version)
     rows = max(_LEAST_ROWS, min(_ROWS, max_bytes * max(1, shard.rows or 1) // max(1, shard.nbytes)))
-    yield from arrow_rows.records(shard, work.schema, columns, low, high, rows)
+    yield from arrow_rows.records(shard, work.plan.schema, columns, low, high, rows)
     storage.check_version(shard.uri, shard.version)
 
 

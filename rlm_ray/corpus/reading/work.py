@@ -10,6 +10,7 @@ from typing import Any
 import polars
 
 from rlm_ray.corpus.catalog.shard import Shard
+from rlm_ray.corpus.planning.bind import BoundPlan
 from rlm_ray.corpus.reading import decode_replacements
 from rlm_ray.corpus.reading.reader import Reduce
 from rlm_ray.corpus.reading.scan import frames, scan
@@ -25,10 +26,8 @@ class Work:
     Attributes
     ----------
     shard : Shard
-    steps : tuple of Node
+    plan : BoundPlan
         Without a Slice (see `planner.window`).
-    schema : dict
-        The corpus' columns.
     run_dir : str or None
         Where selections are.
     table : pyarrow.Table, optional
@@ -43,8 +42,7 @@ class Work:
     """
 
     shard: Shard
-    steps: tuple[Node, ...]
-    schema: dict[str, str]
+    plan: BoundPlan
     run_dir: str | None = None
     table: Any = None
     corpus: str | None = None
@@ -69,8 +67,7 @@ class Work:
         shard = self._prepared()
         found = scan(
             shard,
-            (*self.steps, *steps),
-            schema=self.schema,
+            self.plan.then(*steps),
             selections=selections_of(self.run_dir),
             columns=columns,
             limit=limit,
@@ -87,8 +84,7 @@ class Work:
         shard = self._prepared()
         found = frames(
             shard,
-            self.steps,
-            schema=self.schema,
+            self.plan,
             selections=selections_of(self.run_dir),
             batch_bytes=32 << 20,  # of all columns, of which few are read
             columns=columns,

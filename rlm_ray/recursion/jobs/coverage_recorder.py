@@ -14,12 +14,12 @@ from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.operations import operations
 from rlm_ray.corpus.planning import planner
-from rlm_ray.corpus.planning.extent import extent, is_counted, is_everything, without
-from rlm_ray.corpus.planning.nodes import check
+from rlm_ray.corpus.planning.bind import BoundPlan
+from rlm_ray.corpus.planning.extent import extent, is_counted, without
 from rlm_ray.corpus.planning.planner import Choice
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
-from rlm_ray.handle.plan import Between, Node, Plan, Result, Window
+from rlm_ray.handle.plan import Plan, Result
 from rlm_ray.ledger.read_log import CODE, EXCLUDED, MarkLog, Marks
 from rlm_ray.recursion.jobs.results import Results
 from rlm_ray.types.json import JsonObject, Record
@@ -44,7 +44,7 @@ class CoverageRecorder:
         self._results = results
         self._noted: set[Any] = set()
 
-    def whose(self, steps: Sequence[Node], manifest: Manifest) -> str | None:
+    def whose(self, plan: BoundPlan, manifest: Manifest) -> str | None:
         """Return whose records a plan's are: see `Work.corpus`."""
         if self._corpora.get(manifest.name) is manifest:
             return manifest.name
@@ -52,7 +52,7 @@ class CoverageRecorder:
             given = self._results.get(manifest.name).given
         except InputError:
             return None
-        return "" if set(given) & set(check(steps, manifest.schema)) else None
+        return "" if set(given) & set(plan.columns) else None
 
     def showing(self, plan: Plan, columns: tuple[str, ...]) -> tuple[str, ...]:
         """Return those columns of a plan that show what a corpus' records say, not what a model said of them."""
@@ -61,21 +61,21 @@ class CoverageRecorder:
         given = self._results.get(plan.origin.id).given
         return tuple(name for name in columns if name in given)
 
-    def chosen(self, steps: Sequence[Node], manifest: Manifest) -> Choice:
+    def chosen(self, plan: BoundPlan, manifest: Manifest) -> Choice:
         """Choose the shards of a plan, and note what statistics exclude."""
-        choice = planner.chosen(steps, manifest)
-        key = (manifest.name, tuple(steps))
+        choice = planner.chosen(plan, manifest)
+        key = (manifest.name, plan.nodes)
         if (choice.excluded or choice.rows) and self._corpora.get(manifest.name) is manifest and key not in self._noted:
             if len(self._noted) >= _REMEMBERED:
                 self._noted.clear()
             self._noted.add(key)
-            self._excluded(steps, manifest, choice)
+            self._excluded(plan, manifest, choice)
         return choice
 
-    def _excluded(self, steps: Sequence[Node], manifest: Manifest, choice: Choice) -> None:
-        places = [step for step in steps if isinstance(step, Between | Window)]
+    def _excluded(self, plan: BoundPlan, manifest: Manifest, choice: Choice) -> None:
+        places = plan.only(lambda step: step.narrows_places)
         whole = choice.excluded
-        if places:
+        if places.nodes:
             whole = []
             for index in choice.excluded:
                 shard = manifest.shards[index]
@@ -95,10 +95,10 @@ class CoverageRecorder:
         if operation == "record":
             return  # the proof of a citation
         if operation == "count":
-            self.looked(work for work, _ in done if not is_counted(work.steps, work.shard))
+            self.looked(work for work, _ in done if not is_counted(work.plan, work.shard))
             counts: dict[str, dict[int, int]] = {}
             for work, count in done:
-                if work.corpus and work.shard.rows is None and is_everything(work.steps):
+                if work.corpus and work.shard.rows is None and work.plan.leaves_everything:
                     counts.setdefault(work.corpus, {})[work.shard.index] = count
             for corpus, records in counts.items():
                 self.marks.counts(corpus, records)
@@ -111,7 +111,7 @@ class CoverageRecorder:
         for work in works:
             if not work.corpus:
                 continue
-            if not work.excluded and extent(work.steps, work.shard) is None:
+            if not work.excluded and extent(work.plan, work.shard) is None:
                 whole.setdefault(work.corpus, []).append(work.shard.index)
             else:
                 self.marks.ranges(CODE, work.corpus, work.shard, looked_at(work))
@@ -151,7 +151,7 @@ class CoverageRecorder:
 
     def drawn(self, work: Work, records: Sequence[Record]) -> None:
         """Note records that were drawn by their number; where that took counting, all was looked at before."""
-        if not work.corpus or not records or not is_counted(work.steps, work.shard):
+        if not work.corpus or not records or not is_counted(work.plan, work.shard):
             return
         if not work.shard.in_rows:
             self.looked([work])
@@ -165,5 +165,5 @@ class CoverageRecorder:
 def looked_at(work: Work, end: int | None = None) -> list[tuple[int, int]]:
     """Return the positions that a work's steps look at, up to `end`, without what statistics exclude."""
     shard = work.shard
-    low, high = extent(work.steps, shard) or shard.positions
+    low, high = extent(work.plan, shard) or shard.positions
     return without(low, high if end is None else min(end, high), work.excluded)

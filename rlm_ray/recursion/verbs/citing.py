@@ -6,6 +6,7 @@ A quote that is not there is refused, counted and shown; it never stands beside 
 from __future__ import annotations
 
 from rlm_ray.corpus.catalog.address import Address
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
 from rlm_ray.ledger.citations import own_words
@@ -72,7 +73,7 @@ class Citing:
         if found is None:
             return f"{str(address)[:300]} is no record of this run's corpora or results. Take the '_address' of a record.", None
         manifest, shard = found
-        (record,) = yield from self._scans.partials("record", [Work(shard, (), manifest.schema)], {"address": str(address)})
+        (record,) = yield from self._scans.partials("record", [Work(shard, bind((), manifest.schema))], {"address": str(address)})
         if isinstance(record, ShardFailure):
             return f"{address.object} cannot be read: {record.reason}", None
         if record is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from rlm_ray.corpus.planning.nodes import check
+from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Plan
@@ -37,7 +37,7 @@ class Queries:
         """Return a handle over the rows that the query gave over each piece, or that `combine` made of them."""
         works = yield from self._scans.works(plan)
         manifest = yield from self._scans.manifest(plan)
-        schema = check(plan.steps, manifest.schema)
+        schema = bind(plan.steps, manifest.schema).columns
         columns, given, decimals = yield from self._bound(query, schema)
         name = request.name if combine is None else f"{request.name}-parts"
         groups: Sequence[Sequence[Work]] = self._scans.groups(works, GROUP_BYTES) or [()]
@@ -50,7 +50,8 @@ class Queries:
         parts = self._results.manifest(state)
         kinds = {column: parts.schema.get(column, "string") for column in (*given, *_OURS)}
         columns, given, decimals = yield from self._bound(combine, kinds)
-        whole = [Work(shard, (), kinds, None) for shard in parts.shards]
+        everything = bind((), kinds)
+        whole = [Work(shard, everything) for shard in parts.shards]
         state = yield from self._run(combine, [whole], kinds, columns, request.name, given, "whole", decimals)
         return state.reply()
 

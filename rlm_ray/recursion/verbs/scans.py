@@ -18,6 +18,7 @@ from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.operations import operations
 from rlm_ray.corpus.operations.lookup import shard_of
 from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning.bind import BoundPlan, bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, SubcallFailed
 from rlm_ray.handle.plan import Between, Keep, Node, Plan, Result, Slice, Where, Window
@@ -96,8 +97,8 @@ class Scans:
     def works(self, plan: Plan) -> Job:
         """Return the plan as work over shards, in order: slices made local, shards that cannot match left out."""
         manifest = yield from self.manifest(plan)
-        steps = yield from self._local(self._steps(plan), manifest)
-        return self._works(manifest, steps)
+        bound = yield from self._local(self._steps(plan), manifest)
+        return self._works(manifest, bound)
 
     def _steps(self, plan: Plan) -> tuple[Node, ...]:
         """Return a plan's steps; of a result with failed rows first the one that leaves these out, unless they are asked for."""
@@ -114,25 +115,24 @@ class Scans:
         manifest = self._results.manifest(state)
         bad = {segment.uri for segment in state.segments if segment.failed}
         shard = next(shard for shard in manifest.shards if shard.uri in bad)
-        steps = (Where((("_error", "!=", None),)),)
-        (found,) = yield from self.partials("head", [Work(shard, steps, manifest.schema, self._run_dir)], {"n": 1}, looks=False)
+        failed = bind((Where((("_error", "!=", None),)),), manifest.schema)
+        (found,) = yield from self.partials("head", [Work(shard, failed, self._run_dir)], {"n": 1}, looks=False)
         return {} if isinstance(found, ShardFailure) else operations.merge("head", [found], {"n": 1})[0]
 
-    def _works(self, manifest: Manifest, steps: tuple[Node, ...]) -> list[Work]:
-        choice = self.recorder.chosen(steps, manifest)
-        whose = self.recorder.whose(steps, manifest)
+    def _works(self, manifest: Manifest, plan: BoundPlan) -> list[Work]:
+        choice = self.recorder.chosen(plan, manifest)
+        whose = self.recorder.whose(plan, manifest)
         return [
-            Work(shard, steps, manifest.schema, self._run_dir, corpus=whose, excluded=choice.rows.get(shard.index, ()))
-            for shard in choice.shards
+            Work(shard, plan, self._run_dir, corpus=whose, excluded=choice.rows.get(shard.index, ())) for shard in choice.shards
         ]
 
     def reading(self, plan: Plan) -> Job:
         """Return what a plan would read at most; reads nothing. See `planner.reading`."""
         manifest = yield from self.manifest(plan)
-        return planner.reading(planner.before_slices(plan.steps), manifest)
+        return planner.reading(bind(planner.before_slices(plan.steps), manifest.schema), manifest)
 
     def _local(self, steps: tuple[Node, ...], manifest: Manifest) -> Job:
-        done: tuple[Node, ...] = ()
+        done = bind((), manifest.schema)
         for step in steps:
             if isinstance(step, Slice):
                 step = planner.plain_window(step.start, step.stop, done, manifest) or (
@@ -140,11 +140,11 @@ class Scans:
                 )
             if isinstance(step, Keep) and planner.shards_for(done, manifest):
                 self._check_selection(step.selection)
-            done = (*done, step)
+            done = done.then(step)
         return done
 
-    def _window(self, step: Slice, done: tuple[Node, ...], manifest: Manifest) -> Job:
-        key = (manifest.name, manifest.fingerprint, done, step)
+    def _window(self, step: Slice, done: BoundPlan, manifest: Manifest) -> Job:
+        key = (manifest.name, manifest.fingerprint, done.nodes, step)
         if key not in self._windows:
             works = self._works(manifest, done)
             counts = yield from self.counts(manifest, done, works, step)
@@ -159,11 +159,11 @@ class Scans:
                 raise InputError(f"There is no selection {selection!r} in this run. Use the Corpus that .filter() returned.")
             self.selections.add(selection)
 
-    def counts(self, manifest: Manifest, steps: tuple[Node, ...], works: Sequence[Work], wanted: Slice | None = None) -> Job:
-        """Return the number of records of each shard after `steps`; with `wanted`, None where that slice needs none."""
+    def counts(self, manifest: Manifest, plan: BoundPlan, works: Sequence[Work], wanted: Slice | None = None) -> Job:
+        """Return the number of records that a plan leaves of each shard; with `wanted`, None where that slice needs none."""
         shards = [work.shard for work in works]
-        counts = planner.known_counts(steps, shards)
-        key = f"{manifest.name}/{manifest.fingerprint}/{Plan((Result('x'), *steps)).fingerprint()}"
+        counts = planner.known_counts(plan, shards)
+        key = f"{manifest.name}/{manifest.fingerprint}/{Plan((Result('x'), *plan.nodes)).fingerprint()}"
         cached = self._counted.setdefault(key, {})
         counts = [cached.get(shard.index) if count is None else count for shard, count in zip(shards, counts, strict=True)]
         wave = 1
@@ -176,7 +176,7 @@ class Scans:
                 return counts
             # without a bound all at once; with one, few at first, since the slice may be near
             numbers = [number for number in range(first, len(counts)) if counts[number] is None][: None if wanted is None else wave]
-            part = planner.share_read(steps, (), manifest)
+            part = planner.share_read(plan, (), manifest)
             partials = yield from self.partials("count", [works[number] for number in numbers], {}, looks=False, part=part)
             for number, partial in zip(numbers, partials, strict=True):
                 counts[number] = cached[shards[number].index] = 0 if isinstance(partial, ShardFailure) else partial
@@ -238,8 +238,8 @@ class Scans:
     def count(self, plan: Plan) -> Job:
         """Return the number of records."""
         manifest = yield from self.manifest(plan)
-        steps = yield from self._local(self._steps(plan), manifest)
-        return sum((yield from self.counts(manifest, steps, self._works(manifest, steps))))
+        bound = yield from self._local(self._steps(plan), manifest)
+        return sum((yield from self.counts(manifest, bound, self._works(manifest, bound))))
 
     def head(self, plan: Plan, n: int) -> Job:
         """Return the first n records."""
@@ -285,8 +285,8 @@ class Scans:
         while not state.promise.done():
             manifest = self._results.beginning(state)
             if start < (count := len(manifest.shards)):
-                steps = (*self._steps(plan), Between(None if after is None else tuple(after), None))
-                works = [Work(shard, steps, manifest.schema, self._run_dir) for shard in planner.shards_for(steps, manifest)]
+                rest = bind((*self._steps(plan), Between(None if after is None else tuple(after), None)), manifest.schema)
+                works = [Work(shard, rest, self._run_dir) for shard in planner.shards_for(rest, manifest)]
                 args = {"n": _bounded(n, "page"), "max_bytes": PAGE_BYTES, "after": None}
                 page = yield from self.in_order("page", works, args, lambda page: page["after"] is not None)
                 # what is there was read to its end: go on where the next rows will be
@@ -304,9 +304,9 @@ class Scans:
         """Return n records drawn uniformly, in order."""
         _bounded(n, "sample")
         manifest = yield from self.manifest(plan)
-        steps = yield from self._local(self._steps(plan), manifest)
-        works = self._works(manifest, steps)
-        drawn = planner.draw((yield from self.counts(manifest, steps, works)), n, seed)
+        bound = yield from self._local(self._steps(plan), manifest)
+        works = self._works(manifest, bound)
+        drawn = planner.draw((yield from self.counts(manifest, bound, works)), n, seed)
         records: list[Any] = []
         futures = [(works[number], self._scan("at", (works[number],), {"ordinals": some})) for number, some in drawn.items()]
         if futures:
@@ -324,9 +324,9 @@ class Scans:
     def count_by(self, plan: Plan, column: str, limit: int) -> Job:
         """Return counts by value, most frequent first."""
         manifest = yield from self.manifest(plan)
-        steps = yield from self._local(self._steps(plan), manifest)
-        works = self._works(manifest, steps)
-        part = planner.share_read(steps, (column,), manifest)
+        bound = yield from self._local(self._steps(plan), manifest)
+        works = self._works(manifest, bound)
+        part = planner.share_read(bound, (column,), manifest)
         return (yield from self.merged("count_by", works, {"column": column, "limit": min(limit, 1_000_000)}, part))
 
     def chunks(self, plan: Plan, tokens: int | None, by: str | None, overlap: int) -> Job:
@@ -336,9 +336,9 @@ class Scans:
             raise InputError(f"Chunks of {tokens} tokens with an overlap of {overlap} cannot be cut. Give tokens > overlap.")
         target, overlapping = (round(value * self._settings.bytes_per_token) for value in (tokens, overlap))
         manifest = yield from self.manifest(plan)
-        steps = yield from self._local(self._steps(plan), manifest)
-        works = self._works(manifest, steps)
-        plain = planner.plain_borders(steps, manifest, target, overlapping, by, [work.shard for work in works])
+        bound = yield from self._local(self._steps(plan), manifest)
+        works = self._works(manifest, bound)
+        plain = planner.plain_borders(bound, manifest, target, overlapping, by, [work.shard for work in works])
         if plain is not None:
             return plain
         args = {"target_bytes": target, "by": by, "overlap_bytes": overlapping}
@@ -369,7 +369,7 @@ def _first_unknown(counts: Sequence[int | None]) -> int | None:
 
 def with_steps(work: Work, *steps: Node) -> Work:
     """Return the work with more steps at its end."""
-    return replace(work, steps=(*work.steps, *steps))
+    return replace(work, plan=work.plan.then(*steps))
 
 
 def _bounded(n: int, what: str) -> int:

@@ -21,7 +21,7 @@ import pyarrow.json
 
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.meaning.types import FOLDER, JSON, RESERVED, shown_name, unite
-from rlm_ray.corpus.planning.expressions import grep_columns
+from rlm_ray.corpus.planning.steps import BoundStep
 from rlm_ray.corpus.reading.reader import Reader, ReadRequest
 from rlm_ray.corpus.reading.sampling import SAMPLE_BYTES, Sample
 from rlm_ray.corpus.reading.text import line_search
@@ -59,20 +59,21 @@ def read(request: ReadRequest) -> Iterator[polars.DataFrame]:
             yield columns_of(lines, schema, columns)
 
 
-def prefilter(step: Node, schema: dict[str, str]) -> str | None:
+def prefilter(step: BoundStep[Node]) -> str | None:
     """Return a pattern that finds something in each line whose record a step leaves; None where there is none.
 
     A text stands in its line as it is, between quotes, or with backslashes: what begins or ends a value is not looked for.
     """
-    if isinstance(step, Grep):
-        columns = [] if step.invert or _ENDS.search(step.pattern) else grep_columns(step, schema)
+    node, schema = step.node, step.sees
+    if isinstance(node, Grep):
+        columns = () if node.invert or _ENDS.search(node.pattern) else step.looks_at
         # a value of JSON is written anew: its blanks and its numbers with exponents may stand otherwise in the line
         anew = any(schema[name] != "string" for name in columns)
-        if columns and "_error" not in columns and (not anew or _SIMPLE.fullmatch(step.pattern)):
-            pattern = line_search.prefilter(step.pattern, step.ignore_case)
+        if columns and "_error" not in columns and (not anew or _SIMPLE.fullmatch(node.pattern)):
+            pattern = line_search.prefilter(node.pattern, node.ignore_case)
             return None if pattern is None else f"(?:{pattern})|{_BACKSLASH}" + (f"|{_EXPONENT}" if anew else "")
-    elif isinstance(step, Where):
-        for column, compared, value in step.conditions:
+    elif isinstance(node, Where):
+        for column, compared, value in node.conditions:
             texts = [value] if compared == "==" else list(value) if compared == "in" else []
             if schema[column] == "string" and column not in EXTRA and texts and all(isinstance(text, str) for text in texts):
                 return "|".join([_quoted(text) for text in texts] + [_BACKSLASH])

@@ -10,6 +10,7 @@ import polars
 import pyarrow
 
 from rlm_ray.corpus.catalog.shard import Shard
+from rlm_ray.corpus.planning.steps import BoundStep
 from rlm_ray.corpus.reading.decode_replacements import ERRORS, counted
 from rlm_ray.corpus.reading.reader import Reader, ReadRequest
 from rlm_ray.corpus.reading.sampling import SAMPLE_BYTES, SAMPLE_LINES, Sample, first_sample
@@ -41,11 +42,10 @@ def read(request: ReadRequest) -> Iterator[polars.DataFrame]:
         yield found
 
 
-def prefilter(step: Node, schema: dict[str, str]) -> str | None:
+def prefilter(step: BoundStep[Node]) -> str | None:
     """Return a pattern that finds something in each line that a step leaves; None where there is none."""
-    if isinstance(step, Grep) and not step.invert:
-        return line_search.prefilter(step.pattern, step.ignore_case)
-    return None
+    node = step.node
+    return line_search.prefilter(node.pattern, node.ignore_case) if isinstance(node, Grep) and not node.invert else None
 
 
 def sample(shards: Sequence[Shard]) -> Sample:
