@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import math
 from collections import Counter
 from decimal import Decimal
@@ -87,7 +88,21 @@ def _deltalake(folder: Path) -> str:
     return f"delta+{folder}"
 
 
-WRITERS = [_pyarrow, _pyarrow_without_statistics, _polars, _duckdb, _deltalake]
+def _pyiceberg(folder: Path) -> str:
+    catalog = pytest.importorskip(
+        "pyiceberg.catalog.sql", reason="pip install 'pyiceberg[sql-sqlite]' brings a catalogue for the tests"
+    )
+    made = catalog.SqlCatalog("prod", uri=f"sqlite:///{folder}/catalogue.db", warehouse=f"file://{folder}/lake")
+    made.create_namespace("a")
+    table = made.create_table("a.b", TABLE.schema)
+    table.append(TABLE)
+    place = str(table.metadata_location).removeprefix("file://")
+    made.close()
+    gc.collect()
+    return f"iceberg+{place}"
+
+
+WRITERS = [_pyarrow, _pyarrow_without_statistics, _polars, _duckdb, _deltalake, _pyiceberg]
 
 
 @pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.__name__[1:])
