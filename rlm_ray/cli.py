@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -60,30 +61,17 @@ _progress = click.option(
 )
 
 
-def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
-    options = [
-        click.option("--root-model", metavar="M", help="Model that writes the code."),
-        click.option("--sub-model", metavar="M", help="Model of the sub-calls."),
-        click.option("--base-url", metavar="U", help="OpenAI-compatible endpoint."),
-        click.option(
-            "--settings", "settings_file", type=click.Path(dir_okay=False, path_type=Path), help="YAML or JSON file of settings."
-        ),
-        click.option("--max-usd", type=float, help="Dollars for everything."),
-        click.option("--max-calls", type=int, help="Model calls for everything (2,000)."),
-        click.option("--max-tokens", type=int, help="Tokens for everything."),
-        click.option("--max-seconds", type=float, help="Seconds for everything (3,600)."),
-        click.option("--max-turns", type=int, help="Turns of the root model (30)."),
-        click.option("--max-depth", type=int, help="Deepest level of recursive calls (1)."),
-        click.option("--run-dir", metavar="URL", help="Folder or s3:// prefix under which run directories are made."),
-        click.option("--run-id", metavar="ID", help="Name of this run; one that exists is resumed."),
-        click.option("--reuse", metavar="RUN", help="Also take answers that another run has paid for."),
-        click.option("--address", metavar="A", help="Ray cluster: an address, 'auto', or 'local' for an embedded one."),
-        click.option("--isolation", type=click.Choice(["strict", "noopen", "none"]), help="Walls around root code (strict)."),
-        click.option(
-            "--store-prompts", type=click.BOOL, metavar="yes|no", help="Keep prompts and records in the run directory (yes)."
-        ),
-        click.option("--on-shard-error", type=click.Choice(["report", "stop"]), help="What an unreadable object does (report)."),
-    ]
+_KINDS: dict[str, click.ParamType] = {"str": click.STRING, "int": click.INT, "float": click.FLOAT, "bool": click.BOOL}
+
+
+def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the flags of `Settings`, and a file of settings. The flags come from a table: pydantic is slow to import."""
+    table = json.loads(files("rlm_ray").joinpath("flags.json").read_text("utf-8"))
+    path = click.Path(dir_okay=False, path_type=Path)
+    options = [click.option("--settings", "settings_file", type=path, help="YAML or JSON file of settings.")]
+    for flag in table:
+        kind = click.Choice(flag["kind"]) if isinstance(flag["kind"], list) else _KINDS[flag["kind"]]
+        options.append(click.option(f"--{flag['name'].replace('_', '-')}", type=kind, metavar=flag["metavar"], help=flag["help"]))
     for option in reversed(options):
         command = option(command)
     return command
@@ -97,7 +85,7 @@ def _limits(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--schema", "schema_file", type=click.Path(dir_okay=False, path_type=Path), help="JSON file with the shape of the answer."
 )
-@_limits
+@_settings
 @_progress
 @click.option("--dry-run", is_flag=True, help="Say what it would read and roughly cost, from a sample; call no model.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -140,7 +128,7 @@ def inspect(uris: tuple[str, ...], format_: str | None, unit: str | None, as_jso
 
 @main.command()
 @click.argument("run")
-@_limits
+@_settings
 @_progress
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def resume(run: str, settings_file: Path | None, progress: str, as_json: bool, **flags: Any) -> None:
@@ -218,7 +206,7 @@ def show(run: str, run_dir: str | None, html: Path | None, finding: int | None, 
 @main.command()
 @click.option("--seed", type=int, default=1, show_default=True, help="Another seed makes another lake and other incidents.")
 @click.option("--live", is_flag=True, help="Ask real models, as the settings and flags name them; it costs money.")
-@_limits
+@_settings
 @_progress
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def demo(seed: int, live: bool, settings_file: Path | None, progress: str, as_json: bool, **flags: Any) -> None:
@@ -250,7 +238,7 @@ def demo(seed: int, live: bool, settings_file: Path | None, progress: str, as_js
 @main.command("run")
 @click.argument("spec", type=click.Path(dir_okay=False, path_type=Path), metavar="SPEC.yaml")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replace what the file says, as in settings.max_usd=2.")
-@_limits
+@_settings
 @_progress
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def run_job(spec: Path, changes: tuple[str, ...], settings_file: Path | None, progress: str, as_json: bool, **flags: Any) -> None:
@@ -300,7 +288,7 @@ def submit(spec: Path, address: str, changes: tuple[str, ...], run_id: str | Non
         submission.check_places(made)
         server = JobServer(address)
         done = submission.submit(made, spec, changes, server, run_id or f"{made.name}-{new_id()}")
-        for line in submission.told(done, made, spec, changes, server.address):
+        for line in submission.instructions(done, made, spec, changes, server.address):
             click.echo(line, err=True)
         if wait:
             try:

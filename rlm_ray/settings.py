@@ -8,17 +8,28 @@ Secrets are never a setting: a setting holds the *name* of the environment varia
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from rlm_ray.errors import SettingsError, SpecError
+from rlm_ray.types.json import JsonObject
 
 Isolation = Literal["strict", "noopen", "none"]
+
+
+class Flag(TypedDict):
+    """A flag of the command line; `kind` is the name of a type, or the values that it may have."""
+
+    name: str
+    kind: str | list[str]
+    metavar: str | None
+    help: str
 
 
 class Price(BaseModel):
@@ -29,6 +40,11 @@ class Price(BaseModel):
     input: float = Field(ge=0)
     cached_input: float | None = Field(default=None, ge=0)
     output: float = Field(ge=0)
+
+
+def _flag(metavar: str | None = None) -> dict[str, JsonValue]:
+    """Mark a setting that is also a flag of the command line."""
+    return {"flag": metavar or ""}
 
 
 class Settings(BaseModel):
@@ -49,10 +65,14 @@ class Settings(BaseModel):
             raise _refused(error, {}) from None
 
     # models
-    root_model: str | None = Field(default=None, description="Model that writes the code.")
-    sub_model: str | None = Field(default=None, description="Model of the sub-calls; the root model where not set.")
+    root_model: str | None = Field(default=None, description="Model that writes the code.", json_schema_extra=_flag("M"))
+    sub_model: str | None = Field(
+        default=None, description="Model of the sub-calls; the root model where not set.", json_schema_extra=_flag("M")
+    )
     models: tuple[str, ...] = Field(default=(), description="Further models that root code may name.")
-    base_url: str | None = Field(default=None, description="OpenAI-compatible endpoint of both models.")
+    base_url: str | None = Field(
+        default=None, description="OpenAI-compatible endpoint of both models.", json_schema_extra=_flag("U")
+    )
     sub_base_url: str | None = Field(default=None, description="Endpoint of the sub-model, where it is another one.")
     api_key_env: str = Field(default="OPENAI_API_KEY", description="Name of the environment variable with the key.")
     sub_api_key_env: str | None = Field(default=None, description="The same for the sub-model's endpoint, where it is another one.")
@@ -79,12 +99,18 @@ class Settings(BaseModel):
     )
 
     # limits of the whole tree
-    max_turns: int = Field(default=30, ge=1)
-    max_calls: int = Field(default=2_000, ge=1, description="Model calls of the whole tree; root calls count.")
-    max_tokens: int | None = Field(default=None, ge=1, description="Prompt and completion tokens of the whole tree.")
-    max_usd: float | None = Field(default=None, gt=0)
-    max_seconds: float = Field(default=3_600.0, gt=0)
-    max_depth: int = Field(default=1, ge=0, description="Deepest level of a recursive call; the root is depth 0.")
+    max_turns: int = Field(default=30, ge=1, description="Turns of the root model.", json_schema_extra=_flag())
+    max_calls: int = Field(
+        default=2_000, ge=1, description="Model calls of the whole tree; root calls count.", json_schema_extra=_flag()
+    )
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="Prompt and completion tokens of the whole tree.", json_schema_extra=_flag()
+    )
+    max_usd: float | None = Field(default=None, gt=0, description="Dollars of the whole tree.", json_schema_extra=_flag())
+    max_seconds: float = Field(default=3_600.0, gt=0, description="Seconds of the whole tree.", json_schema_extra=_flag())
+    max_depth: int = Field(
+        default=1, ge=0, description="Deepest level of a recursive call; the root is depth 0.", json_schema_extra=_flag()
+    )
 
     # sizes
     chunk_tokens: int = Field(default=8_000, ge=16, description="Default size of a chunk.")
@@ -99,14 +125,16 @@ class Settings(BaseModel):
     bytes_per_token: float = Field(default=4.0, gt=0, description="Estimate used to cut chunks.")
 
     # the process that runs root code
-    isolation: Isolation = "strict"
+    isolation: Isolation = Field(default="strict", description="Walls around root code.", json_schema_extra=_flag())
     cell_seconds: float = Field(default=60.0, gt=0, description="Seconds a cell may compute; waiting for models does not count.")
     cell_wall_seconds: float = Field(default=3_600.0, gt=0)
     cell_requests: int = Field(default=100_000, ge=1)
     sandbox_memory: int = Field(default=2 << 30, ge=64 << 20, description="Bytes that the sandbox may use above its start.")
 
     # data, run, cluster
-    on_shard_error: Literal["report", "stop"] = "report"
+    on_shard_error: Literal["report", "stop"] = Field(
+        default="report", description="What an unreadable object does.", json_schema_extra=_flag()
+    )
     max_failed_share: float = Field(
         default=0.5,
         ge=0,
@@ -120,11 +148,25 @@ class Settings(BaseModel):
     csv_separator: str | None = Field(default=None, description="Between fields of CSV; found in each object where not set.")
     csv_quote: str | None = Field(default=None, description="Quote of CSV fields; empty for none.")
     csv_escape: str | None = Field(default=None, description="Escape of CSV, such as a backslash; empty for none.")
-    run_dir: str | None = Field(default=None, description="Folder or URL under which run directories are made.")
-    run_id: str | None = None
-    reuse: str | None = None
-    store_prompts: bool = True
-    address: str | None = Field(default=None, description="Ray cluster to use: an address, 'auto' or 'local'.")
+    run_dir: str | None = Field(
+        default=None,
+        description="Folder or s3:// prefix under which run directories are made.",
+        json_schema_extra=_flag("URL"),
+    )
+    run_id: str | None = Field(
+        default=None, description="Name of this run; one that exists is resumed.", json_schema_extra=_flag("ID")
+    )
+    reuse: str | None = Field(
+        default=None, description="Also take answers that another run has paid for.", json_schema_extra=_flag("RUN")
+    )
+    store_prompts: bool = Field(
+        default=True, description="Keep prompts and records in the run directory.", json_schema_extra=_flag("yes|no")
+    )
+    address: str | None = Field(
+        default=None,
+        description="Ray cluster: an address, 'auto', or 'local' for an embedded one.",
+        json_schema_extra=_flag("A"),
+    )
     num_cpus: int | None = Field(default=None, ge=1, description="CPUs of the embedded Ray; all of the machine where not set.")
 
     @field_validator("base_url", "sub_base_url")
@@ -180,7 +222,36 @@ ENVIRONMENT = {
 }
 
 
-def make(values: dict[str, Any], origins: Mapping[str, str] | None = None) -> Settings:
+def flags() -> list[Flag]:
+    """Return the command line's flags, from the fields of Settings: name, kind of value, placeholder and help.
+
+    `flags.json` holds them for the command line, whose help imports no model of settings.
+    ``python -m rlm_ray.settings > rlm_ray/flags.json`` writes it.
+    """
+    found = []
+    for name, field in Settings.model_fields.items():
+        extra = field.json_schema_extra
+        if not isinstance(extra, dict) or "flag" not in extra:
+            continue
+        default = field.default
+        text = (field.description or "").removesuffix(".")
+        if isinstance(default, bool):
+            text += f" ({'yes' if default else 'no'})"
+        elif default is not None:
+            text += f" ({default})" if isinstance(default, str) else f" ({default:,g})"
+        found.append(Flag(name=name, kind=_kind(field.annotation), metavar=str(extra["flag"]) or None, help=f"{text}."))
+    return found
+
+
+def _kind(annotation: Any) -> str | list[str]:
+    """Return the type of a flag's value, or the values that it may have."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    kind = next((part for part in get_args(annotation) if part is not type(None)), annotation)
+    return str(kind.__name__)
+
+
+def make(values: JsonObject, origins: Mapping[str, str] | None = None) -> Settings:
     """Validate `values` into Settings.
 
     Parameters
@@ -224,8 +295,8 @@ def _wrong(item: Any, origins: Mapping[str, str]) -> str:
     if name in ("base_url", "sub_base_url"):
         value = _SECRETS.sub(lambda found: "//***@" if found[0].startswith("//") else f"{found[0][0]}***", str(value))
     value = f"{value!r:.100}"
-    said = str(item["msg"]).removeprefix("Input ").removeprefix("Value error, ")
-    return f"{where} = {value}: it {said}." if said.startswith("should") else f"{where} = {value}: {said}."
+    reason = str(item["msg"]).removeprefix("Input ").removeprefix("Value error, ")
+    return f"{where} = {value}: it {reason}." if reason.startswith("should") else f"{where} = {value}: {reason}."
 
 
 def load(file: str | os.PathLike[str] | None = None, **flags: Any) -> Settings:
@@ -259,7 +330,7 @@ def given(file: str | os.PathLike[str] | None = None, **flags: Any) -> set[str]:
     return set(_read(Path(file)) if file is not None else ()) | {key for key, value in flags.items() if value is not None}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> JsonObject:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -279,8 +350,8 @@ def _read(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
-def change(content: dict[str, Any], told: str) -> None:
-    """Change one value of a specification's content, as `KEY=VALUE`: keys with dots go into groups, values are YAML.
+def change(content: JsonObject, assignment: str) -> None:
+    """Change one value of a specification, as `KEY=VALUE`: keys with dots go into groups, values are YAML.
 
     Raises
     ------
@@ -297,16 +368,20 @@ def change(content: dict[str, Any], told: str) -> None:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    key, sign, value = told.partition("=")
+    key, sign, value = assignment.partition("=")
     if not sign or not key:
-        raise SpecError(f"--set {told!r} sets nothing. Write KEY=VALUE, as in --set settings.max_usd=2.")
+        raise SpecError(f"--set {assignment!r} sets nothing. Write KEY=VALUE, as in --set settings.max_usd=2.")
     *folders, last = key.split(".")
     place = content
     for folder in folders:
         place = place.setdefault(folder, {})
         if not isinstance(place, dict):
-            raise SpecError(f"--set {told!r}: {folder!r} is a value, not a group of keys. Name a key of the specification.")
+            raise SpecError(f"--set {assignment!r}: {folder!r} is a value, not a group of keys. Name a key of the specification.")
     try:
         place[last] = YAML(typ="safe").load(value)
     except YAMLError:
-        raise SpecError(f"--set {told!r}: {value!r:.80} is no YAML. Close what is opened, or quote it.") from None
+        raise SpecError(f"--set {assignment!r}: {value!r:.80} is no YAML. Close what is opened, or quote it.") from None
+
+
+if __name__ == "__main__":
+    print(json.dumps(flags(), indent=1))

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from rlm_ray import settings
 from rlm_ray.errors import InputError, SpecError
 
-#: Mistakes that are told at once.
-MAX_TOLD = 20
+#: Mistakes that one error lists.
+MAX_MISTAKES = 20
 
 
 class SpecFile:
@@ -76,10 +76,10 @@ class SpecFile:
         items = error.errors()
         # a list is not also too short because what is in it is wrong
         inner = {item["loc"][:end] for item in items for end in range(len(item["loc"]))}
-        told = [item for item in items if item["type"] != "too_short" or item["loc"] not in inner]
-        return SpecError("\n".join(self._told(item, known) for item in told[:MAX_TOLD]))
+        mistakes = [item for item in items if item["type"] != "too_short" or item["loc"] not in inner]
+        return SpecError("\n".join(self._mistake(item, known) for item in mistakes[:MAX_MISTAKES]))
 
-    def _told(self, item: Any, known: Callable[[Sequence[Any]], Sequence[str]]) -> str:
+    def _mistake(self, item: Any, known: Callable[[Sequence[Any]], Sequence[str]]) -> str:
         keys = tuple(key for key in item["loc"] if key != "[key]")
         name, where = ".".join(map(str, keys)), self.at(*keys)
         if item["type"] == "missing":
@@ -87,8 +87,8 @@ class SpecFile:
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(keys[-1]), known(keys[:-1]), 1)
             return f"{where}: {name}: there is no such key{f'; did you mean {near[0]}?' if near else '. Leave it out.'}"
-        said = re.sub(r"^(Value error, |\w+ (?=should ))", "", str(item["msg"]))
-        return f"{where}: {name} = {item['input']!r:.100}: it {said}."
+        reason = re.sub(r"^(Value error, |\w+ (?=should ))", "", str(item["msg"]))
+        return f"{where}: {name} = {item['input']!r:.100}: it {reason}."
 
 
 def plain(value: Any) -> Any:
@@ -110,9 +110,9 @@ def _read(path: Path, keys: str) -> Any:
         content = YAML(typ="rt").load(path.read_text("utf-8"))
     except MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
-        said = " ".join(part for part in (error.context, error.problem) if part)
+        reason = " ".join(part for part in (error.context, error.problem) if part)
         raise SpecError(
-            f"{path}{line}: it cannot be read as YAML: {' '.join(said.split())}. Correct it there, or just above."
+            f"{path}{line}: it cannot be read as YAML: {' '.join(reason.split())}. Correct it there, or just above."
         ) from None
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise SpecError(f"{path} cannot be read: {' '.join(str(error).split())}. Give a YAML file.") from None

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import json
 import pickle
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
+from rlm_ray.cli import main
 from rlm_ray.errors import SettingsError, SpecError
-from rlm_ray.settings import ENVIRONMENT, Settings, change, load, make
+from rlm_ray.settings import ENVIRONMENT, Settings, change, flags, load, make
 
 
 def test_the_defaults_are_those_of_the_design() -> None:
@@ -174,3 +177,25 @@ def test_no_setting_holds_a_secret() -> None:
 def test_a_change_of_a_specification_that_cannot_be_made(told: str, said: str) -> None:
     with pytest.raises(SpecError, match=said):
         change({"a": 1}, told)
+
+
+def test_the_command_line_has_the_flags_of_the_settings() -> None:
+    """The table is generated: `python -m rlm_ray.settings > rlm_ray/flags.json`."""
+    table = json.loads(files("rlm_ray").joinpath("flags.json").read_text("utf-8"))
+    assert table == flags()
+    assert {flag["name"] for flag in table} <= set(Settings.model_fields)
+    options = {parameter.name: parameter for parameter in main.commands["ask"].params}
+    for flag in table:
+        assert isinstance(options[flag["name"]], click.Option)
+        assert options[flag["name"]].help == flag["help"]
+
+
+def test_a_flag_says_its_default_and_its_choices() -> None:
+    found = {flag["name"]: flag for flag in flags()}
+    assert found["max_calls"]["help"] == "Model calls of the whole tree; root calls count (2,000)."
+    assert (found["isolation"]["kind"], found["store_prompts"]["kind"], found["max_usd"]["kind"]) == (
+        ["strict", "noopen", "none"],
+        "bool",
+        "float",
+    )
+    assert "temperature" not in found

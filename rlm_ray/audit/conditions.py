@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from rlm_ray.errors import InputError
+from rlm_ray.types.json import JsonObject, Record
 
 _FORM = re.compile(r"^\s*(\w+)\s*(==|!=|>=|<=|>|<)\s*(.+?)\s*$")
 _TESTS: dict[str, Callable[[Any, Any], bool]] = {
@@ -40,7 +41,7 @@ class Condition:
     labels: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, text: str, finding: Mapping[str, Any]) -> Condition:
+    def of(cls, text: str, finding: JsonObject) -> Condition:
         """Read a condition over the columns of a finding.
 
         Raises
@@ -64,11 +65,11 @@ class Condition:
         except (KeyError, ValueError):
             raise InputError(f"{text!r}: {written!r} is no {finding[column]}.") from None
 
-    def holds(self, finding: Mapping[str, Any]) -> bool:
+    def holds(self, finding: Record) -> bool:
         """Tell whether a finding fulfils it; a column without a value does not."""
         value = finding.get(self.column)
         if value is None:
             return False
         if self.labels:
-            return value in self.labels and _TESTS[self.operator](self.labels.index(value), self.labels.index(self.value))
+            return value in self.labels and _TESTS[self.operator](self.labels.index(str(value)), self.labels.index(self.value))
         return _TESTS[self.operator](value, self.value)

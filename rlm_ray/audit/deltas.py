@@ -66,13 +66,13 @@ def write(folder: str, run: str, rows: Any) -> str:
             )
         except CommitFailedError as error:
             if attempt + 1 == ATTEMPTS:
-                raise StorageError(f"{place} is written by others all the time: {_words(error)}. Run it again.") from None
+                raise StorageError(f"{place} is written by others all the time: {_reason(error)}. Run it again.") from None
         except (DeltaError, OSError, ValueError) as error:
-            raise StorageError(f"{place} cannot be written as a Delta table: {_words(error)}. Check the place.") from None
+            raise StorageError(f"{place} cannot be written as a Delta table: {_reason(error)}. Check the place.") from None
         else:
             return place
     raise AssertionError("the loop returns or raises")
 
 
-def _words(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     return " ".join(str(error).split())[:300].rstrip(".")

@@ -19,6 +19,7 @@ from rlm_ray.handle.plan import Where
 from rlm_ray.ledger import coverage
 from rlm_ray.ledger.shares import CLASSES
 from rlm_ray.subcalls.render import render
+from rlm_ray.types.run import Failure
 
 #: Shards that are looked at, at the same time.
 THREADS = 8
@@ -81,9 +82,7 @@ class CoverageSpec(BaseModel):
             raise InputError(f"where needs a corpus when there are several. Add corpus: {names[0]}.")
 
 
-def unmet(
-    demand: CoverageSpec, run_dir: str, manifests: Mapping[str, Manifest], failures: Sequence[Mapping[str, Any]] = ()
-) -> str | None:
+def unmet(demand: CoverageSpec, run_dir: str, manifests: Mapping[str, Manifest], failures: Sequence[Failure] = ()) -> str | None:
     """Say what of a demand a run has not met; None where it has met it.
 
     A condition on columns that are not partitions reads those columns once more.

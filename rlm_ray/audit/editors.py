@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rlm_ray.audit.spec import Spec
 from rlm_ray.settings import Settings
+from rlm_ray.types.json import JsonSchema
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> JsonSchema:
     """Return the JSON Schema of a specification, with the settings that a job may have.
 
     Examples

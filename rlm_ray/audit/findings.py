@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import jsonschema
 import pyarrow.parquet
@@ -23,9 +23,13 @@ from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.ledger.citations import own_words
 from rlm_ray.ledger.segments import to_table
+from rlm_ray.types.json import JsonObject, JsonSchema, Record
 
-#: Records that are looked at, at the same time.
+#: Records that are read at the same time.
 THREADS = 8
+
+#: A finding: the columns of its job beside `id`, `address` and `quote`, and in an incremental job `status` and `since`.
+Finding: TypeAlias = JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +44,11 @@ class Checked:
         As they were given, and `reason`.
     """
 
-    standing: list[dict[str, Any]] = field(default_factory=list)
-    rejected: list[dict[str, Any]] = field(default_factory=list)
+    standing: list[Finding] = field(default_factory=list)
+    rejected: list[JsonObject] = field(default_factory=list)
 
 
-def check(rows: Iterable[Any], item_schema: Mapping[str, Any], manifests: Mapping[str, Manifest]) -> Checked:
+def check(rows: Iterable[Any], item_schema: JsonSchema, manifests: Mapping[str, Manifest]) -> Checked:
     """Check findings: their columns, that the record is there, and that the quote is in it. Reads those records.
 
     Parameters
@@ -89,7 +93,7 @@ def _record_of(row: Any) -> Address | None:
 def _why_not(given: list[Any], numbers: list[int], validator: Any, manifests: Mapping[str, Manifest]) -> dict[int, str | None]:
     """Say of each of these findings, which rest on one record, why it does not stand; None where it does."""
     reasons: dict[int, str | None] = {}
-    source: dict[str, Any] | str | None = None  # the record, or why there is none
+    source: Record | str | None = None  # the record, or why there is none
     for number in numbers:
         row = given[number]
         if (error := next(validator.iter_errors(row), None)) is not None:
@@ -101,7 +105,7 @@ def _why_not(given: list[Any], numbers: list[int], validator: Any, manifests: Ma
             reasons[number] = str(error)
             continue
         source = source if source is not None else _source(address.whole, manifests)
-        record = part_of(source, address) if isinstance(source, dict) else None
+        record = part_of(source, address) if isinstance(source, Mapping) else None
         quote = row.get("quote")
         if isinstance(source, str):
             reasons[number] = source
@@ -116,7 +120,7 @@ def _why_not(given: list[Any], numbers: list[int], validator: Any, manifests: Ma
     return reasons
 
 
-def _source(address: Address, manifests: Mapping[str, Manifest]) -> dict[str, Any] | str:
+def _source(address: Address, manifests: Mapping[str, Manifest]) -> Record | str:
     for manifest in manifests.values():
         shard = shard_of(manifest, address)
         if shard is None:
@@ -129,7 +133,7 @@ def _source(address: Address, manifests: Mapping[str, Manifest]) -> dict[str, An
     return f"{address!s:.300} is no record of the job's corpora"
 
 
-def identify(columns: Mapping[str, Any]) -> str:
+def identify(columns: Finding) -> str:
     """Name a finding by what it says and where, not by the version of the object: an object that grew has it still."""
     address = Address.parse(columns["address"])
     where = f"{address.object}#{address.unit}={address.start}-{address.stop}&{address.column}&{address.chars}"
@@ -137,7 +141,7 @@ def identify(columns: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps([where, said], sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def write(folder: str, run: str, findings: list[dict[str, Any]], kinds: Mapping[str, str], form: str = "parquet") -> str:
+def write(folder: str, run: str, findings: Sequence[Finding], kinds: Mapping[str, str], form: str = "parquet") -> str:
     """Write a run's findings as a partition of the table; the same run writes the same partition again.
 
     A list without members is null in the table: as text it would be `[]`, which a reader takes for a value.

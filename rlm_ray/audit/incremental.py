@@ -22,14 +22,14 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy
 import pyarrow
 import pyarrow.parquet
 
 from rlm_ray import storage
-from rlm_ray.audit.findings import identify
+from rlm_ray.audit.findings import Finding, identify
 from rlm_ray.corpus.catalog import deletions
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.catalog.manifest import Manifest
@@ -39,6 +39,39 @@ from rlm_ray.ledger.lease import Lease
 from rlm_ray.ledger.rundir import RunDirectory
 
 NEW, CARRIED, GONE = "new", "carried", "gone"
+
+
+class BegunRecord(TypedDict):
+    """`begun.json`: where the run's directory is, and the finished run that it goes on from."""
+
+    run_dir: str
+    base: str | None
+    check: str
+    at: float
+
+
+class DoneRecord(TypedDict):
+    """`done.json`: a run that has finished; `number` counts the finished runs before it."""
+
+    run: str
+    number: int
+    check: str
+    at: float
+    base: str | None
+
+
+class SavedFindings(TypedDict):
+    """`findings.json`: the findings that stand, and those whose record is gone."""
+
+    findings: list[Finding]
+    gone: list[Finding]
+
+
+class RunFiles(TypedDict, total=False):
+    """The files of a run that say how far it came."""
+
+    begun: BegunRecord
+    done: DoneRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +89,7 @@ class State:
     run: str
     number: int
     objects: dict[str, tuple[str, int]]
-    findings: list[dict[str, Any]]
+    findings: list[Finding]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +184,7 @@ class Night:
         self._lease = Lease(self._folder)
         self._base: State | None = None
         self._objects: dict[str, tuple[str, int]] = {}
-        self._told: dict[str, Any] | None = None
+        self._saved: SavedFindings | None = None
         self.reuse: list[str] = []
         self.changes = Changes(set())
 
@@ -169,47 +202,49 @@ class Night:
 
     def _begin(self) -> None:
         runs = self._runs()
-        self._told = self._finding(self.run_id) if self.run_id in runs and "done" in runs[self.run_id] else None
-        if self._told is not None:
+        self._saved = self._findings(self.run_id) if self.run_id in runs and "done" in runs[self.run_id] else None
+        if self._saved is not None:
             return
         mine = runs.get(self.run_id, {}).get("begun")
         resumed = mine is not None and RunDirectory(mine["run_dir"]).about() != {}
-        finished = [told["done"] for told in runs.values() if "done" in told and told["done"]["check"] == self._check]
-        base = max(finished, key=lambda told: (told["number"], told["at"]), default=None)
+        finished = [files["done"] for files in runs.values() if "done" in files and files["done"]["check"] == self._check]
+        base = max(finished, key=lambda done: (done["number"], done["at"]), default=None)
         if resumed and mine is not None:
-            base = next((told for told in finished if told["run"] == mine["base"]), None)
+            base = next((done for done in finished if done["run"] == mine["base"]), None)
             self._objects = self._read_objects(self.run_id)
         else:
             self._objects = {item.uri: (item.version, item.size) for item in self._manifest.objects}
         if base is not None:
-            self._base = State(base["run"], base["number"], self._read_objects(base["run"]), self._finding(base["run"])["findings"])
-        begun = [told["begun"] for run, told in runs.items() if "done" not in told and "begun" in told and run != self.run_id]
+            self._base = State(
+                base["run"], base["number"], self._read_objects(base["run"]), self._findings(base["run"])["findings"]
+            )
+        begun = [files["begun"] for run, files in runs.items() if "done" not in files and "begun" in files and run != self.run_id]
         base_run = None if self._base is None else self._base.run
         self.reuse = [
-            told["run_dir"]
-            for told in begun
-            if told["check"] == self._check and told["base"] == base_run and RunDirectory(told["run_dir"]).about() != {}
+            other["run_dir"]
+            for other in begun
+            if other["check"] == self._check and other["base"] == base_run and RunDirectory(other["run_dir"]).about() != {}
         ]
         self.changes = changes({} if self._base is None else self._base.objects, self._objects, self._alike)
         if not resumed:
             self._write("objects.parquet", _table(self._objects))
-            told = {"run_dir": self._run_dir, "base": base_run, "check": self._check, "at": time.time()}
-            self._write("begun.json", json.dumps(told).encode())
+            record = BegunRecord(run_dir=self._run_dir, base=base_run, check=self._check, at=time.time())
+            self._write("begun.json", json.dumps(record).encode())
 
     def __exit__(self, *error: object) -> None:
         self._lease.__exit__(*error)
 
     @property
-    def finished(self) -> list[dict[str, Any]] | None:
+    def finished(self) -> list[Finding] | None:
         """The findings of this very run, where it has finished before."""
-        return None if self._told is None else self._told["findings"] + self._told["gone"]
+        return None if self._saved is None else self._saved["findings"] + self._saved["gone"]
 
     @property
     def base(self) -> str | None:
         """The finished run that this one goes on from."""
         return None if self._base is None else self._base.run
 
-    def settle(self, found: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def settle(self, found: Iterable[Finding]) -> list[Finding]:
         """Return all findings: those found tonight, those carried forward, and those whose record is gone."""
         rows = [{**finding, "status": NEW, "since": self.run_id} for finding in found]
         known = {finding["id"] for finding in rows}
@@ -221,7 +256,7 @@ class Night:
                 rows.append(finding | {"status": status})
         return rows
 
-    def _carried(self, finding: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def _carried(self, finding: Finding) -> tuple[str, Finding]:
         address = Address.parse(finding["address"])
         if (name := self.changes.renamed.get(address.object)) is not None:
             address = replace(address, object=name)
@@ -238,34 +273,36 @@ class Night:
                 return GONE, finding
         return CARRIED, finding
 
-    def finish(self, rows: list[dict[str, Any]], unread: Iterable[str] = ()) -> None:
+    def finish(self, rows: list[Finding], unread: Iterable[str] = ()) -> None:
         """Write down that the run has finished: its objects, but for those that could not be read, and what stands."""
-        if self._told is not None:
+        if self._saved is not None:
             return
         left = {uri: version for uri, version in self._objects.items() if uri not in set(unread)}
         self._write("objects.parquet", _table(left))
         standing = [row for row in rows if row["status"] != GONE]
-        told = {"findings": standing, "gone": [row for row in rows if row["status"] == GONE]}
-        self._write("findings.json", json.dumps(told, ensure_ascii=False).encode("utf-8", "replace"))
-        done = {"run": self.run_id, "number": 0 if self._base is None else self._base.number + 1, "check": self._check}
-        self._write("done.json", json.dumps(done | {"at": time.time(), "base": self.base}).encode())
+        saved = SavedFindings(findings=standing, gone=[row for row in rows if row["status"] == GONE])
+        self._write("findings.json", json.dumps(saved, ensure_ascii=False).encode("utf-8", "replace"))
+        number = 0 if self._base is None else self._base.number + 1
+        done = DoneRecord(run=self.run_id, number=number, check=self._check, at=time.time(), base=self.base)
+        self._write("done.json", json.dumps(done).encode())
 
     def _alike(self, old: str, new: str) -> bool:
         """Whether an object's records are the same under another name: it is where the same partitions are."""
         return _partitions(old) == _partitions(new)
 
-    def _runs(self) -> dict[str, dict[str, Any]]:
+    def _runs(self) -> dict[str, RunFiles]:
         folder = storage.join(self._folder, "runs")
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, RunFiles] = {}
         for item in storage.listing(folder) if storage.exists(folder) else ():
             run, _, name = item.uri[len(folder) + 1 :].partition("/")
             if name in ("begun.json", "done.json"):
-                found.setdefault(run, {})[name.removesuffix(".json")] = json.loads(storage.read_bytes(item.uri))
+                content = json.loads(storage.read_bytes(item.uri))
+                found.setdefault(run, {}).update({"done": content} if name == "done.json" else {"begun": content})
         return found
 
-    def _finding(self, run: str) -> dict[str, Any]:
-        told: dict[str, Any] = json.loads(storage.read_bytes(storage.join(self._folder, "runs", run, "findings.json")))
-        return told
+    def _findings(self, run: str) -> SavedFindings:
+        saved: SavedFindings = json.loads(storage.read_bytes(storage.join(self._folder, "runs", run, "findings.json")))
+        return saved
 
     def _read_objects(self, run: str) -> dict[str, tuple[str, int]]:
         data = storage.read_bytes(storage.join(self._folder, "runs", run, "objects.parquet"))

@@ -11,10 +11,11 @@ import json
 import shlex
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Literal
 
 from rlm_ray.audit.spec import ClusterSpec, Spec
 from rlm_ray.errors import InputError
+from rlm_ray.types.json import JsonObject
 
 Kind = Literal["rayjob", "raycronjob", "cronjob"]
 #: Where the job's files are in a pod.
@@ -56,7 +57,7 @@ def manifest(spec: Spec, kind: Kind, files: Mapping[str, str]) -> str:
     return "---\n".join(_yaml(document) for document in documents)
 
 
-def _workload(spec: Spec, cluster: ClusterSpec, kind: Kind, files: Mapping[str, str]) -> dict[str, Any]:
+def _workload(spec: Spec, cluster: ClusterSpec, kind: Kind, files: Mapping[str, str]) -> JsonObject:
     if kind == "cronjob":
         pod = _pod(spec, cluster, files, _command(spec, "local"))
         pod["spec"]["restartPolicy"] = "Never"
@@ -70,7 +71,7 @@ def _workload(spec: Spec, cluster: ClusterSpec, kind: Kind, files: Mapping[str, 
     return _object("ray.io/v1", "RayCronJob", spec, schedule)
 
 
-def _ray_job(spec: Spec, cluster: ClusterSpec, files: Mapping[str, str]) -> dict[str, Any]:
+def _ray_job(spec: Spec, cluster: ClusterSpec, files: Mapping[str, str]) -> JsonObject:
     workers = {
         "groupName": "workers",
         "replicas": cluster.workers,
@@ -98,7 +99,7 @@ def _ray_job(spec: Spec, cluster: ClusterSpec, files: Mapping[str, str]) -> dict
     }
 
 
-def _submitter(spec: Spec, cluster: ClusterSpec) -> dict[str, Any]:
+def _submitter(spec: Spec, cluster: ClusterSpec) -> JsonObject:
     """The pod that hands the job to the head: as shut in as the others, but small, and without the job's files and keys."""
     pod = _pod(spec, cluster, {})
     (container,) = pod["spec"]["containers"]
@@ -114,8 +115,8 @@ def _command(spec: Spec, address: str) -> list[str]:
     return ["rlm-ray", "run", f"{FOLDER}/job.yaml", "--address", address]
 
 
-def _pod(spec: Spec, cluster: ClusterSpec, files: Mapping[str, str], command: list[str] | None = None) -> dict[str, Any]:
-    container: dict[str, Any] = {
+def _pod(spec: Spec, cluster: ClusterSpec, files: Mapping[str, str], command: list[str] | None = None) -> JsonObject:
+    container: JsonObject = {
         "name": "rlm-ray",
         "image": cluster.image,
         "resources": {kind: {"cpu": str(cluster.cpus), "memory": cluster.memory} for kind in ("requests", "limits")},
@@ -134,7 +135,7 @@ def _pod(spec: Spec, cluster: ClusterSpec, files: Mapping[str, str], command: li
     if cluster.secret is not None:
         container["envFrom"] = [{"secretRef": {"name": cluster.secret}}]
     items = [{"key": _key(path), "path": path} for path in sorted(files)]
-    pod: dict[str, Any] = {
+    pod: JsonObject = {
         "automountServiceAccountToken": False,
         "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "fsGroup": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],
@@ -145,7 +146,7 @@ def _pod(spec: Spec, cluster: ClusterSpec, files: Mapping[str, str], command: li
     return {"metadata": {"labels": _labels(spec)}, "spec": pod}
 
 
-def _config_map(spec: Spec, files: Mapping[str, str]) -> dict[str, Any]:
+def _config_map(spec: Spec, files: Mapping[str, str]) -> JsonObject:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -154,7 +155,7 @@ def _config_map(spec: Spec, files: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _object(api: str, kind: str, spec: Spec, body: dict[str, Any]) -> dict[str, Any]:
+def _object(api: str, kind: str, spec: Spec, body: JsonObject) -> JsonObject:
     return {"apiVersion": api, "kind": kind, "metadata": {"name": _name(spec), "labels": _labels(spec)}, "spec": body}
 
 
@@ -171,7 +172,7 @@ def _labels(spec: Spec) -> dict[str, str]:
     return {"app.kubernetes.io/name": "rlm-ray", "app.kubernetes.io/instance": _name(spec)}
 
 
-def _yaml(document: dict[str, Any]) -> str:
+def _yaml(document: JsonObject) -> str:
     from ruamel.yaml import YAML
     from ruamel.yaml.scalarstring import LiteralScalarString
 

@@ -20,6 +20,7 @@ import jsonschema
 from rlm_ray.errors import AssumptionBroken, InputError
 from rlm_ray.ledger.calllog import turns
 from rlm_ray.ledger.rundir import RunDirectory
+from rlm_ray.types.json import JsonObject, JsonSchema
 
 #: Values of a list that its shape is taken from.
 _LOOKED_AT = 1_000
@@ -40,11 +41,11 @@ class Program:
 
     question: str
     cells: tuple[str, ...]
-    corpora: dict[str, dict[str, Any]] = field(default_factory=dict)
-    answer: dict[str, Any] = field(default_factory=dict)
+    corpora: dict[str, JsonObject] = field(default_factory=dict)
+    answer: JsonSchema = field(default_factory=dict)
     made_from: str = ""
 
-    def check_corpora(self, infos: Mapping[str, Mapping[str, Any]]) -> None:
+    def check_corpora(self, infos: Mapping[str, JsonObject]) -> None:
         """Compare what is known of corpora with what the program expects. Reads nothing; further columns are fine.
 
         Raises
@@ -108,7 +109,7 @@ def of_run(run: RunDirectory) -> Program:
     return Program(question, tuple(cells), corpora, shape_of(answer["value"]), run.id)
 
 
-def shape_of(value: Any) -> dict[str, Any]:
+def shape_of(value: Any) -> JsonSchema:
     """Return a JSON Schema that a value fulfils, and others of the same shape.
 
     Examples
@@ -125,7 +126,7 @@ def shape_of(value: Any) -> dict[str, Any]:
     return {"type": kinds[type(value)]}
 
 
-def _joined(shapes: list[dict[str, Any]]) -> dict[str, Any]:
+def _joined(shapes: list[JsonSchema]) -> JsonSchema:
     """One shape for several."""
     kinds = list(
         dict.fromkeys(kind for shape in shapes for kind in ([shape["type"]] if isinstance(shape["type"], str) else shape["type"]))

@@ -13,7 +13,7 @@ from rlm_ray import storage
 from rlm_ray.audit import deltas, programs, values
 from rlm_ray.audit import findings as table
 from rlm_ray.audit.demands import CoverageSpec, unmet
-from rlm_ray.audit.findings import Checked
+from rlm_ray.audit.findings import Checked, Finding
 from rlm_ray.audit.incremental import CARRIED, GONE, NEW, Night, check_of
 from rlm_ray.audit.programs import Program
 from rlm_ray.audit.spec import EVIDENCE, NIGHT, Spec, settings_of
@@ -25,11 +25,22 @@ from rlm_ray.recursion.answer import Answer, partial_because
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.text import counted
-from rlm_ray.types.run import JobRecord
+from rlm_ray.types.json import JsonObject
+from rlm_ray.types.run import AnswerRecord, JobRecord
 from rlm_ray.types.usage import RunUsage
 
 #: Findings that the summary lists.
 MAX_LISTED = 200
+
+
+class AuditedRecord(AnswerRecord):
+    """What `rlm-ray run --json` prints of a job; `failing` has the ids of findings."""
+
+    findings: list[Finding]
+    rejected: list[JsonObject]
+    failing: list[str]
+    broken: str
+    written: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +62,7 @@ class Audited:
 
     answer: Answer
     checked: Checked = field(default_factory=Checked)
-    failing: list[dict[str, Any]] = field(default_factory=list)
+    failing: list[Finding] = field(default_factory=list)
     broken: str = ""
     written: dict[str, str] = field(default_factory=dict)
 
@@ -61,9 +72,10 @@ class Audited:
         counts = {status: sum(row.get("status") == status for row in self.checked.standing) for status in (NEW, CARRIED, GONE)}
         return f" ({', '.join(f'{count:,} {status}' for status, count in counts.items())})" if any(counts.values()) else ""
 
-    def to_json(self) -> dict[str, Any]:
-        """Return what `--json` prints: what it prints of the answer, with `findings`, `rejected`, `failing` and `written`."""
-        return self.answer.to_json() | {
+    def to_json(self) -> AuditedRecord:
+        """Return what `--json` prints: the answer's record, with `findings`, `rejected`, `failing` and `written`."""
+        return {
+            **self.answer.to_json(),
             "findings": self.checked.standing,
             "rejected": self.checked.rejected,
             "failing": [finding["id"] for finding in self.failing],
@@ -78,7 +90,7 @@ def run(
     ask: Callable[..., Answer],
     open_corpus: Callable[..., Corpus],
     report: Callable[[str], str],
-    flags: Mapping[str, Any],
+    flags: JsonObject,
     observe: Any = None,
 ) -> Audited:
     """Run a job. Reads its corpora, calls models, writes its findings, a report and a summary.
@@ -194,12 +206,12 @@ def _nothing_new(spec: Spec, night: Night) -> Audited:
     return audited
 
 
-def _failing(spec: Spec, findings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _failing(spec: Spec, findings: Sequence[Finding]) -> list[Finding]:
     condition = spec.condition
     return [finding for finding in findings if condition is not None and condition.holds(finding)]
 
 
-def _written(spec: Spec, run: str, findings: list[dict[str, Any]]) -> dict[str, str]:
+def _written(spec: Spec, run: str, findings: Sequence[Finding]) -> dict[str, str]:
     kinds = AnswerSchema.of(spec.finding).columns | dict.fromkeys([*EVIDENCE, *(NIGHT if spec.incremental else ())], "string")
     return {"findings": table.write(spec.output.findings, run, findings, kinds, spec.output.format)}
 

@@ -18,6 +18,7 @@ from rlm_ray.errors import InputError, SpecError
 from rlm_ray.settings import Settings
 from rlm_ray.specfile import SpecFile, plain
 from rlm_ray.subcalls.schema import AnswerSchema
+from rlm_ray.types.json import JsonSchema
 
 #: Columns of a finding that every job has: the record it rests on, and words that stand in it.
 EVIDENCE = ("address", "quote")
@@ -153,7 +154,7 @@ class Spec(_Part):
     time_zone: str | None = Field(default=None, description="Of the schedule, as in Europe/Berlin.")
 
     @property
-    def answer_schema(self) -> dict[str, Any]:
+    def answer_schema(self) -> JsonSchema:
         """JSON Schema of the answer: a list of findings."""
         columns = AnswerSchema.of(self.finding).json_schema
         properties = dict(columns["properties"]) | {"address": {"type": "string"}, "quote": {"type": ["string", "null"]}}

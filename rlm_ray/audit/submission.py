@@ -99,20 +99,20 @@ def submit(spec: Spec, path: Path, changes: Sequence[str], server: Any, run: str
     raise ClusterError(f"The run {run} was submitted {MAX_ATTEMPTS:,} times. Give another --run-id.")
 
 
-def told(submitted: Submitted, spec: Spec, path: Path, changes: Sequence[str], address: str) -> list[str]:
-    """Say what happened, and how to follow, stop and resume it."""
+def instructions(submitted: Submitted, spec: Spec, path: Path, changes: Sequence[str], address: str) -> list[str]:
+    """Return the lines that say what was submitted, and how to follow, stop and resume it."""
     if not submitted.new:
         first = f"the run {submitted.run} is under way, as job {submitted.job}"
     elif submitted.attempt == 1:
         first = f"submitted the run {submitted.run}, as job {submitted.job}"
     else:
         first = f"submitted the run {submitted.run} again, as job {submitted.job}: it goes on from where it stopped"
-    again = ["rlm-ray", "submit", str(path), "--address", address, "--run-id", submitted.run]
+    command = ["rlm-ray", "submit", str(path), "--address", address, "--run-id", submitted.run]
     for change in changes:
-        again += ["--set", change]
+        command += ["--set", change]
     lines = [
         first,
-        f"follow or resume: {shlex.join(again)} --wait",
+        f"follow or resume: {shlex.join(command)} --wait",
         f"stop:             ray job stop --address {address} {submitted.job}",
     ]
     if spec.settings.get("run_dir") is None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rlm_ray.errors import InputError
 from rlm_ray.specfile import plain
+from rlm_ray.types.json import Record
 
 ENDINGS = (".yaml", ".yml", ".json", ".csv")
 #: A list that people keep is smaller; what is larger is a corpus.
@@ -53,7 +53,7 @@ def read(name: str, folder: Path) -> Any:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())[:300]}. Correct it.") from None
 
 
-def cell(values: Mapping[str, Any]) -> str:
+def cell(values: Record) -> str:
     """Return the cell that sets a program's variables.
 
     Examples

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.demo.lake import Incident, Place, Truth
@@ -19,6 +19,41 @@ SEARCHES: dict[str, tuple[str, str]] = {
     "grep error|fail|crash|fatal": ("message", r"(?i)error|fail|crash|fatal"),
     "grep lost|stolen|damage|broken|twice|down": ("message", r"(?i)lost|stolen|damage|broken|twice|down"),
 }
+
+
+class ReportedIncident(TypedDict):
+    """An incident as the answer reports it; `records` are the addresses of its lines."""
+
+    kind: str
+    service: str
+    first: str
+    last: str
+    quotes: list[str]
+    records: list[str]
+
+
+class DemoAnswer(TypedDict):
+    """An answer of the shape `program.ANSWER`."""
+
+    incidents: list[ReportedIncident]
+
+
+class ScoreRecord(TypedDict):
+    """A `Score` as JSON."""
+
+    found: int
+    wrong: int
+    missed: int
+    precision: float
+    recall: float
+
+
+class ComparisonRecord(TypedDict):
+    """A `Comparison` as JSON."""
+
+    incidents: ScoreRecord
+    records: ScoreRecord
+    kinds_right: int
 
 
 @dataclass(frozen=True)
@@ -52,7 +87,7 @@ class Score:
         """Share of what is true that was claimed; 1 where there was nothing."""
         return self.found / (self.found + self.missed) if self.found + self.missed else 1.0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ScoreRecord:
         """Return the counts and both shares."""
         return {"found": self.found, "wrong": self.wrong, "missed": self.missed, "precision": self.precision, "recall": self.recall}
 
@@ -70,7 +105,7 @@ class Finding:
         Reported lines that are lines of `planted`.
     """
 
-    reported: Mapping[str, Any]
+    reported: ReportedIncident
     planted: Incident | None
     right: int
 
@@ -103,12 +138,12 @@ class Comparison:
         """Findings that are incidents and have the right kind."""
         return sum(finding.kind_is_right for finding in self.findings)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ComparisonRecord:
         """Return the scores."""
         return {"incidents": self.incidents.to_json(), "records": self.records.to_json(), "kinds_right": self.kinds_right}
 
 
-def compare(value: Mapping[str, Any], truth: Truth) -> Comparison:
+def compare(value: DemoAnswer, truth: Truth) -> Comparison:
     """Compare an answer of the shape `program.ANSWER` with the truth.
 
     A reported incident is a planted one when more than half of the lines of each are lines of the other. A line counts

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from rlm_ray.demo.model import Scorer
 from rlm_ray.errors import InputError
 from rlm_ray.testing import asked
+from rlm_ray.types.json import JsonSchema
 
 #: The line of a prompt between the examples that teach and those that check.
 CHECK = "Check yourself on these:"
@@ -147,11 +148,11 @@ class Leaf:
         self._one_at_a_time = threading.Lock()
         self.texts_read = 0
 
-    async def __call__(self, prompt: str, schema: dict[str, Any] | None) -> str:
+    async def __call__(self, prompt: str, schema: JsonSchema | None) -> str:
         """Answer one prompt; the reader works on a thread."""
         return await asyncio.to_thread(self._answer, prompt, schema)
 
-    def _answer(self, prompt: str, schema: dict[str, Any] | None) -> str:
+    def _answer(self, prompt: str, schema: JsonSchema | None) -> str:
         question = asked(prompt, schema)
         lesson = Lesson.of(question.instruction, question.columns)
         texts = {number: _plain(text) for number, text in question.texts.items()}

@@ -15,6 +15,7 @@ from rlm_ray.demo.lake import VERSION, Truth, make_lake
 from rlm_ray.demo.leaf import FewShot, Leaf, Reader, Words
 from rlm_ray.settings import Price, Settings, make
 from rlm_ray.testing import ModelServer
+from rlm_ray.types.json import JsonObject
 
 if TYPE_CHECKING:
     from rlm_ray.handle.corpus import Corpus
@@ -60,9 +61,9 @@ class DemoReport:
     lines_read: int | None
     seconds: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return what `rlm-ray demo --json` prints: the answer's object, and `demo` beside it."""
-        demo: dict[str, Any] = {
+        demo: JsonObject = {
             "seed": self.seed,
             "lake": self.folder,
             "lines": self.truth.lines,
@@ -74,7 +75,7 @@ class DemoReport:
             "searches": {name: score.to_json() for name, score in self.searches.items()},
             "seconds": round(self.seconds, 1),
         }
-        return self.answer.to_json() | {"demo": demo}
+        return {**self.answer.to_json(), "demo": demo}
 
 
 def run(
@@ -144,7 +145,7 @@ def _models(settings: Settings, live: bool, say: Callable[[str], None]) -> Itera
         yield make(kept | local | _scripted(server, model_name)), sentence, leaf
 
 
-def _scripted(server: ModelServer, model_name: str) -> dict[str, Any]:
+def _scripted(server: ModelServer, model_name: str) -> JsonObject:
     free = Price(input=0, output=0)
     return {
         "root_model": ROOT_MODEL,

@@ -55,7 +55,7 @@ class Tools:
 
 
 @dataclass(frozen=True)
-class Said:
+class Reply:
     """What a way came to for one case. `coverage` and `shown` are shares of the bytes: read at all, and put before a model."""
 
     answer: Any
@@ -68,11 +68,11 @@ class Said:
     trouble: str = ""
 
 
-def answer(case: Case, way: Way, tools: Tools) -> Said | None:
+def answer(case: Case, way: Way, tools: Tools) -> Reply | None:
     """Answer a case; None where the method has no way for it."""
     begun = time.monotonic()
     if way.method == "constant":
-        return Said(case.constant) if case.constant is not None or case.records else None
+        return Reply(case.constant) if case.constant is not None or case.records else None
     if way.method in ("code", "keyword"):
         cells = case.code if way.method == "code" else case.keyword
         return _asked(case, way, tools, cells) if cells else None
@@ -96,7 +96,7 @@ def answer(case: Case, way: Way, tools: Tools) -> Said | None:
     usd = None if price is None else tokens * price.input / 1e6
     share = sum(map(len, shown)) / max(1, sum(map(len, case.records)))
     calls = 1 if way.method == "one-prompt" else 2 + sum(map(len, shown)) // tools.settings.output_chars
-    return Said(said, calls, tokens, usd, time.monotonic() - begun, share, share)
+    return Reply(said, calls, tokens, usd, time.monotonic() - begun, share, share)
 
 
 def by_arithmetic(case: Case, way: Way) -> float | None:
@@ -125,7 +125,7 @@ def placed(case: Case, tools: Tools) -> Iterator[Any]:
         yield tools.open(folder, unit=case.unit)
 
 
-def _asked(case: Case, way: Way, tools: Tools, cells: Sequence[str]) -> Said:
+def _asked(case: Case, way: Way, tools: Tools, cells: Sequence[str]) -> Reply:
     """Run a program over the case's corpus, with a simulated reader or with the sub-model of the settings."""
     cells = [f"VOTES = {way.votes!r}\n{cells[0]}", *cells[1:]]
     if way.accuracy is None:
@@ -133,28 +133,28 @@ def _asked(case: Case, way: Way, tools: Tools, cells: Sequence[str]) -> Said:
             settings = tools.settings
             if way.method != "engine" and not settings.leaf_model:
                 settings = settings.with_(sub_model="none")
-            return told(tools.ask(corpus, case.question, settings, program=cells, observe=tools.observe))
+            return measured_reply(tools.ask(corpus, case.question, settings, program=cells, observe=tools.observe))
     reader = reader_of(case, way) if case.truth is not None else lambda text: None
     with placed(case, tools) as corpus, ModelServer(leaf=each(reader), models=(READER,)) as server:
         settings = tools.settings.with_(sub_model=READER, base_url=server.base_url, sub_base_url=server.base_url, api_key_env=KEY)
-        return told(tools.ask(corpus, case.question, settings, program=cells, observe=tools.observe))
+        return measured_reply(tools.ask(corpus, case.question, settings, program=cells, observe=tools.observe))
 
 
-def _live(case: Case, way: Way, tools: Tools) -> Said | None:
+def _live(case: Case, way: Way, tools: Tools) -> Reply | None:
     settings = tools.settings
     with placed(case, tools) as corpus:
         if way.method == "engine":
             if settings.root_model is None:
                 return _asked(case, way, tools, case.program) if case.program else None
-            return told(tools.ask(corpus, case.question, settings, observe=tools.observe))
+            return measured_reply(tools.ask(corpus, case.question, settings, observe=tools.observe))
         if settings.root_model is None:
             return None
         if way.method == "no-sub-calls":
             answer = tools.ask(corpus, SILENT + case.question, settings.with_(max_depth=0), observe=tools.observe)
-            said = told(answer)
+            reply = measured_reply(answer)
             if answer.usage["calls"] > answer.turns + 1:
-                return Said(None, said.calls, said.tokens, said.usd, said.seconds, trouble="it called models all the same")
-            return said
+                return Reply(None, reply.calls, reply.tokens, reply.usd, reply.seconds, trouble="it called models all the same")
+            return reply
         text = corpus.text(max_chars=tools.window * 4)
         begun = time.monotonic()
         form = ", as JSON" if isinstance(case.gold, list | dict) else ""
@@ -162,18 +162,18 @@ def _live(case: Case, way: Way, tools: Tools) -> Said | None:
         with tools.session(room) as session:
             reply = session.llm_query(ONE_PROMPT.format(form=form, question=case.question, text=text))
             spent = session.budget()
-        return Said(_read(reply), 1, int(spent["tokens spent"]), spent.get("dollars spent"), time.monotonic() - begun)
+        return Reply(_read(reply), 1, int(spent["tokens spent"]), spent.get("dollars spent"), time.monotonic() - begun)
 
 
-def told(answer: Any) -> Said:
-    """Return what an answer says of itself, as far as it is compared."""
+def measured_reply(answer: Any) -> Reply:
+    """Return the value of an answer, with its cost and coverage."""
     usage, coverage = answer.usage, answer.coverage
     value = list(answer.table) if answer.table is not None else answer.value
     # a program's answer may rest on a reader that failed: what is incomplete says so
     trouble = "" if answer.complete else f"{answer.stop_reason}: {answer.message}"[:200]
     nbytes = coverage["bytes"]
     total = nbytes["total"]
-    return Said(
+    return Reply(
         value,
         usage["calls"],
         usage["prompt_tokens"] + usage["completion_tokens"],

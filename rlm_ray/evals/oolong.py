@@ -97,7 +97,7 @@ def _case(window: Window, name: str, question: str, answer: Any = None, kind_of_
     found = next(((kind, match) for kind, pattern in _ASKS.items() if (match := pattern.search(question))), None)
     score = near if (kind_of_answer or (found and found[0] == "count" and "NUMERIC")) == "NUMERIC" else exact
     if found is None:  # of the official data set: users and dates; for a root model
-        return Case(f"oolong-{name}", question, answer, said(score), {"window.txt": window.text})
+        return Case(f"oolong-{name}", question, answer, lenient(score), {"window.txt": window.text})
     kind, match = found
     one, other = match["one"], match.groupdict().get("other")
 
@@ -117,7 +117,7 @@ def _case(window: Window, name: str, question: str, answer: Any = None, kind_of_
         question=question,
         files={"window.txt": window.text},
         gold=whole(window.labels.__getitem__, window.lines) if answer is None else answer,
-        score=said(score),
+        score=lenient(score),
         program=[head + PROGRAM, TAIL],
         keyword=[head + SEARCH, TAIL],
         code=[head + CODE, TAIL],
@@ -129,12 +129,12 @@ def _case(window: Window, name: str, question: str, answer: Any = None, kind_of_
     )
 
 
-def said(score: Callable[[Any, Any], float]) -> Callable[[Any, Any], float]:
+def lenient(score: Callable[[Any, Any], float]) -> Callable[[Any, Any], float]:
     """Return a score that reads an answer as the official one does: behind the last colon, and a comparison's words alone.
 
     Examples
     --------
-    >>> said(exact)("Label: entity", "entity"), said(exact)("Answer: a is more common than b", "more common than")
+    >>> lenient(exact)("Label: entity", "entity"), lenient(exact)("Answer: a is more common than b", "more common than")
     (1.0, 1.0)
     """
 

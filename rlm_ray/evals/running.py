@@ -6,13 +6,13 @@ import io
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 from rlm_ray import storage
 from rlm_ray.errors import RlmRayError
 from rlm_ray.evals import alerts, clauses, methods, oolong, pairs, questions, sniah
 from rlm_ray.evals.cases import Case
-from rlm_ray.evals.methods import Said, Tools, Way
+from rlm_ray.evals.methods import Reply, Tools, Way
 from rlm_ray.evals.spec import EvaluationSpec
 from rlm_ray.text import counted
 
@@ -25,7 +25,54 @@ SOURCES: dict[str, Callable[[Sequence[int], int, int, str | None], Iterator[Case
     "clauses": clauses.cases,
     "questions": questions.cases,
 }
-_BY = ("evaluation", "method", "accuracy", "votes")
+
+
+class Row(TypedDict):
+    """One case by one method; `coverage` and `shown` are shares of the bytes: read at all, put before a model."""
+
+    evaluation: str
+    method: str
+    accuracy: float | None
+    votes: str
+    seed: int
+    case: str
+    score: float
+    by_arithmetic: float | None
+    calls: int
+    tokens: int
+    usd: float | None
+    seconds: float
+    coverage: float | None
+    shown: float | None
+    trouble: str
+
+
+class Mean(TypedDict):
+    """Means over the cases of one method; `spread` is the standard deviation of the seeds' means."""
+
+    evaluation: str
+    method: str
+    accuracy: float | None
+    votes: str
+    cases: int
+    spread: float
+    score: float
+    by_arithmetic: float | None
+    calls: float
+    tokens: float
+    usd: float | None
+    seconds: float
+    coverage: float | None
+    shown: float | None
+    trouble: int
+
+
+class EvaluatedRecord(TypedDict):
+    """What `rlm-ray run --json` prints of an evaluation."""
+
+    means: list[Mean]
+    rows: list[Row]
+    written: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -41,15 +88,15 @@ class Evaluated:
         `results` (Parquet) and `table` (Markdown).
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[Row]
     written: dict[str, str]
 
     @property
-    def means(self) -> list[dict[str, Any]]:
+    def means(self) -> list[Mean]:
         """Means over the cases of each method; `spread` is the standard deviation of the seeds' means."""
         return means(self.rows)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> EvaluatedRecord:
         """Return what `--json` prints."""
         return {"means": self.means, "rows": self.rows, "written": self.written}
 
@@ -64,19 +111,19 @@ def run(spec: EvaluationSpec, tools: Tools, say: Callable[[str], None] = lambda 
     say : callable
         Gets a line for each method of each evaluation that is done.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for name in spec.evaluate:
         for way in ways(spec, tools):
             done = []
             for case in SOURCES[name](spec.sizes, spec.cases, way.seed, spec.data):
                 try:
-                    said = methods.answer(case, way, tools)
+                    reply = methods.answer(case, way, tools)
                 except RlmRayError as error:
                     if error_ends(error):
                         raise
-                    said = Said(None, trouble=str(error)[:200])
-                if said is not None:
-                    done.append(_row(name, way, case, said))
+                    reply = Reply(None, trouble=str(error)[:200])
+                if reply is not None:
+                    done.append(_row(name, way, case, reply))
             rows += done
             if done:
                 score = statistics.fmean(row["score"] for row in done)
@@ -110,30 +157,40 @@ def error_ends(error: RlmRayError) -> bool:
     return isinstance(error, InputError | CredentialsError)
 
 
-def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def means(rows: Sequence[Row]) -> list[Mean]:
     """Return the means over the cases of each method, in the order of the rows."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, str, float | None, str], list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[name] for name in _BY), []).append(row)
-    told = []
-    for key, group in groups.items():
+        groups.setdefault((row["evaluation"], row["method"], row["accuracy"], row["votes"]), []).append(row)
+    found = []
+    for (evaluation, method, accuracy, votes), group in groups.items():
         seeds = [
             statistics.fmean(row["score"] for row in group if row["seed"] == seed)
             for seed in dict.fromkeys(row["seed"] for row in group)
         ]
-        told.append(
-            dict(zip(_BY, key, strict=True))
-            | {"cases": len(group), "spread": statistics.stdev(seeds) if len(seeds) > 1 else 0.0}
-            | {
-                name: _mean(group, name)
-                for name in ("score", "by_arithmetic", "calls", "tokens", "usd", "seconds", "coverage", "shown")
-            }
-            | {"trouble": sum(bool(row["trouble"]) for row in group)}
+        found.append(
+            Mean(
+                evaluation=evaluation,
+                method=method,
+                accuracy=accuracy,
+                votes=votes,
+                cases=len(group),
+                spread=statistics.stdev(seeds) if len(seeds) > 1 else 0.0,
+                score=statistics.fmean(row["score"] for row in group),
+                by_arithmetic=_mean([row["by_arithmetic"] for row in group]),
+                calls=statistics.fmean(row["calls"] for row in group),
+                tokens=statistics.fmean(row["tokens"] for row in group),
+                usd=_mean([row["usd"] for row in group]),
+                seconds=statistics.fmean(row["seconds"] for row in group),
+                coverage=_mean([row["coverage"] for row in group]),
+                shown=_mean([row["shown"] for row in group]),
+                trouble=sum(bool(row["trouble"]) for row in group),
+            )
         )
-    return told
+    return found
 
 
-def as_table(means: Sequence[dict[str, Any]]) -> str:
+def as_table(means: Sequence[Mean]) -> str:
     """Return the means as a Markdown table.
 
     Examples
@@ -158,20 +215,20 @@ def as_table(means: Sequence[dict[str, Any]]) -> str:
             f"{row['tokens']:,.0f}",
             "$0" if row["usd"] == 0 else _or(row["usd"], "${:.4f}"),
             f"{row['seconds']:.1f}",
-            *("" if row[name] is None else f"{row[name]:.0%}".replace("%", " %") for name in ("coverage", "shown")),
+            *("" if share is None else f"{share:.0%}".replace("%", " %") for share in (row["coverage"], row["shown"])),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _named(row: dict[str, Any]) -> str:
+def _named(row: Row | Mean) -> str:
     named = str(row["method"])
     if row["method"] in ("engine", "one-prompt", "no-sub-calls") and row["accuracy"] is not None:
         named += f", reader {row['accuracy'] * 100:g} %"
     return named + (f", votes {row['votes']}" if row["votes"] != "1" else "")
 
 
-def _row(name: str, way: Way, case: Case, said: Said) -> dict[str, Any]:
+def _row(name: str, way: Way, case: Case, reply: Reply) -> Row:
     return {
         "evaluation": name,
         "method": way.method,
@@ -179,28 +236,28 @@ def _row(name: str, way: Way, case: Case, said: Said) -> dict[str, Any]:
         "votes": str(way.votes),
         "seed": way.seed,
         "case": case.id,
-        "score": case.score(said.answer, case.gold),
+        "score": case.score(reply.answer, case.gold),
         "by_arithmetic": methods.by_arithmetic(case, way),
-        "calls": said.calls,
-        "tokens": said.tokens,
-        "usd": said.usd,
-        "seconds": round(said.seconds, 3),
-        "coverage": said.coverage,
-        "shown": said.shown,
-        "trouble": said.trouble,
+        "calls": reply.calls,
+        "tokens": reply.tokens,
+        "usd": reply.usd,
+        "seconds": round(reply.seconds, 3),
+        "coverage": reply.coverage,
+        "shown": reply.shown,
+        "trouble": reply.trouble,
     }
 
 
-def _mean(rows: Sequence[dict[str, Any]], name: str) -> float | None:
-    known = [row[name] for row in rows if row[name] is not None]
-    return statistics.fmean(known) if len(known) == len(rows) else None
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
 
 
 def _or(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
 
 
-def _parquet(rows: list[dict[str, Any]]) -> bytes:
+def _parquet(rows: list[Row]) -> bytes:
     import pyarrow
     import pyarrow.parquet
 

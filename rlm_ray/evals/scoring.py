@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
+from rlm_ray.types.json import JsonObject
+
 
 def exact(answer: Any, gold: Any) -> float:
     """1 where both are equal; texts without regard to case and to space around them.
@@ -54,7 +56,7 @@ def f1(answer: Any, gold: Iterable[Any]) -> float:
     return 2 * len(said & true) / (len(said) + len(true))
 
 
-def keys(answer: Any, gold: Mapping[str, Any]) -> float:
+def keys(answer: Any, gold: JsonObject) -> float:
     """Share of a histogram's keys whose value is right.
 
     Examples
@@ -69,7 +71,7 @@ def keys(answer: Any, gold: Mapping[str, Any]) -> float:
     return sum(said.get(name, 0) == true.get(name, 0) for name in names) / len(names)
 
 
-def near_keys(answer: Any, gold: Mapping[str, Any]) -> float:
+def near_keys(answer: Any, gold: JsonObject) -> float:
     """Mean over a histogram's keys of `near`.
 
     Examples

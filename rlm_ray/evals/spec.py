@@ -12,6 +12,7 @@ from rlm_ray import settings as settings_module
 from rlm_ray.settings import Settings
 from rlm_ray.specfile import SpecFile, plain
 from rlm_ray.subcalls.votes import Votes
+from rlm_ray.types.json import JsonObject
 
 Name = Literal["sniah", "oolong", "oolong-pairs", "alerts", "clauses", "questions"]
 Method = Literal["engine", "one-prompt", "no-sub-calls", "code", "keyword", "constant"]
@@ -108,6 +109,6 @@ def load(path: Path, changes: Sequence[str] = ()) -> EvaluationSpec:
     return spec
 
 
-def settings_of(spec: EvaluationSpec, flags: dict[str, Any]) -> Settings:
+def settings_of(spec: EvaluationSpec, flags: JsonObject) -> Settings:
     """Return the settings: flags, then the specification's, then the environment's."""
     return settings_module.load(**(spec.settings | {name: value for name, value in flags.items() if value is not None}))

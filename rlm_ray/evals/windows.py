@@ -14,9 +14,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from rlm_ray.errors import InputError
+from rlm_ray.types.json import JsonObject
 
 LABELS = ("abbreviation", "description and abstract concept", "entity", "human being", "location", "numeric value")
 
@@ -47,6 +48,15 @@ _PLACES = "Aldmoor", "Brinley", "Corvane", "Dunmere", "Eastwick", "Farrow", "Gle
 _LINE = re.compile(r"^Date: (?P<date>\w+ \d+, \d+) \|\| User: (?P<user>\d+) \|\| Instance: (?P<text>.*)$")
 
 
+class OfficialQuestion(TypedDict):
+    """A question of the official data set."""
+
+    id: str
+    question: str
+    answer: Any
+    answer_type: str
+
+
 @dataclass(frozen=True)
 class Window:
     """One context window.
@@ -67,7 +77,7 @@ class Window:
     text: str
     lines: tuple[str, ...]
     labels: dict[str, str]
-    asked: tuple[dict[str, Any], ...] = ()
+    asked: tuple[OfficialQuestion, ...] = ()
 
 
 def windows(sizes: Sequence[int], count: int, seed: int, data: str | None) -> Iterator[Window]:
@@ -174,7 +184,7 @@ def _official(files: Sequence[Path], sizes: Sequence[int], count: int) -> Iterat
             yield Window(made.name, made.text, made.lines, made.labels, tuple(map(_asked, rows)))
 
 
-def _asked(row: dict[str, Any]) -> dict[str, Any]:
+def _asked(row: JsonObject) -> OfficialQuestion:
     answer: Any = row["answer"]
     with contextlib.suppress(ValueError, SyntaxError):  # a label is no literal, a list of one is
         answer = ast.literal_eval(answer) if isinstance(answer, str) else answer

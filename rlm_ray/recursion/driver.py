@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlm_ray.corpus.catalog.manifest import Manifest
-from rlm_ray.errors import BudgetExceeded, InputError, RlmRayError
+from rlm_ray.errors import BudgetExceeded, InputError, ModelRefused, RlmRayError
 from rlm_ray.ledger.calllog import CallLog
 from rlm_ray.ledger.read_log import MarkLog
 from rlm_ray.ledger.rundir import RunDirectory
@@ -271,7 +271,8 @@ class Driver:
         except RlmRayError as error:
             if ends_run(error):
                 raise
-            failed = loop.Unaffordable if isinstance(error, BudgetExceeded) else loop.AskFailed
+            too_long = isinstance(error, ModelRefused) and error.too_long
+            failed = loop.Unaffordable if isinstance(error, BudgetExceeded) else loop.TooLong if too_long else loop.AskFailed
             self._step(failed(str(error)), **paid(error))
         else:
             model, depth = self._call.settings.root_model or "", self._call.depth

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from typing import Any
 from rlm_ray.errors import CredentialsError, InputError, ObjectChanged, StorageError
 from rlm_ray.storage import s3contents
 from rlm_ray.storage.names import ObjectInfo
+from rlm_ray.storage.s3contents import Entry, Page
 
 #: Attempts of one read whose connection breaks in the body, on top of those of the request itself.
 _ATTEMPTS = 5
@@ -97,7 +98,7 @@ class Store:
         data: bytes = self._run(uri, lambda fs: _read_body(fs, Bucket=bucket, Key=key, **arguments))
         return data
 
-    def page(self, bucket: str, prefix: str, **arguments: Any) -> dict[str, Any]:
+    def page(self, bucket: str, prefix: str, **arguments: Any) -> Page:
         """Return one page of a listing, as ListObjectsV2 gives it; of its entries their keys, sizes and etags."""
 
         async def ask(fs: Any) -> Any:
@@ -105,10 +106,10 @@ class Store:
             s3contents.install(await fs.get_s3(bucket))
             return await fs._call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, **arguments)
 
-        found: dict[str, Any] = self._in_bucket(f"s3://{bucket}/{prefix}", ask)
+        found: Page = self._in_bucket(f"s3://{bucket}/{prefix}", ask)
         return found
 
-    def pages(self, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
+    def pages(self, bucket: str, prefix: str) -> Iterator[Entry]:
         """Yield the entries of a listing, one page in memory at a time: in key order on S3, not on every store like it."""
         more: dict[str, str] = {}
         while True:
@@ -233,20 +234,20 @@ def _named(uri: str) -> Iterator[None]:
         ) from None
 
 
-def info(bucket: str, item: dict[str, Any]) -> ObjectInfo:
+def info(bucket: str, item: Entry) -> ObjectInfo:
     """Return an entry of a listing."""
     return ObjectInfo(f"s3://{bucket}/{item['Key']}", item["Size"], etag(item))
 
 
-def etag(told: dict[str, Any]) -> str:
-    """Return the version that a reply or an entry of a listing names; empty where it names none.
+def etag(reply: Mapping[str, object]) -> str:
+    """Return the version in a reply or in an entry of a listing; empty where there is none.
 
     Examples
     --------
     >>> etag({"ETag": '"9a0364b9"'}), etag({"ETag": 'W/"9a0364b9"'}), etag({})
     ('9a0364b9', '9a0364b9', '')
     """
-    found: str = told.get("ETag") or ""
+    found = str(reply.get("ETag") or "")
     return found.removeprefix("W/").strip('"')
 
 

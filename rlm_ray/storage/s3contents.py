@@ -6,8 +6,34 @@ give members of the result itself.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 from xml.etree import ElementTree
+
+from rlm_ray.types.json import JsonObject
+
+
+class Entry(TypedDict):
+    """An object in a listing."""
+
+    Key: str
+    Size: int
+    ETag: str
+
+
+class CommonPrefix(TypedDict):
+    """A folder in a listing."""
+
+    Prefix: str
+
+
+class Page(TypedDict, total=False):
+    """A page of a listing, as ListObjectsV2 returns it: the keys that are read here."""
+
+    Contents: list[Entry]
+    CommonPrefixes: list[CommonPrefix]
+    IsTruncated: bool
+    NextContinuationToken: str
+
 
 _EVENT = "before-parse.s3.ListObjectsV2"
 
@@ -17,7 +43,7 @@ def install(client: Any) -> None:
     client.meta.events.register(_EVENT, _take, unique_id="rlm-ray-contents")
 
 
-def _take(response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: Any) -> None:
+def _take(response_dict: JsonObject, customized_response_dict: Page, **_: Any) -> None:
     """Move the entries from the body to the result; what is not as S3 writes it is left to botocore."""
     if response_dict["status_code"] >= 300:
         return
@@ -27,7 +53,8 @@ def _take(response_dict: dict[str, Any], customized_response_dict: dict[str, Any
         return
     space = root.tag[: root.tag.find("}") + 1]
     tags = [f"{space}{name}" for name in ("Key", "Size", "ETag")]
-    found, others = [], []
+    found: list[Entry] = []
+    others = []
     for child in root:
         if child.tag != f"{space}Contents":
             others.append(child)

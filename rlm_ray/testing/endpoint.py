@@ -14,7 +14,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Required, TypedDict
 
 from aiohttp import web
 
@@ -33,6 +33,7 @@ from rlm_ray.testing.scripts import (
     turn,
     writes_code,
 )
+from rlm_ray.types.json import JsonObject
 
 
 @dataclass
@@ -47,6 +48,33 @@ class Script:
     keep_messages: bool = False
 
 
+class ServerStats(TypedDict):
+    """The counters of a model server."""
+
+    count: int
+    in_flight: int
+    most_in_flight: int
+    statuses: dict[str, int]
+    tokens: dict[str, int]
+    script_errors: list[str]
+
+
+class RequestRecord(TypedDict, total=False):
+    """A request that a model server got; `messages` and `body` where it keeps them."""
+
+    number: Required[int]
+    prompt: Required[str]
+    status: int
+    model: str | None
+    typed: bool
+    fault: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    messages: list[Message]
+    body: JsonObject
+
+
 class Endpoint:
     """State and handler of one endpoint."""
 
@@ -59,7 +87,7 @@ class Endpoint:
         self.statuses: dict[str, int] = {}
         self.tokens = {"prompt": 0, "completion": 0, "cached": 0}
         self.script_errors: list[str] = []
-        self.requests: deque[dict[str, Any]] = deque(maxlen=script.keep)
+        self.requests: deque[RequestRecord] = deque(maxlen=script.keep)
         self._arrivals: dict[bytes, int] = {}
         self._hold_after: int | None = None
         self._released = asyncio.Event()
@@ -87,7 +115,7 @@ class Endpoint:
             404, "not_found", f"No such path: {request.method} {path}. There are /v1/chat/completions, /v1/models and /stats."
         )
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> ServerStats:
         """Return the counters as JSON values."""
         return {
             "count": self.count,
@@ -128,7 +156,7 @@ class Endpoint:
         number = self.count
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        record: dict[str, Any] = {"number": number, "prompt": hashlib.blake2b(raw, digest_size=8).hexdigest()}
+        record: RequestRecord = {"number": number, "prompt": hashlib.blake2b(raw, digest_size=8).hexdigest()}
         self.requests.append(record)
         try:
             self._announce()
@@ -154,7 +182,7 @@ class Endpoint:
                 happened.set_result(None)
         self._waiting = [(reached, happened) for reached, happened in self._waiting if not happened.done()]
 
-    async def _answer(self, request: web.BaseRequest, raw: bytes, record: dict[str, Any]) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest, raw: bytes, record: RequestRecord) -> web.StreamResponse:
         faults = self.faults
         if self._wrong_key(request):
             return _error(401, "invalid_api_key", "Incorrect API key provided.")
@@ -201,7 +229,7 @@ class Endpoint:
         key = self.faults.key
         return key is not None and request.headers.get("Authorization") != f"Bearer {key}"
 
-    async def _say(self, messages: list[Message], body: dict[str, Any]) -> str:
+    async def _say(self, messages: list[Message], body: JsonObject) -> str:
         if self.script.root is not None and writes_code(messages):
             script = pick(self.script.root, messages)
             said = script(messages) if callable(script) else turn(script, messages)
@@ -214,17 +242,17 @@ class Endpoint:
             raise InputError(f"A scripted model returned {type(said).__name__}, not str. Return the text of the reply.")
         return said
 
-    def _completed(self, body: dict[str, Any], messages: list[Message], text: str, record: dict[str, Any], faults: Faults) -> bytes:
+    def _completed(self, body: JsonObject, messages: list[Message], text: str, record: RequestRecord, faults: Faults) -> bytes:
         sizes = [tokens_of(text_of(message)) + 4 for message in messages]
         replies = [at for at, message in enumerate(messages) if message.get("role") == "assistant"]
         prompt, completion = sum(sizes), tokens_of(text)
         cached = sum(sizes[: replies[-1]]) if replies else 0  # the prefix that the turn before sent already
-        record |= {"prompt_tokens": prompt, "completion_tokens": completion, "cached_tokens": cached}
+        record.update({"prompt_tokens": prompt, "completion_tokens": completion, "cached_tokens": cached})
         self.tokens["prompt"] += prompt
         self.tokens["completion"] += completion
         self.tokens["cached"] += cached
         message = {"role": "assistant", "content": text, "refusal": None}
-        reply: dict[str, Any] = {
+        reply: JsonObject = {
             "id": f"chatcmpl-{record['number']}",
             "object": "chat.completion",
             "created": 0,
@@ -241,7 +269,7 @@ class Endpoint:
         return json.dumps(reply).encode()
 
 
-def _checked(raw: bytes, models: tuple[str, ...] | None, faults: Faults) -> tuple[dict[str, Any], web.Response | None]:
+def _checked(raw: bytes, models: tuple[str, ...] | None, faults: Faults) -> tuple[JsonObject, web.Response | None]:
     try:
         body = json.loads(raw)
     except ValueError:

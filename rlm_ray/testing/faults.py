@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Literal
 
 from rlm_ray.errors import InputError
+from rlm_ray.types.json import JsonObject
 
 Kind = Literal["none", "throttle", "error", "hang", "cut", "garbled", "malformed"]
 
@@ -103,12 +104,12 @@ class Faults:
             seconds += self.slow_seconds
         return seconds
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the faults as JSON values."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Faults:
+    def from_json(cls, values: JsonObject) -> Faults:
         """Build faults from what `as_json` gave; an unknown name is an InputError."""
         known = {item.name for item in fields(cls)}
         if unknown := sorted(set(values) - known):

@@ -16,6 +16,7 @@ from typing import Any
 
 from rlm_ray.errors import InputError
 from rlm_ray.testing.scripts import Leaf
+from rlm_ray.types.json import JsonObject, JsonSchema
 
 Reader = Callable[[str], Any]
 
@@ -56,7 +57,7 @@ class Asked:
             return json.dumps(self._row(answer), ensure_ascii=False)
         return answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
 
-    def _row(self, answer: Any) -> dict[str, Any]:
+    def _row(self, answer: Any) -> JsonObject:
         if isinstance(answer, Mapping):
             return dict(answer)
         if len(self.columns) > 1:
@@ -66,7 +67,7 @@ class Asked:
         return {next(iter(self.columns), "answer"): answer}
 
 
-def asked(prompt: str, schema: Mapping[str, Any] | None = None) -> Asked:
+def asked(prompt: str, schema: JsonSchema | None = None) -> Asked:
     """Take a leaf's prompt apart.
 
     Parameters
@@ -93,7 +94,7 @@ def asked(prompt: str, schema: Mapping[str, Any] | None = None) -> Asked:
     return Asked(instruction, texts, _columns(pack["words"], schema, pack["key"]), pack["key"])
 
 
-def _columns(words: str, schema: Mapping[str, Any] | None, key: str | None) -> dict[str, list[Any]]:
+def _columns(words: str, schema: JsonSchema | None, key: str | None) -> dict[str, list[Any]]:
     if schema is not None:
         properties = schema.get("properties", {})
         if key is not None:
@@ -128,12 +129,12 @@ def each(reader: Reader) -> Leaf:
     return partial(_answer, reader)
 
 
-def _answer(reader: Reader, prompt: str, schema: dict[str, Any] | None = None) -> str:
+def _answer(reader: Reader, prompt: str, schema: JsonSchema | None = None) -> str:
     question = asked(prompt, schema)
     return question.reply({number: reader(text) for number, text in question.texts.items()})
 
 
-def from_gold(mapping: Mapping[str, Any]) -> Leaf:
+def from_gold(mapping: JsonObject) -> Leaf:
     """Make a leaf that knows the answers, by a record's text.
 
     A record fits a key that is its whole text, the value of one of its columns, or, the longest first, a part of it.
@@ -148,7 +149,7 @@ def from_gold(mapping: Mapping[str, Any]) -> Leaf:
 
 
 class _Gold:
-    def __init__(self, mapping: Mapping[str, Any]) -> None:
+    def __init__(self, mapping: JsonObject) -> None:
         self._mapping = dict(mapping)
         self._longest_first = sorted(self._mapping, key=len, reverse=True)
 
@@ -196,15 +197,13 @@ def noisy(leaf: Leaf, accuracy: float, seed: int = 0, labels: Sequence[Any] = ()
     return partial(_noisy, leaf, accuracy, seed, tuple(labels))
 
 
-def _noisy(
-    leaf: Leaf, accuracy: float, seed: int, labels: tuple[Any, ...], prompt: str, schema: dict[str, Any] | None = None
-) -> str:
+def _noisy(leaf: Leaf, accuracy: float, seed: int, labels: tuple[Any, ...], prompt: str, schema: JsonSchema | None = None) -> str:
     text = leaf(prompt, schema)
     if not isinstance(text, str):
         raise InputError("noisy takes a leaf that is a plain function, not an async one.")
     question = asked(prompt, schema)
 
-    def perturbed(number: int, answer: dict[str, Any]) -> dict[str, Any]:
+    def perturbed(number: int, answer: JsonObject) -> JsonObject:
         draw = hashlib.blake2b(f"{seed} {question.texts.get(number)}".encode("utf-8", "replace"), digest_size=8).digest()
         at = int.from_bytes(draw, "big") / 2**64
         if at < accuracy:

@@ -11,6 +11,7 @@ from typing import Any
 
 from rlm_ray.errors import InputError
 from rlm_ray.text import counted
+from rlm_ray.types.json import JsonSchema
 
 Message = Mapping[str, Any]
 RootScript = Sequence[str] | Callable[[list[Message]], str | Awaitable[str]]
@@ -104,6 +105,6 @@ def turn(script: Sequence[str], messages: Sequence[Message]) -> str:
     return script[at]
 
 
-def echo(prompt: str, schema: dict[str, Any] | None = None) -> str:
+def echo(prompt: str, schema: JsonSchema | None = None) -> str:
     """A leaf that replies with its prompt."""
     return prompt

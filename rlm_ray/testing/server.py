@@ -21,7 +21,7 @@ from aiohttp import web
 
 from rlm_ray.errors import InputError
 from rlm_ray.settings import Settings
-from rlm_ray.testing.endpoint import Endpoint, Script
+from rlm_ray.testing.endpoint import Endpoint, RequestRecord, Script, ServerStats
 from rlm_ray.testing.faults import Faults
 from rlm_ray.testing.scripts import Leaf, Roots, echo
 
@@ -114,9 +114,9 @@ class ModelServer:
 
     # -- what happened ---------------------------------------------------------------------------------------------
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> ServerStats:
         """Return the counters: `count`, `in_flight`, `most_in_flight`, `statuses`, `tokens`, `script_errors`."""
-        stats: dict[str, Any] = self._call("GET", "/stats")
+        stats: ServerStats = self._call("GET", "/stats")
         return stats
 
     @property
@@ -130,13 +130,13 @@ class ModelServer:
         return int(self.stats()["most_in_flight"])
 
     @property
-    def requests(self) -> list[dict[str, Any]]:
+    def requests(self) -> list[RequestRecord]:
         """The last 100,000 requests in order of arrival.
 
         Each has `number`, `prompt` (a hash of the request's bytes) and, once answered, `status`, `model`, `typed`, `fault`,
         `prompt_tokens`, `completion_tokens`, `cached_tokens`; with `keep_messages` also `messages` and `body`.
         """
-        requests: list[dict[str, Any]] = self._call("GET", "/control/requests")
+        requests: list[RequestRecord] = self._call("GET", "/control/requests")
         return requests
 
     # -- steering it while it runs ---------------------------------------------------------------------------------

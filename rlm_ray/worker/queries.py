@@ -10,7 +10,7 @@ from rlm_ray.corpus.reading import tables
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.ledger.segments import SegmentWriter
 from rlm_ray.recursion.ports import CodeOutcome, QueryGroup, ShardFailure
-from rlm_ray.types.json import JsonObject
+from rlm_ray.types.json import Record
 from rlm_ray.worker.sandboxes import query_sandbox, since
 from rlm_ray.worker.work import at_hand, failure
 
@@ -72,7 +72,7 @@ def _pieces(group: QueryGroup, failures: list[ShardFailure]) -> Iterator[list[me
         yield tables.stream(held, group.schema)
 
 
-def _row(row: JsonObject) -> JsonObject:
+def _row(row: Record) -> Record:
     """Return a row of the result; an address stays only where it is one, since the query may have made it up."""
     error = row.get("_error")
     return {**row, "_address": _address(row.get("_address")), "_error": error if isinstance(error, str) else None}

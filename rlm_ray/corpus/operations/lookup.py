@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy
 import pyarrow.compute
 
@@ -14,6 +11,7 @@ from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.reading.records import to_records
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.handle.plan import Between
+from rlm_ray.types.json import Record
 
 
 def shard_of(manifest: Manifest, address: Address) -> Shard | None:
@@ -33,7 +31,7 @@ def shard_of(manifest: Manifest, address: Address) -> Shard | None:
     return shard if shard.version == address.version and (address.unit == "row") == shard.in_rows else None
 
 
-def record_at(work: Work, args: Mapping[str, Any]) -> dict[str, Any] | None:
+def record_at(work: Work, args: Record) -> Record | None:
     """Return the record that an address names, with that address; None where no record is there. Reads that record.
 
     Parameters
@@ -48,7 +46,7 @@ def record_at(work: Work, args: Mapping[str, Any]) -> dict[str, Any] | None:
     ObjectChanged, ObjectUnreadable
         As `scan.scan`.
     """
-    address = Address.parse(args["address"])
+    address = Address.parse(str(args["address"]))
     whole = str(address.whole)
     index = work.shard.index
     place = Between((index, address.start, 0), (index, address.start + 1, 0))
@@ -61,7 +59,7 @@ def record_at(work: Work, args: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def part_of(record: dict[str, Any], address: Address) -> dict[str, Any] | None:
+def part_of(record: Record, address: Address) -> Record | None:
     """Return what an address names of its record: all of it, or just the span's text; None where there is no such span."""
     if address.column is None or address.chars is None:
         return record

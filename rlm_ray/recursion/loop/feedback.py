@@ -11,6 +11,8 @@ UNREAD = (
 
 NOTHING_READ = "The answer was set before anything of the data was read."
 
+TOO_LONG = "Nothing is left to fold: set history_tokens below the model's context window, or name a model with a larger one."
+
 CUT = (
     "The reply was cut at the completion limit, and a cell that did not end was not run. Write shorter cells; build long answers "
     "in variables."

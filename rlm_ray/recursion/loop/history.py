@@ -75,6 +75,13 @@ class History:
             return history
         return history._folded(keep=len(entries))
 
+    def shortened(self) -> History | None:
+        """Return the history within a smaller limit, for an endpoint that finds it too long; None where nothing can be folded."""
+        size = self.tokens()
+        history = replace(self, limit_tokens=int(min(self.limit_tokens, size) * self.low))
+        history = history._folded(keep=1) if self.entries else history
+        return history if history.tokens() < size else None
+
     def _folded(self, keep: int) -> History:
         entries = list(self.entries)
         size = self.tokens() * self.bytes_per_token

@@ -17,7 +17,16 @@ from rlm_ray.types.run import Citation, Failure, LogEntry, RefusedCitation
 
 _EVENTS: dict[str, type] = {
     kind.__name__: kind
-    for kind in (loop.Started, loop.Replied, loop.AskFailed, loop.CellDone, loop.LimitReached, loop.Unaffordable, loop.ProgramEnded)
+    for kind in (
+        loop.Started,
+        loop.Replied,
+        loop.AskFailed,
+        loop.TooLong,
+        loop.CellDone,
+        loop.LimitReached,
+        loop.Unaffordable,
+        loop.ProgramEnded,
+    )
 }
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rlm_ray.handle.plan import Plan
+    from rlm_ray.types.json import JsonObject
 
 
 class Backend:
@@ -47,7 +48,7 @@ class Backend:
             ".count_by(column), .map(fn) or .aggregate(fn, combine); look with .head(n), .sample(n) or a loop over the records."
         )
 
-    def call(self, verb: str, args: dict[str, Any], blob: bytes = b"") -> tuple[Any, bytes]:
+    def call(self, verb: str, args: JsonObject, blob: bytes = b"") -> tuple[Any, bytes]:
         """Ask the parent and wait.
 
         Parameters
@@ -99,15 +100,13 @@ class Backend:
             signal.setitimer(signal.ITIMER_REAL, self._left, 1.0)
 
 
-def rebuild(name: str, message: str, attributes: dict[str, Any]) -> Exception:
+def rebuild(name: str, message: str, fields: JsonObject) -> Exception:
     """Make the exception that a reply names: a class of rlm_ray.errors or a builtin one, else RuntimeError."""
     kind = getattr(errors, name, None) or getattr(builtins, name, None)
     if not (isinstance(kind, type) and issubclass(kind, Exception)):
         return RuntimeError(f"{name}: {message}")
     if issubclass(kind, errors.SubcallsFailed):
-        return kind(
-            message, attributes.get("answers"), {int(index): reason for index, reason in attributes.get("errors", {}).items()}
-        )
+        return kind(message, fields.get("answers"), {int(index): reason for index, reason in fields.get("errors", {}).items()})
     error = kind.__new__(kind, message)  # not by calling it: some classes make their message from other arguments
     error.args = (message,)
     return error

@@ -86,7 +86,7 @@ class _Lines:
         return spec
 
 
-def execute(parts: list[types.CodeType], namespace: dict[str, Any]) -> Any:
+def execute(parts: list[types.CodeType], namespace: dict[str, object]) -> Any:
     """Run what `compile_cell` made; return the value of its last expression, or None."""
     value = None
     for part in parts:

@@ -27,6 +27,8 @@ TYPE_CHECKING = False  # see rlm_ray/__init__.py
 if TYPE_CHECKING:
     from typing import Any
 
+    from rlm_ray.types.json import JsonObject
+
 #: Seconds for the pickling of one variable, and of all of them.
 SNAPSHOT_VARIABLE, SNAPSHOT_ALL = 2.0, 6.0
 _OVER_TIME = (
@@ -313,7 +315,7 @@ def _load(data: bytes) -> list[Any]:
     return [snapshot.load(data)]
 
 
-def _scaffold(backend: Backend, setup: dict[str, Any]) -> dict[str, Any]:
+def _scaffold(backend: Backend, setup: JsonObject) -> dict[str, object]:
     """The names of the run's corpora and verbs. A setup may bring the source of its own: tests do."""
     if "scaffold_source" in setup:
         room: dict[str, Any] = {}
@@ -326,7 +328,7 @@ def _scaffold(backend: Backend, setup: dict[str, Any]) -> dict[str, Any]:
     return verbs.namespace(backend, setup)
 
 
-def _usual() -> dict[str, Any]:
+def _usual() -> dict[str, object]:
     """What an interpreter has beside its builtins when it starts with the module `site`, as this one did not."""
     import _sitebuiltins
 

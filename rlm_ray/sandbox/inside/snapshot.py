@@ -17,7 +17,20 @@ from collections.abc import Callable, Iterator
 
 TYPE_CHECKING = False  # see rlm_ray/__init__.py
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypedDict
+
+    class FunctionState(TypedDict):
+        """A function of a cell, without its code: what pickles of it hold."""
+
+        name: str
+        qualname: str
+        defaults: tuple[Any, ...] | None
+        kwdefaults: dict[str, Any] | None
+        annotations: dict[str, Any]
+        doc: str | None
+        dict: dict[str, Any]
+        cells: list[tuple[Any, ...]]
+
 
 #: The highest that every Python from 3.11 knows.
 PROTOCOL = 5
@@ -32,7 +45,7 @@ fixtures: dict[str, Any] = {}
 _names_of: dict[int, str] = {}
 
 
-def set_fixtures(objects: dict[str, Any]) -> None:
+def set_fixtures(objects: dict[str, object]) -> None:
     """Say which objects are found by name in every sandbox of the run."""
     fixtures.clear()
     fixtures.update(objects)
@@ -82,7 +95,7 @@ class _Plain(Pickler):
         return found
 
 
-def _full(file: io.BytesIO, namespace: dict[str, Any]) -> Any:
+def _full(file: io.BytesIO, namespace: dict[str, object]) -> Any:
     """A cloudpickle that refers to the namespace of the cells instead of copying what a function uses of it."""
     import cloudpickle
 
@@ -100,7 +113,7 @@ def _full(file: io.BytesIO, namespace: dict[str, Any]) -> Any:
 
 def _reduce_function(function: types.FunctionType) -> tuple[Any, ...]:
     cells = function.__closure__ or ()
-    state = {
+    state: FunctionState = {
         "name": function.__name__,
         "qualname": function.__qualname__,
         "defaults": function.__defaults__,
@@ -125,7 +138,7 @@ def make_function(code: types.CodeType, cells: int) -> types.FunctionType:
     return types.FunctionType(code, fixtures["namespace"], closure=tuple(types.CellType() for _ in range(cells)) or None)
 
 
-def fill_function(function: types.FunctionType, state: dict[str, Any]) -> None:
+def fill_function(function: types.FunctionType, state: FunctionState) -> None:
     """Give a function from `make_function` the rest of itself."""
     function.__name__, function.__qualname__ = state["name"], state["qualname"]
     function.__defaults__, function.__kwdefaults__ = state["defaults"], state["kwdefaults"]
@@ -136,7 +149,7 @@ def fill_function(function: types.FunctionType, state: dict[str, Any]) -> None:
             cell.cell_contents = content[0]
 
 
-def dump(value: Any, namespace: dict[str, Any]) -> bytes:
+def dump(value: Any, namespace: dict[str, object]) -> bytes:
     """Pickle one variable.
 
     Raises
@@ -176,7 +189,7 @@ def _token(value: Any) -> Any:
 class Keeper:
     """Remembers what the parent has, so that only what changed is pickled and sent again."""
 
-    def __init__(self, namespace: dict[str, Any]) -> None:
+    def __init__(self, namespace: dict[str, object]) -> None:
         self._namespace = namespace
         self._total = 0
         self._sizes: dict[str, int] = {}

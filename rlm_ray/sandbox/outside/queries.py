@@ -12,6 +12,7 @@ from rlm_ray.sandbox.outside.functions import ENDS_AFTER, Entry, FunctionSandbox
 from rlm_ray.sandbox.outside.process.connection import Blob
 from rlm_ray.sandbox.wire.channel import clean
 from rlm_ray.settings import Isolation
+from rlm_ray.types.json import Record
 
 #: Rows of one query's result.
 MAX_ROWS = 1_000_000
@@ -69,15 +70,12 @@ class QuerySandbox(FunctionSandbox):
             The query does not fit; the message has the engine's reason.
         """
         (row,) = self._rows("bind", query, columns, seconds, 1)
-        read, result = row.get("columns"), row.get("result")
-        for names in (read, result):
-            if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-                raise InputError(f"The query {_shown(query)} could not be understood. Write it more plainly.")
+        read, result = (_names(row.get(key), query) for key in ("columns", "result"))
         if not result or len(result) > MAX_COLUMNS:
             raise InputError(f"The query {_shown(query)} gives {len(result or ()):,} columns; it must give 1 to {MAX_COLUMNS:,}.")
         return Bound(None if read is None else tuple(read), tuple(result), _decimals(row.get("decimals")))
 
-    def sql(self, query: str, table: Blob, seconds: float) -> list[dict[str, Any]]:
+    def sql(self, query: str, table: Blob, seconds: float) -> list[Record]:
         """Run SQL over one table, named `context`. Blocks.
 
         Parameters
@@ -101,7 +99,7 @@ class QuerySandbox(FunctionSandbox):
         """
         return self._rows("sql", query, table, seconds, MAX_ROWS)
 
-    def _rows(self, command: str, query: str, table: Blob, seconds: float, most: int) -> list[dict[str, Any]]:
+    def _rows(self, command: str, query: str, table: Blob, seconds: float, most: int) -> list[Record]:
         rows: list[Entry] = []
         header = {"t": command, "query": query, "seconds": seconds, "memory": self.limits.memory // 2, "mapped": True}
 
@@ -125,6 +123,15 @@ class QuerySandbox(FunctionSandbox):
             if not isinstance(row["value"], dict):
                 raise ProtocolError("a row that is none")
         return [row["value"] for row in rows]
+
+
+def _names(value: object, query: str) -> list[str] | None:
+    """Return the names of columns as the sandbox reports them, or None where it reports none."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise InputError(f"The query {_shown(query)} could not be understood. Write it more plainly.")
+    return value
 
 
 def _decimals(found: Any) -> dict[str, str]:

@@ -7,7 +7,7 @@ import json
 import pickle
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 from rlm_ray.sandbox.inside import cells
 from rlm_ray.sandbox.inside.finals import plain
@@ -24,6 +24,13 @@ BURST_SECONDS = 0.05
 _RESULT = "the result"
 
 Run = Callable[..., Any]
+
+
+class Outcome(TypedDict, total=False):
+    """What became of one record: its value, or the reason why there is none."""
+
+    value: Any
+    error: str
 
 
 class Functions:
@@ -143,15 +150,15 @@ class Functions:
         results.send()
         self._link.send({"t": "applied", "denied": denials.take()})
 
-    def _queried(self, work: Callable[[], Any], seconds: float, allowed: float | None = None) -> dict[str, Any]:
+    def _queried(self, work: Callable[[], Any], seconds: float, allowed: float | None = None) -> Outcome:
         outcome = self._outcome(work, seconds)
         if "Query interrupted" in outcome.get("error", ""):
             outcome = {"error": f"it took more than {allowed or seconds:g} s"}
         return outcome
 
-    def _outcome(self, work: Callable[[], Any], seconds: float, told: float | None = None) -> dict[str, Any]:
+    def _outcome(self, work: Callable[[], Any], seconds: float, shown: float | None = None) -> Outcome:
         try:
-            return {"value": self._run(work, seconds, f"took more than {told or seconds:g} s")}
+            return {"value": self._run(work, seconds, f"took more than {shown or seconds:g} s")}
         except BaseException as error:  # noqa: BLE001 - root code's function may raise anything; it becomes an error row
             return {"error": cells.explain(error)}
 
@@ -167,7 +174,7 @@ class _Results:
         self._count = self._size = 0
         self._since = time.monotonic()
 
-    def add(self, outcome: dict[str, Any]) -> None:
+    def add(self, outcome: Outcome) -> None:
         try:
             body = dumps(outcome)
         except (ValueError, RecursionError) as error:

@@ -8,15 +8,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict
 
 NAME, _READ = "context", "_read"
 #: Rows that are turned into JSON values at a time.
 BATCH_ROWS = 2_000
 COLUMNS = b"columns"
+Record = dict[str, object]
 
 
-def bind_query(query: str, stream: bytes, memory: int) -> dict[str, Any]:
+class BoundQuery(TypedDict):
+    """The columns that a query reads (None: not known) and gives, and the types of those that are decimals."""
+
+    columns: list[str] | None
+    result: list[str]
+    decimals: dict[str, str]
+
+
+def bind_query(query: str, stream: bytes, memory: int) -> BoundQuery:
     """Check a query against the columns of a table, without running it.
 
     Parameters
@@ -60,7 +69,7 @@ def bind_query(query: str, stream: bytes, memory: int) -> dict[str, Any]:
         return {"columns": read, "result": result, "decimals": decimals}
 
 
-def run_sql(query: str, stream: bytes, memory: int) -> Iterator[list[dict[str, Any]]]:
+def run_sql(query: str, stream: bytes, memory: int) -> Iterator[list[Record]]:
     """Run one query over the table `context` and yield its rows, some at a time.
 
     Parameters
@@ -85,7 +94,7 @@ def run_sql(query: str, stream: bytes, memory: int) -> Iterator[list[dict[str, A
             yield _rows(batch, whole)
 
 
-def _rows(batch: Any, whole: set[str]) -> list[dict[str, Any]]:
+def _rows(batch: Any, whole: set[str]) -> list[Record]:
     """The rows of a batch, as all verbs show values; `whole` are numbers that Arrow has as decimals."""
     from rlm_ray.sandbox.inside.tasks.engine import readable
 
