@@ -282,9 +282,8 @@ class ChatClient:
 
 
 def _seconds_left(meter: Meter) -> float:
-    """Seconds until the budget's deadline, where the meter has one."""
-    look = getattr(meter, "seconds_left", None)
-    left = None if look is None else look()
+    """Seconds until the budget's deadline."""
+    left = meter.seconds_left()
     return math.inf if left is None else left
 
 

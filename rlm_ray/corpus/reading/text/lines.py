@@ -64,7 +64,7 @@ def _sampled(shard: Shard) -> Sample | None:
 
 
 def found_pieces(shard: Shard, low: int, high: int | None, pattern: str | None, early: bool) -> Iterator[Piece]:
-    """Yield the lines that start in `[low, high)`, but for most of those that a pattern of `searching.prefilter` leaves out."""
+    """Yield the lines that start in `[low, high)`, but for most of those in which the pattern finds nothing."""
     if encoding_of(shard) not in _UTF8:
         pattern = None  # the pattern would look at other letters than a line has
     for run in runs(shard, low, high, early):
