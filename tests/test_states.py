@@ -52,6 +52,7 @@ LOOP_EVENTS: dict[str, loop.Event] = {
     "`Replied`, with cells": loop.Replied(_TWO),
     "`Replied`, without a cell": loop.Replied("It is 4."),
     "`AskFailed`": loop.AskFailed("refused"),
+    "`TooLong`": loop.TooLong("The context has 8,192 tokens."),
     "`CellDone`, no answer": loop.CellDone("out", requests=1),
     "`CellDone`, an error or an invalid answer": loop.CellDone("out", error="ValueError", requests=1),
     "`CellDone`, an answer": loop.CellDone("out", final={"kind": "json", "value": 4}, requests=1),
@@ -109,7 +110,7 @@ def test_every_state_is_what_its_name_says_and_every_event_is_tried() -> None:
 #: The events that the driver can bring in a state; others cannot come, since it does one thing at a time.
 _DURING = {
     "new": ("Started",),
-    "asking": ("Replied", "AskFailed", "LimitReached", "Unaffordable", "ProgramEnded"),
+    "asking": ("Replied", "AskFailed", "TooLong", "LimitReached", "Unaffordable", "ProgramEnded"),
     "cells left": ("CellDone", "LimitReached"),
     "last cell": ("CellDone", "LimitReached"),
 }

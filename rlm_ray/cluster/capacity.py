@@ -35,8 +35,8 @@ _last: tuple[bool, float, int, bool] = (False, 0.0, 1, True)
 def look(settings: Settings) -> tuple[int, bool]:
     """Return the number of CPUs and whether there is one machine, as a moment ago: each look is a question to the cluster."""
     global _last
-    there, until, cpus, alone = _last
+    there, until, cpus, single = _last
     if there != ray.is_initialized() or not there or time.monotonic() >= until:
-        cpus, alone = capacity(settings), one_machine()
-        _last = ray.is_initialized(), time.monotonic() + CAPACITY_SECONDS, cpus, alone
-    return cpus, alone
+        cpus, single = capacity(settings), one_machine()
+        _last = ray.is_initialized(), time.monotonic() + CAPACITY_SECONDS, cpus, single
+    return cpus, single

@@ -1,4 +1,4 @@
-"""Reaching Ray: the embedded one of a laptop, or a cluster's."""
+"""Connects this process to Ray: to the embedded Ray of a laptop, or to a cluster."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class _Starting:
 
     @property
     def failed_lately(self) -> bool:
-        """Whether it failed a short while ago: whoever asks next hears of it at once, and does not wait as long once more."""
+        """Whether it failed a short while ago: the next caller gets the error at once, and does not wait as long again."""
         return self._error is not None and time.monotonic() - self._ended < FORGET_SECONDS
 
     @property
@@ -219,7 +219,7 @@ def _address(settings: Settings) -> str:
 def _prepare_process() -> None:
     # polars reads it when it is imported, in workers that inherit it: a task has one CPU, not all of them
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
-    # Ray's note about the token it made is not for the person who asks a question
+    # Ray's note about its token is of no use to the user
     logging.getLogger("ray").setLevel(logging.ERROR)
     _warn_on_stderr()
 

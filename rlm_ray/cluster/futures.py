@@ -20,9 +20,9 @@ def unwrapped(error: RayError) -> Exception:
         cause = error.cause
         if isinstance(cause, RlmRayError):
             return cause
-        said = str(cause).strip().splitlines() or [""]
+        lines = str(cause).strip().splitlines() or [""]
         return ClusterError(
-            f"A task failed: {type(cause).__name__}: {said[0][:300]}. This is a defect of rlm_ray: please report it."
+            f"A task failed: {type(cause).__name__}: {lines[0][:300]}. This is a defect of rlm_ray: please report it."
         )
     if isinstance(error, TaskCancelledError):
         return ClusterError("The task was cancelled.")
@@ -69,7 +69,7 @@ class StreamFuture:
             if self._outcome is None:
                 self._error = ClusterError("A task ended without an outcome. Run again; finished calls are kept.")
         except RayError as error:
-            if self._outcome is None:  # else its worker was lost when it had said all
+            if self._outcome is None:  # else the worker was lost after it had sent all
                 self._error = unwrapped(error)
         self.ready = True
 

@@ -1,4 +1,4 @@
-"""Ray Jobs: a command submitted to a cluster from outside it, followed, and asked how it ended."""
+"""Ray Jobs: submits a command to a cluster from outside, follows its log, and reports how it ended."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from rlm_ray.types.json import JsonObject
 
 #: Seconds between two looks at a job whose log has ended, or whose log cannot be followed.
 LOOK_SECONDS = 0.5
-#: Looks in a row that may find nobody, before who follows gives up: the job goes on.
+#: Failed polls in a row after which following ends; the job goes on.
 MAX_LOST = 60
-#: Ray's loggers that tell who submits what was packed and uploaded.
+#: Ray's loggers that report what was packed and uploaded.
 _TALKERS = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _ENDED = frozenset({"STOPPED", "SUCCEEDED", "FAILED"})
 
@@ -79,7 +79,7 @@ class JobServer:
         self._client: Any = self._asked(lambda: JobSubmissionClient(self.address))
 
     def find(self, job: str) -> Job | None:
-        """Return a job by its id; None where there is none."""
+        """Return a job by its id, or None."""
         return next((known for known in self.all() if known.id == job), None)
 
     def all(self) -> list[Job]:
@@ -135,7 +135,7 @@ class JobServer:
         return bool(self._asked(send))
 
     def follow(self, job: str, write: Callable[[str], Any]) -> Job:
-        """Hand on what a job prints, until it has ended. A connection that breaks is made again; nothing is told twice.
+        """Hand on what a job prints, until it has ended. A broken connection is made again; no line is written twice.
 
         Raises
         ------
@@ -144,10 +144,10 @@ class JobServer:
         ClusterError
             The head could not be reached for some time; the job may go on.
         """
-        told, lost = 0, 0
+        written, lost = 0, 0
         while True:
             try:
-                told = asyncio.run(self._tail(job, told, write))
+                written = asyncio.run(self._tail(job, written, write))
             except (RuntimeError, OSError, _no_connection()):
                 pass  # how it stands is what `find` says
             try:
@@ -162,15 +162,15 @@ class JobServer:
                 return found
             time.sleep(LOOK_SECONDS)
 
-    async def _tail(self, job: str, told: int, write: Callable[[str], Any]) -> int:
+    async def _tail(self, job: str, written: int, write: Callable[[str], Any]) -> int:
         lines: AsyncIterator[str] = self._client.tail_job_logs(job)
         seen = 0
         async for text in lines:
             seen += len(text)
-            if seen > told:
-                write(text[-(seen - told) :])
-                told = seen
-        return told
+            if seen > written:
+                write(text[-(seen - written) :])
+                written = seen
+        return written
 
     def _asked(self, call: Callable[[], Any]) -> Any:
         """Call the client, and tell its errors as ours: it raises what its HTTP library and its server say."""

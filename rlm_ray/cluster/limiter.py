@@ -77,7 +77,7 @@ def desk_name(endpoint: Endpoint) -> str:
 
 
 def limiter_actor() -> Any:
-    """Return the handle of the cluster's limiter; it is started where there is none. Blocks for a moment."""
+    """Return the handle of the cluster's limiter; starts it if there is none. Blocks for a moment."""
     made = ray.remote(LimiterActor).options(
         name=NAME,
         namespace=NAMESPACE,

@@ -48,8 +48,8 @@ def metric(name: str) -> Any:
         return metrics.Counter(f"rlm_ray_{name}", description=COUNTERS[name], tag_keys=TAGS)
     if name in GAUGES:
         return metrics.Gauge(f"rlm_ray_{name}", description=GAUGES[name], tag_keys=TAGS)
-    said = "Seconds of a model call, from its first attempt to its end."
-    return metrics.Histogram(f"rlm_ray_{name}", description=said, boundaries=BOUNDS, tag_keys=TAGS)
+    description = "Seconds of a model call, from its first attempt to its end."
+    return metrics.Histogram(f"rlm_ray_{name}", description=description, boundaries=BOUNDS, tag_keys=TAGS)
 
 
 #: Model calls of this process on Ray: the limiter that all workers share, and Ray's metrics.

@@ -141,7 +141,7 @@ class RayPorts:
     def _while_ray_starts(self) -> bool:
         """Whether a group of calls is made here, since the embedded Ray is yet to start, which begins now: its calls need not wait.
 
-        Not where a rate is limited: who is alone does not know what the others use.
+        Not with a limited rate: a process without the shared limiter cannot see other workers' usage.
         """
         if self._here >= HERE_GROUPS or connect.connected() or Rates.of(self._settings).limited:
             return False

@@ -1,4 +1,4 @@
-"""Tasks whose worker is lost, as by Ray's memory monitor: they run again with less each time, a few times, then are a failure.
+"""Retries tasks that lost their worker, as to Ray's memory monitor: each retry does less, and the last loss is a failure.
 
 Ray's own retries are off for them: what its memory monitor kills it would retry without end.
 """

@@ -1,4 +1,4 @@
-"""How fast recursive calls become more: a worker of Ray that is there is free, a new one costs seconds of a CPU.
+"""Limits how fast recursive calls become more: an idle worker of Ray costs nothing, a new one costs seconds of a CPU.
 
 Calls that are over in less than that are sooner done on the workers there are, and so are those that would begin before a
 new worker has come out of what is idle; those that wait long for models get as many workers as the width allows, one after
@@ -56,7 +56,7 @@ class Widening:
         alone : bool
             There is this machine only, so that its CPUs say how busy all are.
         ahead : float
-            Seconds in which all that waits will have begun without another worker, as far as can be said now.
+            Estimated seconds until all waiting work will have started without another worker.
         """
         now = self._clock()
         if now >= self._until:

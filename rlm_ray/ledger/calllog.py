@@ -151,7 +151,7 @@ def stopped(entries: Iterable[LogEntry]) -> str:
         match entry["event"]:
             case "Asking":
                 turn, cells, asking = turn + (not asking), 0, True
-            case "Replied" | "AskFailed" | "Unaffordable":
+            case "Replied" | "AskFailed" | "TooLong" | "Unaffordable":
                 asking = False
             case "CellDone":
                 cells += 1
@@ -172,7 +172,7 @@ def root_calls(entries: Iterable[LogEntry]) -> tuple[Usage, list[int] | None]:
             if asking is not None:  # of a session that was killed
                 usage += Usage(asking[0], asking[1], 0, 0, asking[2] / 1e9, asking[0])
             asking = entry["most"]
-        elif entry["event"] in ("Replied", "AskFailed", "Unaffordable", "Paid"):
+        elif entry["event"] in ("Replied", "AskFailed", "TooLong", "Unaffordable", "Paid"):
             asking = None
     return usage, asking
 

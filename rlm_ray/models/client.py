@@ -282,9 +282,8 @@ class ChatClient:
 
 
 def _seconds_left(meter: Meter) -> float:
-    """Seconds until the budget's deadline, where the meter has one."""
-    look = getattr(meter, "seconds_left", None)
-    left = None if look is None else look()
+    """Seconds until the budget's deadline."""
+    left = meter.seconds_left()
     return math.inf if left is None else left
 
 
@@ -428,6 +427,7 @@ def _wait(failures: int, retry_after: float | None) -> float:
 
     if retry_after is not None:
         return retry_after * (1 + 0.1 * random.random())
-    state = tenacity.RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
+    nothing: Any = None
+    state = tenacity.RetryCallState(retry_object=nothing, fn=None, args=(), kwargs={})
     state.attempt_number = failures
     return tenacity.wait_random_exponential(multiplier=0.5, max=20)(state)

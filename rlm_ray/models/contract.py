@@ -208,5 +208,8 @@ class Meter(Protocol):
             It does not fit. `error.passing` is true when it may fit once what is in flight has settled.
         """
 
+    def seconds_left(self) -> float | None:
+        """Return the seconds until the budget's deadline; None: no deadline applies."""
+
     def settle(self, reservation: Any, usage: Usage | None) -> Usage:
         """Charge what it used, and return that with its price; None: the outcome is unknown, charged in full."""

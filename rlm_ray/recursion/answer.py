@@ -1,4 +1,4 @@
-"""What a run hands over."""
+"""The answer of a run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Answer:
     citations : list of dict
         `address`, and `quote` where one was given: it was looked for in the record, and found.
     refused : list of dict
-        Citations that were not where they said: `address`, `quote`, `reason`. No part of the answer.
+        Citations whose quote is not at their address: `address`, `quote`, `reason`. No part of the answer.
     coverage : dict
         What models were `shown`, in characters and records, with text of no record as `unattributed`; and what was read, and by
         whom: `bytes` and `records` by class. See `ledger.coverage`.
@@ -57,7 +57,7 @@ class Answer:
     events : dict
         Security events: denials, restarts, protocol errors.
     denied : dict
-        What root code tried and was refused, with how often: as its sandboxes told, so a hint.
+        Operations that the walls denied, with their number. The sandboxes report them, so this is a hint.
     """
 
     value: Any

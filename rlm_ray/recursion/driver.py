@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from rlm_ray.corpus.catalog.manifest import Manifest
-from rlm_ray.errors import BudgetExceeded, InputError, RlmRayError
+from rlm_ray.errors import BudgetExceeded, InputError, ModelRefused, RlmRayError
 from rlm_ray.ledger.calllog import CallLog
 from rlm_ray.ledger.read_log import MarkLog
 from rlm_ray.ledger.rundir import RunDirectory
@@ -186,7 +186,7 @@ class Driver:
 
     def _note(self, entry: LogEntry) -> None:
         if not self._keeps:
-            # what was paid is kept, what was said is not
+            # the log keeps the usage, but no text
             if "usage" in entry:
                 entry = {"event": "Paid", "usage": entry["usage"]}
             elif entry["event"] not in ("Asking", "Session"):
@@ -271,7 +271,8 @@ class Driver:
         except RlmRayError as error:
             if ends_run(error):
                 raise
-            failed = loop.Unaffordable if isinstance(error, BudgetExceeded) else loop.AskFailed
+            too_long = isinstance(error, ModelRefused) and error.too_long
+            failed = loop.Unaffordable if isinstance(error, BudgetExceeded) else loop.TooLong if too_long else loop.AskFailed
             self._step(failed(str(error)), **paid(error))
         else:
             model, depth = self._call.settings.root_model or "", self._call.depth
@@ -338,10 +339,10 @@ class Driver:
         self._trouble = event.error or event.problem
         if self._keeps:
             self._log.save_snapshot(self._cells_done, self._sandbox.snapshot)
-        told = self._news.take() | {"events": self.events}
+        news = self._news.take() | {"events": self.events}
         label = f"{self._cell.turn}.{self._cell.number}"
         self._service.marks.flush()  # a cell that has ended is not run again
-        self._step(event, cell=label, code=self._cell.code, snapshot=self._cells_done, lost=lost, **told)
+        self._step(event, cell=label, code=self._cell.code, snapshot=self._cells_done, lost=lost, **news)
 
     def _check_limits(self) -> None:
         self._scheduler.check()

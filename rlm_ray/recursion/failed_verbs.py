@@ -1,4 +1,4 @@
-"""Verbs that failed on some of what they were given: counts, a first error and an address each, never a list of rows.
+"""Verbs that failed on some of their input: counts, a first error and an address each, never a list of rows.
 
 Two readers need them. The root model gets a line per verb after each cell (`CellFailures`). The person gets those that the
 answer may rest on (`FailedVerbs`), and the answer is not complete while there is one.
@@ -149,7 +149,7 @@ class CellFailures:
         self._single[verb] = (before + failed, total + asked, first or error)
 
     def lines(self, error: str | None = None) -> list[str]:
-        """Return what the root model is told after the cell, beside the error that it ended with."""
+        """Return the lines for the root model after the cell, beside the error that the cell ended with."""
         raised = [message for message in dict.fromkeys(self._raised) if message[:100] not in (error or "")]
         singles = [
             FailedVerb(verb, "", failed, asked, error, rows=False).line()

@@ -101,7 +101,7 @@ class Finals:
 
     @staticmethod
     def outcome(final: FinalAnswer | None) -> tuple[str, Any]:
-        """Return the kind and value of an outcome: ("none", None) where there is no answer."""
+        """Return the kind and value of an outcome: ("none", None) without an answer."""
         if final is None:
             return "none", None
         return final["kind"], final["value"]

@@ -1,6 +1,6 @@
-"""What the recursion needs of the world, as protocols and the values that cross them.
+"""The ports of the recursion: protocols that its surroundings implement, and the values that cross them.
 
-The recursion knows no Ray: `cluster/` implements these ports. A future is whatever can be asked whether it is done.
+The recursion knows no Ray: `cluster/` implements these ports. A future is any object that can say whether it is done.
 Everything here is small and picklable, except a future.
 """
 
@@ -45,7 +45,7 @@ class Future(Protocol):
         """Whether `result` returns at once."""
 
     def result(self) -> Any:
-        """Return what came of it, or raise its error."""
+        """Return the result, or raise the error of the work."""
 
     def cancel(self) -> None:
         """Ask it to end; it may still come to a result."""
@@ -53,7 +53,7 @@ class Future(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RequestKey:
-    """Which request of a call it is.
+    """Names a request of a call.
 
     Attributes
     ----------
@@ -144,7 +144,7 @@ class QueryGroup:
 
 @dataclass(frozen=True, slots=True)
 class CodeOutcome:
-    """What a `CodeGroup` or a `QueryGroup` gave."""
+    """The outcome of a `CodeGroup` or a `QueryGroup`."""
 
     segments: tuple[Segment, ...] = ()
     values: tuple[Any, ...] = ()
@@ -207,7 +207,7 @@ class LeafGroup:
 
 @dataclass(frozen=True, slots=True)
 class LeafOutcome:
-    """What a `LeafGroup` gave."""
+    """The outcome of a `LeafGroup`."""
 
     segments: tuple[Segment, ...]
     budget: Budget
@@ -252,7 +252,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class CallOutcome:
-    """What a `Call` came to: plain values, never references into the cluster.
+    """The outcome of a `Call`: plain values, never references into the cluster.
 
     Attributes
     ----------
@@ -269,7 +269,7 @@ class CallOutcome:
     turns: int = 0
     failures: tuple[ShardFailure, ...] = ()
     citations: tuple[Citation, ...] = ()
-    refused: tuple[RefusedCitation, ...] = ()  # citations that were not where they said
+    refused: tuple[RefusedCitation, ...] = ()  # citations whose quote is not at their address
     events: dict[str, int] = field(default_factory=dict)
     isolation: str = "strict"
     ended: float = 0.0  # Unix time
@@ -298,7 +298,7 @@ class CallOutcome:
 
 
 class Ports(Protocol):
-    """What the recursion asks of the world. Only the thread that runs the loop calls it."""
+    """The services that the recursion needs. Only the thread that runs the loop calls them."""
 
     def capacity(self) -> int:
         """Return the number of CPUs that work can be spread over."""
@@ -321,13 +321,13 @@ class Ports(Protocol):
     def room(self, live: int, ahead: float) -> float:
         """Return in how many seconds one more recursive call may begin beside so many live ones; 0: now, and it will.
 
-        `ahead` are the seconds in which all that waits will have begun without one more at a time.
+        `ahead` estimates the seconds until all waiting calls will have started without this one.
         """
 
     def recurse(self, call: Call, progress: Callable[[Usage, Usage | None], None]) -> Future:
         """Run a recursive call; the result is a `CallOutcome`.
 
-        `progress` gets what it and all below it used so far, and what they will have used, where that can be said.
+        `progress` gets the usage of the call and all below it so far, and the projected usage, if there is one.
         """
 
     def complete(self, request: ChatRequest, meter: Any, settings: Settings, *, root: bool) -> Future:

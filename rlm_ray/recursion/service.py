@@ -105,11 +105,11 @@ class Service:
         return counted
 
     def citations(self) -> tuple[Citation, ...]:
-        """Citations of this call and of those below it."""
+        """Citations of this call and of the calls below it."""
         below = [citation for outcome in self.recursive_calls.outcomes for citation in outcome.citations]
         return (*self.dispatcher.citing.citations, *below)
 
     def refused(self) -> tuple[RefusedCitation, ...]:
-        """Citations of this call and of those below it that were not where they said."""
+        """Refused citations of this call and of the calls below it."""
         below = [citation for outcome in self.recursive_calls.outcomes for citation in outcome.refused]
         return (*self.dispatcher.citing.refused, *below)

@@ -85,23 +85,23 @@ class Verifier:
         """Replay to the end of the log, and return the first difference."""
         settings = self._call.settings
         entries = self._log.events()
-        begun = next((entry for entry in entries if entry["event"] == "Started"), None)
-        if begun is None:
+        started = next((entry for entry in entries if entry["event"] == "Started"), None)
+        if started is None:
             return None
         limits = Limits(settings.cell_seconds, settings.cell_wall_seconds, settings.cell_requests, settings.sandbox_memory)
         sandbox = Sandbox(Briefing(self._call, self._service).setup(), level=settings.isolation, limits=limits)
         try:
-            return self._replay(entries, begun, sandbox)
+            return self._replay(entries, started, sandbox)
         finally:
             self._service.scheduler.cancel()
             sandbox.close()
 
-    def _replay(self, entries: list[LogEntry], begun: LogEntry, sandbox: Sandbox) -> Difference | None:
+    def _replay(self, entries: list[LogEntry], started: LogEntry, sandbox: Sandbox) -> Difference | None:
         settings = self._call.settings
         history = History(
-            begun["system"], begun["task"], limit_tokens=settings.history_tokens, bytes_per_token=settings.bytes_per_token
+            started["system"], started["task"], limit_tokens=settings.history_tokens, bytes_per_token=settings.bytes_per_token
         )
-        state = loop.State(history, settings.max_turns, questions_unread=begun["questions_unread"])
+        state = loop.State(history, settings.max_turns, questions_unread=started["questions_unread"])
         commands: list[loop.Command] = []
         for entry in entries:
             event = recovery.event_of(entry)

@@ -31,6 +31,10 @@ _SECRET = re.compile(
 )
 
 
+#: What a presigned address ends with.
+_PRESIGNED = re.compile(r"(?i)[?&](?:x-amz-(?:signature|credential|security-token)|awsaccesskeyid)=")
+
+
 def shown(uri: str) -> str:
     """Return a URI as it may be printed: without the keys and signatures that some people write into one.
 
@@ -132,7 +136,7 @@ def normal(uri: str) -> str:
         raise InputError(f"{uri!r:.300} names no bucket. {_hint(rest)}")
     if not bucket:
         raise InputError(f"{uri!r:.300} names no bucket. Write s3://bucket/prefix.")
-    if shown(uri) != uri and _USER.search(uri):
+    if shown(uri) != uri and (_USER.search(uri) or _PRESIGNED.search(uri)):
         raise InputError(
             f"{shown(uri)!r:.300} has a key in it, which would be written into logs and reports. "
             "Write s3://bucket/prefix, and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."

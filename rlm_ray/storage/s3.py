@@ -17,7 +17,7 @@ from typing import Any
 
 from rlm_ray.errors import CredentialsError, InputError, ObjectChanged, StorageError
 from rlm_ray.storage import s3contents
-from rlm_ray.storage.names import ObjectInfo
+from rlm_ray.storage.names import ObjectInfo, shown
 from rlm_ray.storage.s3contents import Entry, Page
 
 #: Attempts of one read whose connection breaks in the body, on top of those of the request itself.
@@ -215,7 +215,7 @@ def _named(uri: str) -> Iterator[None]:
         boto.ProfileNotFound,
     ) as error:
         raise CredentialsError(
-            f"No S3 credentials for {uri}: {reason(error)}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, "
+            f"No S3 credentials for {shown(uri)}: {reason(error)}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, "
             "or a role."
         ) from None
     except PermissionError as error:

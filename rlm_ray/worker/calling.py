@@ -1,4 +1,4 @@
-"""Model calls as this process makes and counts them: the limiter's maker, the buffer of metrics, and a client that counts.
+"""Counts the model calls of this process: the factory of limiters, the buffer of metrics, and a client that counts.
 
 A call costs a few additions and one observation; a sink takes the counts about once a second (`cluster.metrics` exports
 them as Ray's). The sums of a run are counted beside, as plain values (`recursion.budget.measures`).
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from rlm_ray.models.contract import ChatReply, ChatRequest, Endpoint, Usage
+from rlm_ray.models.contract import ChatReply, ChatRequest, Endpoint, Meter, Usage
 from rlm_ray.models.leases import LeasedLimiter, LocalDesk
 from rlm_ray.models.rates import Rates
 from rlm_ray.recursion.budget.measures import Measures
@@ -22,7 +22,7 @@ FLUSH_SECONDS = 1.0
 #: Name -> what it says. All are sums, but for the gauges and the latency.
 COUNTERS = {
     "calls": "Model calls that ended.",
-    "failed_calls": "Model calls that came to no usable reply.",
+    "failed_calls": "Model calls without a usable reply.",
     "retries": "Attempts of model calls after the first.",
     "prompt_tokens": "Prompt tokens that were charged.",
     "completion_tokens": "Completion tokens that were charged.",
@@ -110,7 +110,7 @@ class Watched:
     Attributes
     ----------
     measures : Measures
-        What the calls through this one came to.
+        Sums of the calls through this client.
     """
 
     def __init__(self, client: Any, depth: int, metrics: MetricBuffer) -> None:
@@ -119,7 +119,7 @@ class Watched:
         self._metrics = metrics
         self.measures = Measures()
 
-    async def complete(self, request: ChatRequest, meter: Any) -> ChatReply:
+    async def complete(self, request: ChatRequest, meter: Meter) -> ChatReply:
         """See `models.client.ChatClient.complete`."""
         counts = self._metrics.of(self._depth, request.model)
         attempts = _Attempts(meter, counts)
@@ -147,16 +147,14 @@ class Watched:
 class _Attempts:
     """The meter of one call; counts each attempt when it goes out and its charge when it ends."""
 
-    def __init__(self, meter: Any, counts: Counts) -> None:
+    def __init__(self, meter: Meter, counts: Counts) -> None:
         self._meter = meter
         self._counts = counts
         self.number = 0
         self.used = Usage()
 
     def seconds_left(self) -> float | None:
-        look = getattr(self._meter, "seconds_left", None)
-        left: float | None = None if look is None else look()
-        return left
+        return self._meter.seconds_left()
 
     def reserve(self, prompt_tokens: int, completion_tokens: int, model: str) -> Any:
         reservation = self._meter.reserve(prompt_tokens, completion_tokens, model)

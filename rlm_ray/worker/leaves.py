@@ -199,14 +199,14 @@ class LeafRun:
                 answer = row.answer if self._group.spec.schema is not None else (row.answer or {}).get("answer")
                 self._texts.append({"index": row.index, "answer": answer, "error": row.error, "address": row.address})
                 continue
-            told: JsonObject = {"_address": row.address, "_error": row.error, **(row.answer or {})}
+            record: JsonObject = {"_address": row.address, "_error": row.error, **(row.answer or {})}
             if row.votes is not None or self._group.spec.votes != 1:
-                told["_votes"] = row.votes
+                record["_votes"] = row.votes
             if kind == "records":
-                told = self._records.pop(row.index, {}) | told
+                record = self._records.pop(row.index, {}) | record
             else:
-                told |= {"_part": row.index, "_piece": row.piece or 1}
-            self._writer.add(told)
+                record |= {"_part": row.index, "_piece": row.piece or 1}
+            self._writer.add(record)
 
 
 def _digest(records: Sequence[Record]) -> str:

@@ -1,4 +1,4 @@
-"""Meters over a budget: with the prices of a run's models, and with a ledger that knows what is in flight."""
+"""Meters over a budget: with the prices of a run's models, and with a ledger that covers the calls in flight."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class LedgerMeter:
         return self._meter.settle(reservation, usage)
 
     def keep(self, row: Row) -> None:
-        """Write a row down before anybody is told of it."""
+        """Write a row down before anybody reads it."""
         if not row.key or row.reused:
             return
         if not row.unasked:

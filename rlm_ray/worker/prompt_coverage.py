@@ -1,4 +1,4 @@
-"""What a group of leaf calls puts before a model, noted once it is answered."""
+"""Records the prompts of a group of leaf calls as coverage, once they are answered."""
 
 from __future__ import annotations
 

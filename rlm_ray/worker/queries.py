@@ -1,4 +1,4 @@
-"""What a worker does with a group of SQL: the shards' records, piece by piece, into the sandbox; the rows into segments."""
+"""Runs a group of SQL on a worker: sends the shards' records to the sandbox, piece by piece, and writes its rows as segments."""
 
 from __future__ import annotations
 

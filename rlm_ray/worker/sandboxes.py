@@ -1,4 +1,4 @@
-"""The sandboxes of this worker process: one for the functions of a run, one for its SQL; those of another run are closed."""
+"""The sandboxes of this worker process: one for functions, one for SQL. A new run closes those of the last."""
 
 from __future__ import annotations
 

@@ -94,5 +94,5 @@ def close_finished(run_dir: str) -> None:
 
 
 def _close_finished(view: Finished) -> None:
-    with contextlib.suppress(StorageError):  # whoever paid for a row has flushed it, and was told
+    with contextlib.suppress(StorageError):  # the group that paid for a row has flushed it, and got the error
         view.close()

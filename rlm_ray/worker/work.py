@@ -1,4 +1,4 @@
-"""What a worker does with a group: the same functions in a Ray task and, for little work, in a thread of the caller."""
+"""Runs scans and functions over a group of shards: in a Ray task or, for little work, in a thread of the caller."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BATCH_BYTES = 2 << 20
 #: Records after which a function that failed on all of them is stopped.
 STOP_AFTER = 1_000
 
-documents.register()  # who scans may meet a PDF
+documents.register()  # a scan may meet a PDF
 
 
 def scan(group: ScanGroup) -> list[Any]:

@@ -140,7 +140,7 @@ def ours(case: Case) -> Callable[[], Any]:
 
     def counted() -> list[tuple[Any, int | None]]:
         found = works()
-        return list(zip(found, planner.known_counts((), [work.shard for work in found]), strict=True))
+        return list(zip(found, planner.known_counts(bind(plan, manifest.schema), [work.shard for work in found]), strict=True))
 
     ways: dict[str, Callable[[], Any]] = {
         "count": lambda: every("count"),

@@ -23,6 +23,7 @@ from rlm_ray.recursion.loop.loop import (
     RunCell,
     Started,
     State,
+    TooLong,
     Unaffordable,
     step,
 )
@@ -115,6 +116,23 @@ def test_an_answer_ends_the_run_also_when_the_cell_then_raises_and_more_cells_st
     played = Played()
     played.reply("Final = 5; 1/0", "print(1)")
     assert played.take(CellDone("", error="ZeroDivisionError", final=ANSWER)) == Finish(ANSWER, True, "answered")
+
+
+def test_a_history_longer_than_the_context_window_is_folded_and_asked_again() -> None:
+    played = Played()
+    for number in range(3):
+        played.reply(f"print({number})")
+        played.take(CellDone("x" * 4_000, requests=1))
+    before = played.state.history.tokens()
+    sizes = []
+    while isinstance(done := played.take(TooLong("The context has 1,000 tokens.")), AskRoot):
+        sizes.append(sum(len(message["content"]) for message in done.messages))
+        assert len(sizes) < 20
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] / 4 < before * 0.7
+    assert isinstance(done, Finish)
+    assert (done.complete, done.stop_reason) == (False, "model")
+    assert "history_tokens" in done.message
 
 
 def test_an_unread_answer_is_questioned_once_and_never_complete() -> None:

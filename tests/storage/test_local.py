@@ -65,3 +65,17 @@ def test_a_walk_is_that_of_the_paths(tmp_path: Path) -> None:
     assert [info.uri for info in found] == [path for path in paths if os.path.isfile(path)]
     # a listing and a question about one object name the same version
     assert found == [storage.stat(info.uri) for info in found]
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://lake/a.log?X-Amz-Credential=hunter2&X-Amz-Signature=hunter2",
+        "s3a://lake/a.log?AWSAccessKeyId=hunter2&Signature=hunter2",
+        "s3://AKIA:hunter2@lake/a.log",
+    ],
+)
+def test_a_uri_with_a_secret_is_refused_without_printing_it(uri: str) -> None:
+    with pytest.raises(InputError, match="would be written into logs and reports") as caught:
+        storage.normal(uri)
+    assert "hunter2" not in str(caught.value)

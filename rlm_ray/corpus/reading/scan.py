@@ -105,7 +105,7 @@ def frames(
     extents: bool = False,
     reduce: Reduce | None = None,
 ) -> Iterator[polars.DataFrame]:
-    """Yield what `scan` does as polars frames, for who counts and forgets: texts may be views of what was read.
+    """Yield what `scan` does as polars frames, for a caller that counts and keeps no record: texts may be views of what was read.
 
     Columns are in no order, and there may be more than were asked for. With `reduce` (and no limit), what it makes of them,
     in parts: where the reader takes all steps, of a shard as a whole.
@@ -153,7 +153,7 @@ def frames(
 def queries(
     shards: Sequence[Shard], plan: BoundPlan, *, columns: Sequence[str], reduce: Reduce, tables: Sequence[pyarrow.Table | None]
 ) -> list[Query | None]:
-    """Return what `frames` with `reduce` asks of each shard, to be asked together (`parquet.together`). Reads nothing.
+    """Return what `frames` with `reduce` asks of each shard, to be asked together (`polars_rows.together`). Reads nothing.
 
     None for a shard of which it asks more than one query, or none. The caller compares versions, before and after.
     """

@@ -78,7 +78,7 @@ class Work:
         return self._noted(shard, found)
 
     def reduced(self, columns: Sequence[str], reduce: Reduce) -> Iterator[polars.DataFrame]:
-        """Scan the shard for who counts and forgets; see `scan.frames`."""
+        """Scan the shard for a caller that counts and keeps no record; see `scan.frames`."""
         if self.nothing:
             return iter(())
         shard = self._prepared()
@@ -102,7 +102,7 @@ class Work:
                 decode_replacements.note(self.run_dir, shard)
 
     def build_index(self) -> None:
-        """Make what a large gzip object is read from the middle by; see `formats.packed`."""
+        """Make the index by which a large gzip object is read from the middle; see `reading.text.compressed`."""
         compressed.build_index(self._prepared())
 
     def _prepared(self) -> Shard:

@@ -1,4 +1,4 @@
-"""What limits count, in whole numbers: calls, tokens and nanodollars, so that sums are exact."""
+"""Amounts of calls, tokens and nanodollars, which limits count: whole numbers, so that sums are exact."""
 
 from __future__ import annotations
 

@@ -245,7 +245,7 @@ class Budget:
         Parameters
         ----------
         calls, tokens, usd : optional
-            Size of the slice; None is all that is left, or no limit where there is none.
+            Size of the slice; None is all that is left, or no limit if there is no limit.
         deeper : bool
             The child is a recursive call, one level deeper.
 

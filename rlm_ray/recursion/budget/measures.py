@@ -1,4 +1,4 @@
-"""What model calls came to, by depth and model: of one group, one call, or a whole run. Plain values that add up."""
+"""Sums of model calls by depth and model: of one group, one call, or a whole run. Plain values that add up."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class BudgetMeter:
         return self._spent, self._outstanding, self._usage
 
     def seconds_left(self) -> float | None:
-        """Seconds until the deadline; None where there is none."""
+        """Seconds until the deadline; None is no deadline."""
         return self._budget.seconds_left()
 
     def reserve(self, prompt_tokens: int, completion_tokens: int, model: str) -> Reservation:
@@ -242,6 +242,9 @@ class LastTurnMeter:
     def reserve(self, prompt_tokens: int, completion_tokens: int, model: str) -> Reservation:
         """As `BudgetMeter.reserve`, from the reserve too."""
         return self._meter._reserve(prompt_tokens, completion_tokens, model, last_turn=True)
+
+    def seconds_left(self) -> None:
+        """Nothing: the last turn may run past the deadline."""
 
     def settle(self, reservation: Reservation, usage: Usage | None) -> Usage:
         """As `BudgetMeter.settle`."""

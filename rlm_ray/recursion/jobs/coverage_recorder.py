@@ -1,4 +1,4 @@
-"""What the verbs of a call read, noted for the coverage of the answer (`ledger.coverage`).
+"""Records the reads of a call's verbs, for the coverage of the answer (`ledger.coverage`).
 
 A verb that looks at all that a plan leaves has looked at every record that the plan's filters see, whatever they leave; one
 that stops when it has enough (head, page, text), up to the last record that it gave. What a plan is of is not read by being
@@ -29,7 +29,7 @@ _REMEMBERED = 10_000
 
 
 class CoverageRecorder:
-    """Notes what one call's verbs read and what statistics kept them from reading.
+    """Records the reads of one call's verbs, and the data that statistics excluded.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class CoverageRecorder:
         return "" if set(given) & set(plan.columns) else None
 
     def showing(self, plan: Plan, columns: tuple[str, ...]) -> tuple[str, ...]:
-        """Return those columns of a plan that show what a corpus' records say, not what a model said of them."""
+        """Return the columns of a plan that hold data of a corpus, and no answers of a model."""
         if not isinstance(plan.origin, Result):
             return columns
         given = self._results.get(plan.origin.id).given
@@ -121,7 +121,7 @@ class CoverageRecorder:
     def looked_until(
         self, operation: str, works: Sequence[Work], partials: Sequence[Any], args: JsonObject, enough: Callable[[Any], bool]
     ) -> None:
-        """Note an operation that went on in order until it had enough: what it read ahead nobody looked at."""
+        """Record an operation that read in order until it had enough. Records that it read ahead are not coverage."""
         if not any(work.corpus for work in works):
             return
         if not enough(operations.merge(operation, partials, args)):

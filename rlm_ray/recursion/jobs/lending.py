@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rlm_ray.recursion.jobs.loans import BudgetLoan
     from rlm_ray.recursion.leaf.group import LeafSpec
 
-#: Times the calls that are needed, and some more, for asking again what came back incomplete.
+#: Factor on the calls needed, and calls beside it, for retries of incomplete replies.
 SLACK = 4
 EXTRA = 16
 KNOWN_SLACK = 3
@@ -60,7 +60,7 @@ class BudgetLender:
         Parameters
         ----------
         calls : int
-            Calls that it needs at least. It gets more where more is free, since what comes back incomplete is asked again.
+            Calls that it needs at least. It gets more where more is free, since incomplete replies are retried.
         spread : int
             Groups that are in flight at once.
         rest : int

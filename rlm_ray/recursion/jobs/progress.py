@@ -1,7 +1,7 @@
-"""Where a call is, what its sub-calls came to so far, and which shards it has scanned, for whoever watches it.
+"""The progress of a call: its turn, the usage of its sub-calls so far, and the shards that it has scanned.
 
-What a group of calls or a recursive call spends is charged to the budget of the one that asked when its slice comes back; until
-then it is known from what it reports, and counted here.
+The usage of a group or of a recursive call is charged to the budget when its slice comes back. Until then its reports are
+counted here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Spending(NamedTuple):
-    """What work under way has spent so far, and what it will have spent at its end, where that can be said."""
+    """The usage of work under way so far, and at its end, if that can be projected."""
 
     spent: Usage = Usage()
     projected: Usage | None = None
@@ -64,17 +64,17 @@ class BatchTally:
         """Return what is still to be spent, by what was spent so far; None where nothing is known yet."""
         if not self.recursive:
             return _times(self.spent(), (self.expected - self.done) / self.done) if self.done else _nothing(self.expected)
-        told = [part.projected for part in self.live.values() if part.projected is not None]
-        known = self.done + len(told)
+        projected = [part.projected for part in self.live.values() if part.projected is not None]
+        known = self.done + len(projected)
         if not known:
             return _nothing(self.expected)
-        whole = _times(sum(told, self.settled), self.expected / known)
+        whole = _times(sum(projected, self.settled), self.expected / known)
         return _least(whole, self.spent())
 
 
 @dataclass(slots=True)
 class Tally:
-    """What the sub-calls of one call came to so far.
+    """The sub-calls of one call so far.
 
     Attributes
     ----------
@@ -186,7 +186,7 @@ class Progress:
 
     @property
     def projected(self) -> Usage | None:
-        """What will have been used when the batches under way are over; None while that cannot be said."""
+        """The usage when the batches under way are over; None while that cannot be projected."""
         total = self.spent
         for batch in self.tally.batches:
             coming = batch.to_come()

@@ -1,6 +1,6 @@
-"""The results of a run: what batches of sub-calls and functions over shards returned, by name.
+"""The results of a run, by name: the rows that batches of sub-calls and functions over shards returned.
 
-A result is made when its work starts; who reads it waits. Its segments are files in the run directory, so that a
+A result is made when its work starts; its readers wait. Its segments are files in the run directory, so that a
 recursive call, or a run that is resumed, finds it there.
 """
 
@@ -153,7 +153,7 @@ class Results:
             record |= {"own_errors": True} if state.own_errors else {}
             try:
                 storage.write_bytes(storage.join(self.folder(state.id), "result.json"), json.dumps(record).encode())
-            except StorageError as failed:  # who waits for the result must hear of it
+            except StorageError as failed:  # the jobs that wait for the result get the error
                 failed.ends_run = True
                 error = failed
         state.promise.set(state, error)

@@ -1,4 +1,4 @@
-"""Many jobs on one thread: each is a generator that yields what it waits for.
+"""Runs many jobs on one thread: each is a generator that yields its waits.
 
 Ray gives a parent's CPU back only while its main thread waits, so that thread does all the waiting, for every job at
 once, alternating with a look at the sandbox's socket.

@@ -1,4 +1,4 @@
-"""From a root model's reply to the cells it wants run.
+"""Finds the cells in a root model's reply.
 
 Cells stand in fences marked `repl` or `python`. A string in the code may hold fences of its own, so a block is
 extended to a later fence until Python's parser accepts it. `FINAL(…)` and `FINAL_VAR(…)` on lines of their own outside

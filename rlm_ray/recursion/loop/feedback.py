@@ -1,4 +1,4 @@
-"""What the engine says back to a root model after a turn: short, exact, and always what to do next."""
+"""The messages to a root model after a turn: short, exact, and always with what to do next."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ UNREAD = (
 )
 
 NOTHING_READ = "The answer was set before anything of the data was read."
+
+TOO_LONG = "Nothing is left to fold: set history_tokens below the model's context window, or name a model with a larger one."
 
 CUT = (
     "The reply was cut at the completion limit, and a cell that did not end was not run. Write shorter cells; build long answers "
@@ -65,7 +67,7 @@ def turn(*, outputs: Sequence[str], remark: str, turn: int, max_turns: int, left
 
 
 def last(limit: str) -> str:
-    """Return what is said where only now, when a turn was to be paid, it shows that it is the last."""
+    """Return the message for a last turn of which the loop learns only when the budget refuses an ordinary one."""
     return f"The budget is spent: {limit}\n\n{LAST}{NO_CALLS}"
 
 

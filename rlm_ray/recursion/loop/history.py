@@ -1,4 +1,4 @@
-"""What the root model has seen: messages, append-only until they pass the limit, then old outputs folded to a line."""
+"""The conversation with a root model: append-only until it passes the limit, then old outputs are folded to a line."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Entry:
     ----------
     role : {"assistant", "user"}
     text : str
-        As it was said.
+        The full text.
     fold : str
         One line that stands for it when room is short; empty where it is never folded.
     folded : bool
     part : str
-        What is shown of a text for which there is no room as a whole; empty where there is.
+        The part shown of a text that is too long; empty if the whole text fits.
     """
 
     role: str
@@ -75,6 +75,13 @@ class History:
             return history
         return history._folded(keep=len(entries))
 
+    def shortened(self) -> History | None:
+        """Return the history within a smaller limit, for an endpoint that finds it too long; None where nothing can be folded."""
+        size = self.tokens()
+        history = replace(self, limit_tokens=int(min(self.limit_tokens, size) * self.low))
+        history = history._folded(keep=1) if self.entries else history
+        return history if history.tokens() < size else None
+
     def _folded(self, keep: int) -> History:
         entries = list(self.entries)
         size = self.tokens() * self.bytes_per_token
@@ -99,7 +106,7 @@ class History:
         return replace(self, entries=tuple(entries))
 
     def full_text(self) -> str:
-        """Return everything that was said, unfolded: what root code reads as `history`."""
+        """Return the whole conversation, unfolded, which root code reads as `history`."""
         return "\n\n".join(f"## {'root' if entry.role == 'assistant' else 'engine'}\n{entry.text}" for entry in self.entries)
 
 

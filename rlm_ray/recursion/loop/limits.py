@@ -1,4 +1,4 @@
-"""When a call is over, whatever its root model would like: its time, its money, or code that goes on trying the walls."""
+"""The limits that end a call whatever its root model does: time, money, and code that keeps attacking the walls."""
 
 from __future__ import annotations
 

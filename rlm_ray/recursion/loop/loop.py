@@ -47,6 +47,13 @@ class AskFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class TooLong:
+    """The root model's endpoint refused the messages as longer than its context window."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CellDone:
     """A cell ended.
 
@@ -93,7 +100,7 @@ class ProgramEnded:
     message: str
 
 
-Event: TypeAlias = Started | Replied | AskFailed | CellDone | LimitReached | Unaffordable | ProgramEnded
+Event: TypeAlias = Started | Replied | AskFailed | TooLong | CellDone | LimitReached | Unaffordable | ProgramEnded
 
 
 # commands
@@ -170,7 +177,7 @@ def step(state: State, event: Event, left: str = "") -> tuple[State, list[Comman
     state : State
     event : Event
     left : str
-        What is left of the run's limits, in words; it is told to the root with the next turn.
+        The rest of the run's limits, as text for the root's next turn.
 
     Returns
     -------
@@ -201,6 +208,11 @@ def step(state: State, event: Event, left: str = "") -> tuple[State, list[Comman
             return _finish(state, Finish(None, False, "budget", event.message))
         case ProgramEnded():
             return _finish(state, Finish(None, False, "program", event.message))
+        case TooLong() if (shorter := state.history.shortened()) is not None:
+            return replace(state, history=shorter), [AskRoot(tuple(shorter.messages()), state.last)]
+        case TooLong():
+            said = f"{event.reason} {feedback.TOO_LONG}"
+            return _finish(state, Finish(None, False, state.limit.reason if state.limit else "model", said))
         case AskFailed():
             reason = state.limit.reason if state.limit else "model"
             return _finish(state, Finish(None, False, reason, event.reason))

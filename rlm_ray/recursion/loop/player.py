@@ -1,4 +1,4 @@
-"""A program's cells in the place of a root model: the same sandbox and the same loop, and nobody is asked. Pure."""
+"""Plays a program's cells in place of a root model: the same sandbox and the same loop, but no model is asked. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FENCES = re.compile(r"`{3,}")
 
 
 class Player:
-    """Gives one cell a turn. What a root model would mend, ends a program: it is the same check every time, or none.
+    """Plays one cell a turn. An error that a root model would mend ends a program, since a check must be the same every time.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Player:
         self._cells = tuple(cells)
 
     def turn(self, number: int, trouble: str | None) -> loop.Event:
-        """Return what happens in a turn: the reply of a model that knows the program, or the program's end."""
+        """Return the event of a turn: the program's next cell as a reply, or the program's end."""
         if trouble is not None:
             return loop.ProgramEnded(f"Cell {number - 1} of the program failed: {trouble}")
         if number > len(self._cells):

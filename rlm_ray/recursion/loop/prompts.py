@@ -1,4 +1,4 @@
-"""The messages a run begins with: system prompt, question, metadata. Their size does not depend on the context's."""
+"""The first messages of a run: system prompt, question, metadata. Their size does not depend on the size of the context."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def task(
     each = max(200, 2 * METADATA_CHARS // max(2, len(contexts)))
     return _template("task.md").render(
         question=cut_middle(question, QUESTION_CHARS),
-        contexts={name: cut_middle(told, each) for name, told in contexts.items()},
+        contexts={name: cut_middle(text_, each) for name, text_ in contexts.items()},
         schema=json.dumps(schema, ensure_ascii=False) if schema else None,
         depth=depth,
         parent=parent,
@@ -93,7 +93,7 @@ def task(
 
 
 def metadata(info: JsonObject, samples: Sequence[Record]) -> str:
-    """Return what the root is told of one corpus: kind, columns, sizes, partitions and a few records, cut to size."""
+    """Return the description of one corpus for the root: kind, columns, sizes, partitions and a few records, cut to size."""
     known = {
         key: info[key]
         for key in ("kind", "unit", "objects", "shards", "nbytes", "records", "estimate", "schema", "partitions", "conflicts")
@@ -114,7 +114,7 @@ def metadata(info: JsonObject, samples: Sequence[Record]) -> str:
 
 
 def text_metadata(text: str) -> str:
-    """Return what the root is told of a context that is a str."""
+    """Return the description of a context that is a str, for the root."""
     lines = text.count("\n") + 1
     length = f"{counted(len(text), 'character')} in {counted(lines, 'line')}"
     return f"a str of {length}\nit begins: {cut_middle(text[:SAMPLE_CHARS], SAMPLE_CHARS)!r}"

@@ -1,7 +1,7 @@
-"""A call's events as a log, and from the log back to where the call was. Pure: knows no file.
+"""Writes a call's events as lines of a log, and restores the call's state from them. Pure: knows no file.
 
 Every event that the loop takes is written down before its commands are carried out. The loop is a pure state machine,
-so the same events lead to the same state: what was last commanded is what has to be done next.
+so the same events lead to the same state, and the last commands are the ones to carry out next.
 """
 
 from __future__ import annotations
@@ -17,7 +17,16 @@ from rlm_ray.types.run import Citation, Failure, LogEntry, RefusedCitation
 
 _EVENTS: dict[str, type] = {
     kind.__name__: kind
-    for kind in (loop.Started, loop.Replied, loop.AskFailed, loop.CellDone, loop.LimitReached, loop.Unaffordable, loop.ProgramEnded)
+    for kind in (
+        loop.Started,
+        loop.Replied,
+        loop.AskFailed,
+        loop.TooLong,
+        loop.CellDone,
+        loop.LimitReached,
+        loop.Unaffordable,
+        loop.ProgramEnded,
+    )
 }
 
 
@@ -43,13 +52,13 @@ def event_of(entry: LogEntry) -> loop.Event | None:
 
 @dataclass(slots=True)
 class Past:
-    """What a log says.
+    """The state that a log leads to.
 
     Attributes
     ----------
     state : loop.State
     commands : list of loop.Command
-        What was commanded last, and has to be carried out.
+        The last commands, which are to be carried out.
     cells : list of (label, code)
         The cells that ended, in order.
     snapshot : int
@@ -74,12 +83,12 @@ class Past:
 
 
 def replay(entries: Sequence[LogEntry], limit_tokens: int, bytes_per_token: float, max_turns: int) -> Past | None:
-    """Return where the events of a log lead; None where the call had not begun."""
-    begun = next((entry for entry in entries if entry["event"] == "Started"), None)
-    if begun is None:
+    """Return where the events of a log lead; None if the call had not started."""
+    started = next((entry for entry in entries if entry["event"] == "Started"), None)
+    if started is None:
         return None
-    history = History(begun["system"], begun["task"], limit_tokens=limit_tokens, bytes_per_token=bytes_per_token)
-    past = Past(loop.State(history, max_turns, questions_unread=begun["questions_unread"]), [])
+    history = History(started["system"], started["task"], limit_tokens=limit_tokens, bytes_per_token=bytes_per_token)
+    past = Past(loop.State(history, max_turns, questions_unread=started["questions_unread"]), [])
     for entry in entries:
         event = event_of(entry)
         if event is None:

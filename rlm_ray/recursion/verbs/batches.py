@@ -46,7 +46,7 @@ class Batches:
         self._groups = Groups(context, self.tally)
 
     def left(self) -> dict[str, float | None]:
-        """Return what is left of the limits, and what was spent."""
+        """Return the rest of the limits, and the usage so far."""
         return self._lender.to_dict()
 
     # leaf calls
@@ -78,7 +78,7 @@ class Batches:
 
     def _texts(self, spec: LeafSpec, parts: Sequence[Any]) -> Job:
         """Run bare calls whose answers root code wants as values; they never become a table. Equal ones are one call."""
-        rows: list[TextRow] = [{"answer": None, "error": "The call came to no answer.", "address": None} for _ in parts]
+        rows: list[TextRow] = [{"answer": None, "error": "The call gave no answer.", "address": None} for _ in parts]
         places: dict[Any, list[int]] = {}
         for index, part in enumerate(parts):
             places.setdefault(_alike(part, index), []).append(index)
@@ -217,7 +217,7 @@ class Batches:
         state.landed.clear()
 
     def _check(self, calls: int, request: RequestKey) -> None:
-        """Refuse a batch larger than the calls left; one that was begun before has passed, and is paid in part."""
+        """Refuse a batch larger than the calls left; a batch of an earlier session has passed, and is paid in part."""
         if not request.resumed:
             self._lender.check(calls)
 
@@ -250,7 +250,7 @@ class Batches:
 
 
 def _alike(part: Any, index: int) -> Any:
-    """Return what equal parts have in common; parts that are read from shards are told apart by the calls' keys alone."""
+    """Return what equal parts have in common; parts that are read from shards differ by the keys of their calls."""
     if isinstance(part, str):
         return part
     return (part.prompt, part.part) if isinstance(part.part, str) else index

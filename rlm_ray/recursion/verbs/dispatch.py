@@ -1,4 +1,4 @@
-"""What root code may ask for: each request checked, and turned into a job.
+"""Checks each request of root code, and turns it into a job.
 
 The other side of the channel is untrusted: every argument is checked for its type and bounds here, handles name only
 corpora and results of this run, models only those of the run's list. A request that does not work is an error that
@@ -37,7 +37,7 @@ from rlm_ray.types.json import JsonObject
 MAX_PROMPT = 4 << 20
 MAX_NAME = 1_000
 #: Characters of a prompt that are written down with its name.
-MAX_TOLD = 4_000
+MAX_LOGGED = 4_000
 MAX_PARTS = 1_000_000
 #: Single calls of one cell from which on a note recommends a batch.
 MANY_SINGLE_CALLS = 8
@@ -339,12 +339,12 @@ class Dispatcher:
 
 
 def _log_entry(verb: str, args: JsonObject) -> JsonObject:
-    """What a person wants to know of a sub-call afterwards."""
+    """Return the log's entry of a sub-call, for the report."""
     parts = next((args[name] for name in ("parts", "prompts", "questions") if isinstance(args.get(name), list)), None)
     prompts = args.get("prompts") or args.get("questions")
     prompt = args.get("prompt") or args.get("question") or (prompts[0] if isinstance(prompts, list) and prompts else "")
-    told = {"verb": verb, "prompt": str(prompt)[:MAX_TOLD], "schema": args.get("schema"), "model": args.get("model")}
-    return told | {"parts": None if parts is None else len(parts)}
+    entry = {"verb": verb, "prompt": str(prompt)[:MAX_LOGGED], "schema": args.get("schema"), "model": args.get("model")}
+    return entry | {"parts": None if parts is None else len(parts)}
 
 
 def _what(args: JsonObject) -> str:
@@ -380,7 +380,7 @@ def _as_before(verb: str, job: Job, failed: JsonObject) -> Job:
     if "errors" in failed:
         value = yield from job
         errors = {int(index): reason for index, reason in failed["errors"].items()}
-        return {"answers": [None if at in errors else told for at, told in enumerate(value["answers"])], "errors": errors}
+        return {"answers": [None if at in errors else answer for at, answer in enumerate(value["answers"])], "errors": errors}
     if verb.startswith("rlm_"):
         with contextlib.suppress(RlmRayError):
             yield from job

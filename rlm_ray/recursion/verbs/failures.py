@@ -24,7 +24,7 @@ class FailureLog:
             self.failures.setdefault((failure.object, failure.shard), failure)
             if self._stop:
                 raise StorageError(
-                    f"{failure.object} cannot be read: {failure.reason} The run was told to stop at the first such object "
+                    f"{failure.object} cannot be read: {failure.reason} The run stops at the first such object "
                     "(on_shard_error = stop)."
                 )
 

@@ -46,7 +46,7 @@ class Functions:
         self.events: dict[str, int] = {}
 
     def map(self, plan: Plan, blob: bytes, request: RequestKey, name: str = "", keep: bool = False) -> Job:
-        """Return a handle over what the function gave for each record."""
+        """Return a handle over the rows that the function returned for each record."""
         works = yield from self._scans.works(plan)
         state = self._results.new(request.name, {})
         outcomes = yield from self._run("map", works, blob, self._results.folder(state.id), keep=keep)
@@ -77,8 +77,8 @@ class Functions:
         info = manifest.info() | {"schema": shown_columns(manifest.schema), "nbytes": shares, "records": None, "estimate": None}
         if plan.origin.kind == "result":
             info |= {"kind": "result", "unit": "row"}
-        told = _reply(failure, target("filter", [plan]), retried(plan))
-        return {"plan": narrowed.to_json(), "info": info | {"failed_rows": rows.reply()}} | told
+        failed = _reply(failure, target("filter", [plan]), retried(plan))
+        return {"plan": narrowed.to_json(), "info": info | {"failed_rows": rows.reply()}} | failed
 
     def aggregate(self, plan: Plan, blob: bytes, combine: bytes, name: str = "", keep: bool = False) -> Job:
         """Return the fold of the function over all batches of records."""
@@ -168,7 +168,7 @@ class Functions:
             futures.append(self._ports.code(group_))
         if futures:
             with self._scans.tally.scanning(list(zip(futures, groups, strict=True))):
-                # those that begin first show whether the function works at all: the others are not begun where it does not
+                # the first groups show whether the function works at all; if it does not, the others are not started
                 first = futures[: 2 * self._ports.capacity()]
                 yield Until(tuple(first))
                 if any(future.result().stopped for future in first):

@@ -1,7 +1,7 @@
 """Groups of leaf calls under way: each gets a slice of the budget, is one task, and gives its slice back.
 
-A group whose slice ran out runs again when what others gave back reaches for it; one whose worker was lost is begun anew.
-What was answered before is taken from the ledger.
+A group whose slice ran out runs again when repaid slices suffice for it; a group that lost its worker is started again.
+Earlier answers are taken from the ledger.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LEAST_CALLS = 8
 
 @dataclass(slots=True)
 class Piece:
-    """What one group of a batch is about.
+    """The data of one group of a batch.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What the groups of one batch have in common.
+    """The parts that all groups of a batch share.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class Batch:
     expected : int
         Rows that are to come.
     landed : callable
-        Told of each group that ended, by its number.
+        Called with the number and outcome of each group that ended.
     """
 
     state: ResultState
@@ -124,7 +124,7 @@ class Groups:
     def _round(
         self, batch: Batch, groups: list[Piece], counted: BatchTally, outcomes: dict[int, LeafOutcome], spread: int, whole: bool
     ) -> Job:
-        """Run groups, `spread` at a time, each once (0: as many as the cluster bears); one whose worker was lost is begun anew."""
+        """Run groups once each, `spread` at a time (0: as many as the cluster bears). A group that lost its worker starts again."""
         limit = spread
         waiting = deque(groups)
         pending: list[tuple[Piece, BudgetLoan]] = []
@@ -184,7 +184,7 @@ class Groups:
         return BudgetLoan(future, budget, self._lender, counted, lambda: self._run_dir.account(group.id))
 
     def _settled(self, group: Piece, future: Future) -> LeafOutcome | None:
-        """Return what a group came to; None where its worker was lost and it may run again."""
+        """Return the outcome of a group; None if it lost its worker and may run again."""
         try:
             outcome: LeafOutcome = future.result()
         except ClusterError as error:

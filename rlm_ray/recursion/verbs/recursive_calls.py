@@ -48,10 +48,10 @@ class RecursiveCalls:
         self._failures = context.failures
         self._run = RunDirectory(context.call.run_dir)
         self._live: set[RecursiveCall] = set()
-        self._line: list[object] = []  # batches that have a call to start
+        self._line: list[object] = []  # batches with a call to start
         self._moved = Promise()
-        self._waiting: dict[int, int] = {}  # calls of each batch that have not begun
-        self._lasts = 0.0  # seconds of a call, of late
+        self._waiting: dict[int, int] = {}  # calls of each batch that have not started
+        self._lasts = 0.0  # recent average of a call's seconds
         self._notes: list[str] = []
         self.outcomes: list[CallOutcome] = []
         self.events: dict[str, int] = {}  # security events of all of them
@@ -183,7 +183,7 @@ class RecursiveCalls:
         return (Timer(seconds),) if seconds > 0 else None
 
     def _ahead(self) -> float:
-        """Return seconds in which all that waits will have begun on the places that are taken now, as far as can be said."""
+        """Estimate the seconds until all waiting calls will have started on the places that are taken now."""
         if not self._live:
             return 0.0
         now = time.monotonic()

@@ -1,7 +1,7 @@
-"""The verbs that look, count and cut, as jobs over the shards of a plan.
+"""The verbs that look at, count and split the records of a plan, as jobs over its shards.
 
-Each is a generator for the scheduler: it yields what it waits for and returns a JSON value. What a shard computes
-stands in `corpus.operations`; here is only which shards, in what order, and how many at a time.
+Each verb is a generator for the scheduler: it yields its waits and returns a JSON value. `corpus.operations` computes over
+one shard; this module chooses the shards, their order, and how many run at a time.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Scans:
     # from a plan to work
 
     def manifest(self, plan: Plan) -> Job:
-        """Wait for what the plan is over; return its Manifest."""
+        """Wait until the data of the plan is complete; return its Manifest."""
         if isinstance(plan.origin, Result):
             state = self._results.get(plan.origin.id)
             yield Until((state.promise,))
@@ -127,7 +127,7 @@ class Scans:
         ]
 
     def reading(self, plan: Plan) -> Job:
-        """Return what a plan would read at most; reads nothing. See `planner.reading`."""
+        """Return the most that a plan would read; reads nothing. See `planner.reading`."""
         manifest = yield from self.manifest(plan)
         return planner.reading(bind(planner.before_slices(plan.steps), manifest.schema), manifest)
 
@@ -171,7 +171,7 @@ class Scans:
             first = planner.counts_wanted(wanted.start, wanted.stop, counts) if wanted is not None else _first_unknown(counts)
             if first is None:
                 used = planner.counts_used(wanted.start, wanted.stop, counts) if wanted is not None else len(counts)
-                # what was counted ahead of need nobody looked at
+                # counts prefetched beyond the slice are not coverage
                 self.recorder.done("count", [(work, count) for work, count in zip(works[:used], counts[:used], strict=True)])
                 return counts
             # without a bound all at once; with one, few at first, since the slice may be near
@@ -289,7 +289,7 @@ class Scans:
                 works = [Work(shard, rest, self._run_dir) for shard in planner.shards_for(rest, manifest)]
                 args = {"n": _bounded(n, "page"), "max_bytes": PAGE_BYTES, "after": None}
                 page = yield from self.in_order("page", works, args, lambda page: page["after"] is not None)
-                # what is there was read to its end: go on where the next rows will be
+                # all rows so far were read: the next page begins at the next rows
                 return page | {"after": page["after"] or [count, 0, 0]}
             yield Until((state.more_rows,))
         return None

@@ -313,7 +313,8 @@ def _cast(name: str, text: polars.Series, kind: str) -> polars.Series:
         return text
     values = text.cast(_DTYPES[kind], strict=False)
     # what a number would not show as it is written stays text, in `_more`
-    if kind == "double" and (text.str.len_bytes().max() or 0) >= 16:  # type: ignore[operator]
+    longest: Any = text.str.len_bytes().max() if kind == "double" else 0
+    if (longest or 0) >= 16:
         return values.set(text.str.contains(_LONG).fill_null(False), None)
     if kind == "int64":
         zeros = text.str.starts_with("0") & (text != "0")

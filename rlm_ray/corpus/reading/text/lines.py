@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy
 import polars
@@ -56,13 +57,14 @@ def sample(shards: Sequence[Shard]) -> Sample:
 def _sampled(shard: Shard) -> Sample | None:
     for piece in pieces(shard, 0, SAMPLE_BYTES):
         lines = frame(piece, shard)["text"].head(SAMPLE_LINES)
-        width = max(1.0, float(lines.str.len_bytes().mean() or 0) + 1)  # type: ignore[arg-type]
+        mean: Any = lines.str.len_bytes().mean()
+        width = max(1.0, float(mean or 0) + 1)
         return Sample({"text": "string"}, width)
     return None
 
 
 def found_pieces(shard: Shard, low: int, high: int | None, pattern: str | None, early: bool) -> Iterator[Piece]:
-    """Yield the lines that start in `[low, high)`, but for most of those that a pattern of `searching.prefilter` leaves out."""
+    """Yield the lines that start in `[low, high)`, but for most of those in which the pattern finds nothing."""
     if encoding_of(shard) not in _UTF8:
         pattern = None  # the pattern would look at other letters than a line has
     for run in runs(shard, low, high, early):
