@@ -176,3 +176,8 @@ def test_where_some_are_not_what_their_names_say_all_are_looked_at(kit: SimpleNa
         storage.write_bytes(f"{base}/{number}.log", gzip.compress(TEXT) if number in (3, 4) else TEXT)
     manifest = open_manifest(base)
     assert kit.operate(manifest, "count", Grep("ERROR")) == 450
+
+
+def test_zeros_and_line_breaks_alone_are_no_wide_text() -> None:
+    assert encoding_of_text(b"\x00\n\x00\n") is None
+    assert encoding_of_text("a\n".encode("utf-16-be")) == "utf-16-be"

@@ -173,7 +173,8 @@ def encoding_of_text(head: bytes) -> str | None:
                 text = data.decode(name, "ignore")
             except UnicodeError:
                 continue
-            if sum(char.isprintable() or char in "\r\n\t" for char in text) >= 0.9 * len(text):
+            printable = sum(char.isprintable() or char in "\r\n\t" for char in text)
+            if printable >= 0.9 * len(text) and any(char.isalnum() for char in text):
                 return name
     return None
 
