@@ -211,7 +211,7 @@ class LeasedLimiter(LocalLimiter):
             else:
                 at = sent + _KEEP_SECONDS
                 if self._short():
-                    at = min(at, sent + self._grant.again)
+                    at = min(at, sent + self._grant.retry_seconds)
                 if self._requests or self._tokens:
                     at = min(at, max(sent + _LEAST_SECONDS, self._lease_ends))  # what was not used is for others
                 if self._grant.slow and self._done:

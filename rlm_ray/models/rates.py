@@ -118,7 +118,7 @@ class Grant:
         May go out within `LEASE_SECONDS`; None is no limit.
     hold : float
         Seconds in which nothing may go out.
-    again : float
+    retry_seconds : float
         Seconds after which to ask again, where this is too little.
     slow : bool
         Successes are wanted every second: they give places back.
@@ -131,7 +131,7 @@ class Grant:
     requests: int | None = None
     tokens: int | None = None
     hold: float = 0.0
-    again: float = _SOONEST
+    retry_seconds: float = _SOONEST
     slow: bool = False
     version: int = 0
     workers: int = 1
@@ -232,20 +232,20 @@ class Desk:
         worker.places = self._places(worker, min(self.allowed, rates.concurrency or math.inf), now)
         hold = max(0.0, self._hold_until - now)
         sharers = max(1, sum(1 for other in self._workers.values() if other.report.waiting))
-        again, requests, tokens = _SOONEST, None, None
+        retry, requests, tokens = _SOONEST, None, None
         if rates.requests is not None:
             requests = 0 if hold else self._requests.take(report.waiting + report.used_requests, 1, sharers)
-            again = max(again, self._requests.seconds_until(1))
+            retry = max(retry, self._requests.seconds_until(1))
         if rates.tokens is not None:
             first = report.first_tokens
             tokens = 0 if hold or requests == 0 else self._tokens.take(report.waiting_tokens + report.used_tokens, first, sharers)
-            again = max(again, self._tokens.seconds_until(first))
+            retry = max(retry, self._tokens.seconds_until(first))
         return Grant(
             worker.places,
             requests,
             tokens,
             hold,
-            min(_LATEST, max(again, hold)),
+            min(_LATEST, max(retry, hold)),
             slow=not math.isinf(self.allowed),
             version=self.version,
             workers=len(self._workers),

@@ -156,7 +156,7 @@ def column_type(form: dict[str, Any]) -> str:
     return _COLUMNS.get(kinds_left[0], "json") if len(kinds_left) == 1 and kinds_left[0] is not None else "json"
 
 
-def words(form: Any) -> str:
+def shape(form: Any) -> str:
     """A form in a few words, for a prompt."""
     if not isinstance(form, dict):
         return "value"
@@ -166,9 +166,9 @@ def words(form: Any) -> str:
     named = [kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if kind]
     suffix = " or null" if "null" in named else ""
     if "array" in named:
-        return f"[{words(form.get('items', {}))}, …]{suffix}"
+        return f"[{shape(form.get('items', {}))}, …]{suffix}"
     if "object" in named and form.get("properties"):
-        return "{" + ", ".join(f'"{name}": {words(item)}' for name, item in form["properties"].items()) + "}" + suffix
+        return "{" + ", ".join(f'"{name}": {shape(item)}' for name, item in form["properties"].items()) + "}" + suffix
     described = f" ({form['description']})" if isinstance(form.get("description"), str) else ""
     return (" or ".join(str(kind) for kind in named) or "value") + described
 

@@ -51,7 +51,7 @@ def single(prompt: str, data: str | None, schema: AnswerSchema, piece: tuple[int
     """
     parts = [prompt]
     if schema.typed:
-        parts.append(f"Reply with one JSON object and nothing else: {schema.words()}")
+        parts.append(f"Reply with one JSON object and nothing else: {schema.shape()}")
     if piece is not None:
         parts.append(f"You see piece {piece[0]} of {piece[1]} of a longer text. Answer for this piece alone.")
     if data is not None:
@@ -71,7 +71,7 @@ def numbered(prompt: str, lines: str, key: str, schema: AnswerSchema, notes: tup
     notes : tuple of str
         What was wrong with earlier answers.
     """
-    shape = schema.words()[1:]
+    shape = schema.shape()[1:]
     parts = [
         prompt,
         "Do this for each of the records below, one by one. Each begins with its number in square brackets. "
@@ -83,7 +83,7 @@ def numbered(prompt: str, lines: str, key: str, schema: AnswerSchema, notes: tup
     return bare("\n\n".join(parts))
 
 
-def again(messages: Messages, reply: str, reason: str) -> Messages:
+def retry_messages(messages: Messages, reply: str, reason: str) -> Messages:
     """The same question after a reply that was not accepted, with the reason."""
     told = f"That reply was not accepted. {reason} Reply again, correctly and with nothing else."
     return (*messages, {"role": "assistant", "content": reply[:20_000] or "(empty)"}, {"role": "user", "content": told})

@@ -87,7 +87,7 @@ def read_answer(text: str, schema: AnswerSchema) -> dict[str, Any]:
             return schema.validate({schema.single: without_thoughts(text).strip()})
         except ValueError as error:
             reason = reason or error
-    raise reason or ValueError(f"The reply holds no JSON; it must be a JSON object {schema.words()}.")
+    raise reason or ValueError(f"The reply holds no JSON; it must be a JSON object {schema.shape()}.")
 
 
 def _inside(value: Any) -> list[Any]:

@@ -27,10 +27,10 @@ from rlm_ray.subcalls.forms import (
     column_type,
     is_json_schema,
     property_of,
+    shape,
     shown,
     strict,
     strict_object,
-    words,
 )
 
 _QUOTES = " \t\r\n\"'`“”‘’«».:;,!*[]()"
@@ -118,15 +118,15 @@ class AnswerSchema:
         """The values that a column may have, in order; empty where it is open."""
         return tuple(self.properties[column].get("enum", ()))
 
-    def words(self) -> str:
+    def shape(self) -> str:
         """The shape in a few words, for a prompt.
 
         Examples
         --------
-        >>> AnswerSchema.of({"label": ["spam", "ham"], "amount": "number"}).words()
+        >>> AnswerSchema.of({"label": ["spam", "ham"], "amount": "number"}).shape()
         '{"label": "spam" | "ham", "amount": number or null}'
         """
-        return words(self.json_schema)
+        return shape(self.json_schema)
 
     def validate(self, value: Any) -> dict[str, Any]:
         """Return the answer with canonical labels and types, every column there.
@@ -141,7 +141,7 @@ class AnswerSchema:
         """
         if not isinstance(value, dict):
             if self.single is None or (isinstance(value, list) and self.columns[self.single] != "json"):
-                raise ValueError(f"The answer is {shown(value)}; it must be a JSON object {self.words()}.")
+                raise ValueError(f"The answer is {shown(value)}; it must be a JSON object {self.shape()}.")
             value = {self.single: value}
         answer = {}
         for name, form in self.properties.items():
@@ -150,7 +150,7 @@ class AnswerSchema:
                 given = next((item for key, item in value.items() if str(key).strip().casefold() == name.casefold()), _ABSENT)
             if given is _ABSENT:
                 if name not in self._optional:
-                    raise ValueError(f'"{name}" is missing; the answer must be {self.words()}.')
+                    raise ValueError(f'"{name}" is missing; the answer must be {self.shape()}.')
                 given = None
             answer[name] = self._value(name, form, given)
         return answer

@@ -46,7 +46,7 @@ def test_a_steady_load_gets_most_of_its_limit() -> None:
     while now < 600:
         grant = desk.exchange(Report("a", Rates(requests=120), 64, waiting=64), now)
         out += grant.requests or 0
-        now += grant.again
+        now += grant.retry_seconds
     assert 120 * 10 * 0.9 < out <= 120 * 10
 
 
@@ -56,7 +56,7 @@ def test_tokens_a_minute_and_one_call_that_is_larger_than_the_block() -> None:
     while now < 300:
         grant = desk.exchange(report, now)
         sent.append((now, grant.tokens or 0))
-        now += grant.again
+        now += grant.retry_seconds
     assert 6_000 * 0.8 < most_in_a_minute(sent) <= 6_000 + 2_000
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rlm_ray.subcalls.numbered import pack_messages
 from rlm_ray.subcalls.pack import pack, pieces, split, tokens
-from rlm_ray.subcalls.prompts import again, fenced, single
+from rlm_ray.subcalls.prompts import fenced, retry_messages, single
 from rlm_ray.subcalls.render import clean, cut, indented, join, render
 from rlm_ray.subcalls.schema import AnswerSchema
 
@@ -42,7 +42,7 @@ def test_instruction_first_data_last() -> None:
     one, two = (single("Do it.", data, TYPED)[0]["content"] for data in ("first", "second"))
     assert one.startswith("Do it.\n\n")
     assert one.rstrip("-").rstrip().endswith(one.split("marked ")[1][:10])
-    shared = len("Do it.") + len(TYPED.words())
+    shared = len("Do it.") + len(TYPED.shape())
     assert one[:shared] == two[:shared]
 
 
@@ -64,7 +64,7 @@ def test_pieces_are_announced() -> None:
 
 
 def test_feedback_keeps_the_question() -> None:
-    messages = again(single("Q", None, UNTYPED), "x" * 50_000, "It is wrong.")
+    messages = retry_messages(single("Q", None, UNTYPED), "x" * 50_000, "It is wrong.")
     assert [message["role"] for message in messages] == ["user", "assistant", "user"]
     assert len(messages[1]["content"]) <= 20_000
     assert "It is wrong." in messages[2]["content"]

@@ -59,7 +59,7 @@ class Packs:
         self._fresh: list[deque[Ask]] = [deque() for _ in range(group.votes.most)]
         self._waiting = [0] * group.votes.most  # tokens of the fresh, by vote
         self._in_flight = 0
-        self._again: deque[Ask] = deque()
+        self._to_ask: deque[Ask] = deque()
         self._filling = asyncio.Lock()
         self._limit = group.spec.records_per_call
         spec = group.spec
@@ -69,15 +69,15 @@ class Packs:
 
     async def next(self) -> list[Ask] | None:
         """The next pack, or None when there is none now."""
-        if not self._again:
+        if not self._to_ask:
             async with self._filling:
-                while not self._again and not self._full():
+                while not self._to_ask and not self._full():
                     item = await self._source.next()
                     if item is None:
                         break
                     self._open(item)
-        if self._again:
-            return self._take(self._again)
+        if self._to_ask:
+            return self._take(self._to_ask)
         # votes that are asked for because others differ are waited for, so that their packs are no smaller than others
         ready = [n for n in range(len(self._fresh)) if n < self._group.votes.first or self._packed(n) or not self._in_flight]
         vote = max(ready, key=lambda n: (len(self._fresh[n]), -n))
@@ -96,7 +96,7 @@ class Packs:
 
     def more(self) -> bool:
         """Whether there are records to ask again, or more votes to ask for."""
-        return bool(self._again) or any(map(self._packed, range(self._group.votes.first, self._group.votes.most)))
+        return bool(self._to_ask) or any(map(self._packed, range(self._group.votes.first, self._group.votes.most)))
 
     async def run(self, pack: list[Ask]) -> None:
         """Ask about one pack and settle each of its records: answered, to be asked again, or failed."""
@@ -157,7 +157,7 @@ class Packs:
             elif cut and count > 1:
                 # Not the record's fault; each cut makes its next pack smaller, so this ends.
                 ask.most = count // 2
-                self._again.append(ask)
+                self._to_ask.append(ask)
             elif cut:
                 self._once_more(ask, too_long(self._group.spec.completion_tokens))
             elif said.unreadable:
@@ -186,7 +186,7 @@ class Packs:
             self._close(ask, Result(error=error))
             return
         ask.note = reason
-        self._again.append(ask)
+        self._to_ask.append(ask)
 
     def _refused(self, pack: list[Ask], reason: str) -> None:
         """The endpoint refused the pack: find the record that it does not take, or make packs that fit."""
@@ -195,7 +195,7 @@ class Packs:
             return
         for ask in pack:
             ask.most = len(pack) // 2
-            self._again.append(ask)
+            self._to_ask.append(ask)
 
     def _adapt(self, count: int, *, complete: bool, managed: int = 0) -> None:
         """Halve the packs when a reply is cut or incomplete, or make them as large as the part that it managed; grow them back

@@ -170,7 +170,7 @@ class Singles:
                 tries += 1
             if tries >= TRIES or broken >= BROKEN_TRIES or tries + broken >= BROKEN_TRIES:
                 return Result(error=f"The reply was not valid after {counted(tries + broken, 'asking')}. {reason}")
-            messages = prompts.again(ask.messages, reply.text, reason)
+            messages = prompts.retry_messages(ask.messages, reply.text, reason)
 
 
 def _reused(result: Result) -> Result:

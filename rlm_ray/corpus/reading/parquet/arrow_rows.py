@@ -44,7 +44,7 @@ def frames(
     for first, batch in batches:
         series = []
         for name in stored:
-            with _told(shard, name):
+            with _named_error(shard, name):
                 series.append(polars.Series(name, _array(shard, schema, stored, name, batch)))
         positions = polars.int_range(first, first + batch.num_rows, dtype=polars.Int64, eager=True)
         yield polars.DataFrame([*series, positions.alias("_pos")])
@@ -73,7 +73,7 @@ def records(
             if name in given:
                 arrays[name] = _repeated(given[name], schema[name], batch.num_rows)
                 continue
-            with _told(shard, name):
+            with _named_error(shard, name):
                 arrays[name] = _array(shard, schema, stored, name, batch, texts)
         yield pyarrow.RecordBatch.from_pydict(arrays)
 
@@ -92,7 +92,7 @@ def _stored(shard: Shard, schema: dict[str, str], columns: Sequence[str]) -> dic
 
 
 @contextlib.contextmanager
-def _told(shard: Shard, name: str) -> Iterator[None]:
+def _named_error(shard: Shard, name: str) -> Iterator[None]:
     try:
         yield
     except (PolarsError, PanicException, pyarrow.ArrowException, ValueError, OverflowError) as error:
