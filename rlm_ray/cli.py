@@ -116,7 +116,7 @@ def inspect(uris: tuple[str, ...], format_: str | None, unit: str | None, as_jso
     with console.errors():
         from rlm_ray import api
 
-        info = api.open(*uris, format=format_, unit=unit)._info
+        info = api.open(*uris, format=format_, unit=unit).info
         if as_json:
             click.echo(json.dumps(info, ensure_ascii=False))
         else:

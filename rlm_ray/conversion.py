@@ -69,7 +69,7 @@ def contexts_of(
     contexts: dict[str, Context] = {}
     manifests: dict[str, Manifest] = {}
     for name, item in named.items():
-        if not isinstance(item, Corpus) or not isinstance(item._backend, Opened | Session):
+        if not isinstance(item, Corpus) or not isinstance(item.backend, Opened | Session):
             raise InputError(f"Corpus {name!r} is a {type(item).__name__}. Pass what rlm_ray.open() returns.")
         if not name.isidentifier():
             raise InputError(f"{name!r} cannot name a corpus: it must be usable as a variable. Use letters, digits and '_'.")
@@ -77,7 +77,7 @@ def contexts_of(
             raise InputError(
                 f"Corpus {name!r} was narrowed by .filter(), which belongs to its session. Narrow by where or grep instead."
             )
-        manifest, info = item._backend.named(item, name)
+        manifest, info = item.backend.named(item, name)
         manifests[name] = manifest
         contexts[name] = {"plan": Plan((Source(name), *item.plan.steps)).to_json(), "info": info}
     return None, contexts, next(iter(named)) if len(named) == 1 else None, manifests

@@ -108,7 +108,7 @@ class Session(Verbs):
             manifest = service.scheduler.run(service.scans.manifest(corpus.plan))
         else:
             manifest = self._corpora[origin.corpus]
-        return dataclasses.replace(manifest, name=name), dict(corpus._info)
+        return dataclasses.replace(manifest, name=name), dict(corpus.info)
 
     def close(self) -> None:
         """End what is under way, and remove the results where no run directory was set."""
@@ -187,4 +187,4 @@ class Opened:
 
         if self._session is not None:
             return self._session.named(corpus, name)
-        return dataclasses.replace(self.manifest, name=name), dict(corpus._info)
+        return dataclasses.replace(self.manifest, name=name), dict(corpus.info)

@@ -116,7 +116,7 @@ def run(
         deltas.require()
     corpora = {name: open_corpus(*item.uris, **item.options(settings)) for name, item in spec.corpora.items()}
     if program is not None:
-        program.check_corpora({name: corpus._info for name, corpus in corpora.items()})
+        program.check_corpora({name: corpus.info for name, corpus in corpora.items()})
     cells = _cells(program, spec)
     settings = settings if settings.run_id is not None else settings.with_(run_id=new_id())
     run_dir = storage.join(storage.normal(settings.run_dir or default_base()), settings.run_id or "")
@@ -127,7 +127,7 @@ def run(
         answer = _asked(spec, settings, corpora, cells, ask, observe)
         return _audited(spec, program, answer, list(corpora), report)
     name, corpus = next(iter(corpora.items()))
-    backend: Any = corpus._backend
+    backend: Any = corpus.backend
     check = check_of(spec.question, spec.finding, cells, spec.corpora[name].model_dump(), settings.leaf_model, settings.root_model)
     folder = spec.output.state or f"{spec.output.findings.rstrip('/')}-state"
     with Night(folder, settings.run_id or "", check, backend.manifest, run_dir) as night:

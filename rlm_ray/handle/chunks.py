@@ -33,9 +33,9 @@ class Chunks:
         start, stop, nbytes, records, *value = self._borders[key]
         corpus = self._base
         if self._by is not None and value:
-            corpus = corpus._then(Where(((self._by, "==", value[0]),)))
+            corpus = corpus.then(Where(((self._by, "==", value[0]),)))
         between = Between(start and tuple(start), stop and tuple(stop))
-        return corpus._then(between, nbytes=nbytes) if records is None else corpus._then(between, nbytes=nbytes, records=records)
+        return corpus.then(between, nbytes=nbytes) if records is None else corpus.then(between, nbytes=nbytes, records=records)
 
     def __iter__(self) -> Iterator[Corpus]:
         return (self[index] for index in range(len(self)))

@@ -93,6 +93,16 @@ class Corpus(Tabular):
         """Number of shards that a scan would start from. No data is read."""
         return int(self._info.get("shards") or 0)
 
+    @property
+    def info(self) -> dict[str, Any]:
+        """What is known without reading, as JSON: kind, schema, sizes, URIs, failed objects. See `describe` for people."""
+        return dict(self._info)
+
+    @property
+    def backend(self) -> Backend | None:
+        """What answers this handle; None in a function that runs over shards."""
+        return self._backend
+
     def describe(self) -> Description:
         """Return what is known without reading: kind, columns, sizes, partitions, failed objects, the narrowing, and what it
         would read at most, by listing and footers.
@@ -138,7 +148,7 @@ class Corpus(Tabular):
         start = 0 if key.start is None else key.start
         start = start if start >= 0 else max(0, self.count() + start)
         stop = key.stop if key.stop is None or key.stop >= 0 else max(0, self.count() + key.stop)
-        return self._then(Slice(start, stop if stop is None else max(start, stop)))
+        return self.then(Slice(start, stop if stop is None else max(start, stop)))
 
     def _from_end(self, index: int) -> int:
         count = self.count()
@@ -179,7 +189,7 @@ class Corpus(Tabular):
             A column that is not there.
         """
         names = tuple(columns[0]) if len(columns) == 1 and isinstance(columns[0], list | tuple) else columns
-        return self._then(Select(tuple(self._column(name) for name in names)))
+        return self.then(Select(tuple(self._column(name) for name in names)))
 
     def where(self, conditions: list[tuple[str, str, Any]] | tuple[str, str, Any], *more: tuple[str, str, Any]) -> Corpus:
         """Keep records for which all conditions hold.
@@ -210,7 +220,7 @@ class Corpus(Tabular):
             if operator == "==" and isinstance(value, list | tuple | set):
                 operator = "in"
             checked.append((self._column(column), operator, literal(value)))
-        return self._then(Where(tuple(checked))) if checked else self
+        return self.then(Where(tuple(checked))) if checked else self
 
     def grep(self, pattern: str, column: str | None = None, ignore_case: bool = False, invert: bool = False) -> Corpus:
         """Keep records in which a regular expression is found: in `column`, or in any text column.
@@ -222,7 +232,7 @@ class Corpus(Tabular):
             self._column(column)
         node = Grep(pattern, column, bool(ignore_case), bool(invert))
         self._backed().call("check_pattern", {"pattern": pattern, "ignore_case": node.ignore_case})
-        return self._then(node)
+        return self.then(node)
 
     def split(self, column: str = "text", by: str = "paragraph", max_chars: int | None = None) -> Corpus:
         """Turn records into spans of a text column: the way into a long document.
@@ -238,7 +248,7 @@ class Corpus(Tabular):
         """
         if by not in ("line", "paragraph"):
             self._backed().call("check_pattern", {"pattern": by, "ignore_case": False})
-        return self._then(Split(self._column(column), by, max_chars))
+        return self.then(Split(self._column(column), by, max_chars))
 
     # compute over the shards, when called
 
@@ -341,14 +351,14 @@ class Corpus(Tabular):
     @property
     def ok(self) -> Corpus:
         """Rows of a result that did not fail: those that a result shows, counts and hands on by itself."""
-        return self._then(Where(((self._column("_error"), "==", None),)))
+        return self.then(Where(((self._column("_error"), "==", None),)))
 
     @property
     def failed(self) -> Corpus:
         """Rows of a result that failed; `_error` says why. No other way of reading a result has them."""
         if (rows := self._info.get("failed_rows")) is not None:
             return self._result(rows).failed
-        return self._then(Where(((self._column("_error"), "!=", None),)))
+        return self.then(Where(((self._column("_error"), "!=", None),)))
 
     @property
     def progress(self) -> dict[str, Any]:
@@ -367,6 +377,11 @@ class Corpus(Tabular):
             raise InputError("Only what llm_map, llm_each and rlm_map return has rows so far: take them first, then narrow.")
         return self._result(self._backed().call("so_far", {"id": self.plan.origin.id})[0])
 
+    def then(self, node: Any, **info: Any) -> Corpus:
+        """Return the handle with one more node of its plan, as the narrowing verbs do; `info` replaces what is known of it."""
+        kept = {key: value for key, value in self._info.items() if key not in ("records", "estimate")}
+        return Corpus(self.plan.then(node), kept | info, self._backend)
+
     # plumbing
 
     def _table(self) -> Table:
@@ -381,10 +396,6 @@ class Corpus(Tabular):
 
     def _ask(self, verb: str, blob: bytes = b"", **args: Any) -> Any:
         return self._backed().call(verb, {"plan": self.plan.to_json()} | args, blob)[0]
-
-    def _then(self, node: Any, **info: Any) -> Corpus:
-        kept = {key: value for key, value in self._info.items() if key not in ("records", "estimate")}
-        return Corpus(self.plan.then(node), kept | info, self._backend)
 
     def _result(self, reply: dict[str, Any]) -> Corpus:
         return Corpus(Plan.from_json(reply["plan"]), reply["info"], self._backend)
@@ -414,7 +425,7 @@ class Corpus(Tabular):
         return shown_line(self.plan, self._info, list(self.schema), self.shards, self.nbytes, self._count)
 
 
-def _named(fn: Callable[..., Any], on_error: str) -> dict[str, Any]:
+def _named(fn: Callable[..., Any], on_error: str) -> dict[str, str]:
     """Return what goes with a function: its name, and `on_error` where it is not the usual."""
     return {"fn": str(getattr(fn, "__name__", type(fn).__name__))[:100]} | error_choice(on_error)
 

@@ -123,7 +123,7 @@ class Answer:
         value = (
             self.value
             if self.table is None
-            else {"table": self.table.plan.to_json(), "info": self.table._info, "rows": self.table.count()}
+            else {"table": self.table.plan.to_json(), "info": self.table.info, "rows": self.table.count()}
         )
         return {
             "value": value,
