@@ -129,9 +129,8 @@ def main() -> None:
                 else:
                     print(f"{name:10} {measure:30} only in one of the builds")
             if ratios:
-                print(
-                    f"{name:10} geometric mean of {len(ratios)}: x {statistics.geometric_mean(ratios):.2f}, most x {max(ratios):.2f}"
-                )
+                mean = statistics.geometric_mean(ratios)
+                print(f"{name:10} geometric mean of {len(ratios)}: x {mean:.2f}, most x {max(ratios):.2f}")
 
 
 if __name__ == "__main__":
