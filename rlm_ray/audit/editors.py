@@ -22,6 +22,8 @@ def json_schema() -> JsonSchema:
     described = {"description": uris.pop("description"), "title": uris.pop("title")}
     parts["CorpusSpec"]["properties"]["uris"] = described | {"anyOf": [{"type": "string"}, uris]}
     settings.pop("required", None)
+    for setting in settings["properties"].values():
+        setting.pop("flag", None)  # of the command line alone
     own = schema["properties"]["settings"]
     schema["properties"]["settings"] = settings | {
         "description": own.get("description", "Models, limits and places."),

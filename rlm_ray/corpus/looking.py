@@ -10,7 +10,7 @@ import numpy
 import polars
 
 from rlm_ray import storage
-from rlm_ray.corpus.catalog.signatures import HEAD, LONG_HEAD, Signature, beginning, signature
+from rlm_ray.corpus.catalog.signatures import DOCUMENTS, HEAD, LONG_HEAD, Signature, beginning, signature
 from rlm_ray.errors import StorageError
 from rlm_ray.text import counted
 
@@ -40,7 +40,7 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-def looked_at(listed: polars.DataFrame, format: str | None) -> Found:
+def looked_at(listed: polars.DataFrame, format: str | None, unit: str | None = None) -> Found:
     """Look at the first bytes of objects that are text by their names.
 
     Parameters
@@ -49,6 +49,8 @@ def looked_at(listed: polars.DataFrame, format: str | None) -> Found:
         uri, size, version, format and compression.
     format : str or None
         The format that the caller gave: then Parquet is none of it.
+    unit : str or None
+        What the caller takes as a record: as a document, what is parsed needs no name that says so.
     """
     all_numbers = [
         number
@@ -57,7 +59,8 @@ def looked_at(listed: polars.DataFrame, format: str | None) -> Found:
     ]
     numbers, found = _looked_at_some(listed, all_numbers)
     unseen = numpy.zeros(len(listed), numpy.bool_)
-    unseen[sorted(set(all_numbers) - set(numbers))] = True
+    if unit != "document":
+        unseen[sorted(set(all_numbers) - set(numbers))] = True
     chosen_formats = listed["format"].to_list()
     formats, packs = listed["format"].to_list(), listed["compression"].to_list()
     encodings: list[str | None] = [None] * len(listed)
@@ -68,7 +71,7 @@ def looked_at(listed: polars.DataFrame, format: str | None) -> Found:
             continue  # it cannot be read: said when it is
         if seen.kind == "parquet" and format is None:
             formats[number], packs[number] = "parquet", None
-        elif seen.kind is not None:
+        elif seen.kind is not None and not (unit == "document" and seen.kind in DOCUMENTS):
             inside = f"{seen.compression} around " if seen.compression else ""
             what = "a Parquet file" if seen.kind == "parquet" else seen.kind
             left.add(number)

@@ -101,7 +101,7 @@ def open_manifest(
     seen: list[str] = []
 
     def look(named: polars.DataFrame) -> polars.DataFrame:
-        found = looked_at(named, format)
+        found = looked_at(named, format, unit)
         unreadable.extend(found.failed)
         seen.extend(found.notes)
         return found.listed

@@ -223,7 +223,7 @@ def test_an_unreadable_object_is_reported_once_and_the_rest_goes_on(world: Make,
 
 def test_a_run_can_stop_at_the_first_unreadable_object() -> None:
     failure = ShardFailure("s3://lake/a", "it is gone.", 0)
-    with pytest.raises(StorageError, match=r"s3://lake/a cannot be read: it is gone\. The run was told to stop"):
+    with pytest.raises(StorageError, match=r"s3://lake/a cannot be read: it is gone\. The run stops at the first such object"):
         FailureLog("stop").add([failure])
     log = FailureLog("report")
     log.add([failure, failure])

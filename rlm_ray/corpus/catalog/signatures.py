@@ -40,6 +40,16 @@ _CONTROLS = bytes(sorted(set(range(32)) - set(b"\t\n\v\f\r\x1b")))
 _MARKS = ((b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
+#: Those that are parsed as documents, under any name.
+DOCUMENTS = frozenset(
+    {
+        "a PDF",
+        "a zip archive, or a document that is one (DOCX, XLSX, ODT)",
+        "an old Office document (DOC, XLS)",
+    }
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
     """What first bytes say.

@@ -23,7 +23,7 @@ class Player:
     --------
     >>> player = Player(["n = 1", "Final = n"])
     >>> player.turn(1, None)
-    Replied(text='```repl\\nn = 1\\n```', cut=False)
+    Replied(text='```repl\\nn = 1\\n```', cut=False, problem='')
     >>> player.turn(2, "NameError: name 'm' is not defined")
     ProgramEnded(message="Cell 1 of the program failed: NameError: name 'm' is not defined")
     """
