@@ -378,7 +378,7 @@ class Corpus(Tabular):
         return self._result(self._backed().call("so_far", {"id": self.plan.origin.id})[0])
 
     def then(self, node: Any, **info: Any) -> Corpus:
-        """Return the handle with one more node of its plan, as the narrowing verbs do; `info` replaces what is known of it."""
+        """Return the handle with one more node of its plan, as the narrowing verbs do; `info` replaces known facts."""
         kept = {key: value for key, value in self._info.items() if key not in ("records", "estimate")}
         return Corpus(self.plan.then(node), kept | info, self._backend)
 

@@ -136,14 +136,16 @@ class RecordTable:
 
     def _batches(self, schema: pyarrow.Schema) -> Iterator[pyarrow.RecordBatch]:
         for number, found in enumerate(_ahead(self._works)):
-            work = self._works[number]
+            work, rows = self._works[number], 0
             try:
                 for batch in found:
+                    rows += batch.num_rows
                     yield _with_address(batch, work, schema)
             except StorageError as error:
                 failure = ShardFailure(work.shard.uri, str(error), work.shard.index)
                 self._failed([failure])
-                warnings.warn(f"{failure.object} is left out: {failure.reason}", UnreadShard, stacklevel=2)
+                part = f" behind its first {rows:,} records" if rows else ""
+                warnings.warn(f"{failure.object} is left out{part}: {failure.reason}", UnreadShard, stacklevel=2)
 
 
 def job(scans: Scans, plan: Plan, schema: dict[str, str], failed: Callable[[Sequence[ShardFailure]], None]) -> Job:

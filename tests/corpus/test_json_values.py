@@ -112,6 +112,21 @@ def test_what_is_damaged_fails_as_a_whole(kit: SimpleNamespace, data: bytes) -> 
         list(Work(shard, bind((), manifest.schema)).scan())
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_second_array_of_a_large_object_is_not_lost_in_silence(kit: SimpleNamespace, small_blocks: None, before: bool) -> None:
+    arrays = {"few": [{"a": 1}], "plain": [1, [2]], "Records": ROWS}
+    if not before:
+        arrays = {"plain": [1, [2]], "Records": ROWS, "few": [{"a": 1}]}
+    manifest = open_manifest(kit.object(b'[{"n": 1}]', ".json"))
+    data = json.dumps(arrays).encode()
+    shard = dataclasses.replace(manifest.shards[0], uri=kit.object(data, ".json"), version="", size=len(data))
+    with pytest.raises(ObjectUnreadable, match="has objects in the array 'few', at byte"):
+        list(json_values.pieces(shard))
+    del arrays["few"]
+    found = kit.records(open_manifest(kit.object(json.dumps(arrays).encode(), ".json")))
+    assert [record["n"] for record in found] == [row["n"] for row in ROWS]
+
+
 def test_an_object_that_is_no_list_of_records_is_one_record(kit: SimpleNamespace) -> None:
     data = {"name": "x", "left": [{"a": 1}], "right": [{"b": 1}]}
     (record,) = kit.records(open_manifest(kit.object(json.dumps(data, indent=1).encode(), ".json")))

@@ -30,7 +30,7 @@ class Applied:
         self.is_over = False
 
     def __call__(self, frame: polars.DataFrame) -> polars.DataFrame:
-        """Return what is left of a frame."""
+        """Return the records of a frame that the step keeps."""
         raise NotImplementedError
 
 

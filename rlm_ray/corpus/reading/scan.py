@@ -1,7 +1,7 @@
 """A plan's steps over one shard: Arrow batches of the records that are left, with their places.
 
 Batches hold the data columns and `_pos` (row, or byte offset of the line's start), `_end` (exclusive), `_char` and
-`_char_end` (characters of a span; 0 and null for whole records). Bounded in memory: what is held is a batch.
+`_char_end` (characters of a span; 0 and null for whole records). A scan holds one batch in memory.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def _stepped(
     shard = request.shard
     left = [step for step in plan.steps if not step.leaves_all_of(shard)]
     predicates, pattern = list(request.predicates), None
-    # the leading filters go into the reader, which skips by statistics and decodes only what is left
+    # the leading filters go into the reader, which skips by statistics and decodes the other rows only
     while left and _is_taken(reader, shard, left[0]):
         step = left.pop(0)
         pattern = pattern or (reader.prefilter(step) if reader.prefilter is not None else None)

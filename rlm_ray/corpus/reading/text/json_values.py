@@ -141,6 +141,7 @@ class _Records:
         self._at = 0  # of the object's byte that `_held` begins with
         self._open: int | None = None  # where the record begins that has not ended
         self._in_array = layout.level < 2
+        self._other = ""  # the name of the array beside that of the records, inside of it
 
     def feed(self, data: bytes) -> Piece | None:
         """Return the records that end in a block."""
@@ -202,8 +203,11 @@ class _Records:
             if inside:
                 keep_begins |= (begins > since) & (begins < place)
                 keep_ends |= (ends > since) & (ends <= place)
+            elif self._other:
+                self._refuse_records(begins[(begins > since) & (begins < place)])
             if number is not None:
                 inside, since = bool(changes[number] > 0) and self._is_array(int(place)), place
+                self._other = "" if inside or changes[number] < 0 else self._other
         self._in_array = inside
         return begins[keep_begins], ends[keep_ends]
 
@@ -213,7 +217,17 @@ class _Records:
             return False
         found = _MEMBER.search(self._held[max(0, at - 4_096) : at])
         name = json.loads(b'"' + found[1] + b'"') if found else ""
+        self._other = str(name)
         return bool(name == self._layout.member)
+
+    def _refuse_records(self, places: Any) -> None:
+        """Refuse objects in another array than that of the records: they would be lost in silence."""
+        for place in places.tolist():
+            if self._held[place - self._at] == _BRACE:
+                raise ObjectUnreadable(
+                    f"{self._shard.uri} has objects in the array {self._other!r}, at byte {place}, beside those in "
+                    f"{self._layout.member!r}. Write each array into an object of its own."
+                )
 
     def _with_others(self, spans: list[tuple[int, int]], kinds: Any, offset: int) -> list[tuple[int, int]]:
         """Add what stands between the records and is neither blank nor a bracket around them."""
