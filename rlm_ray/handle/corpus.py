@@ -412,7 +412,7 @@ class Corpus(Tabular):
     def __copy__(self) -> Corpus:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Corpus:
+    def __deepcopy__(self, memo: object) -> Corpus:
         return self
 
     def __eq__(self, other: object) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pyarrow
+
 from rlm_ray.corpus.operations import operations, small_objects
 from rlm_ray.corpus.reading import selections
 from rlm_ray.corpus.reading.records import batch_addresses
@@ -35,12 +37,12 @@ def scan(group: ScanGroup) -> list[Any]:
     ]
 
 
-def at_hand(works: Sequence[Work], tables: Mapping[str, Any]) -> list[Work]:
+def at_hand(works: Sequence[Work], tables: Mapping[str, pyarrow.Table]) -> list[Work]:
     """Return the works with what this process adds: tables of results that it has in memory, and the parser of documents."""
     return [_bound(work, tables) for work in works]
 
 
-def _bound(work: Work, tables: Mapping[str, Any]) -> Work:
+def _bound(work: Work, tables: Mapping[str, pyarrow.Table]) -> Work:
     if work.shard.traits.is_parsed:
         return replace(work, extract=documents.extract)
     return replace(work, table=tables[work.shard.uri]) if work.shard.uri in tables else work
