@@ -49,6 +49,8 @@ _T = TypeVar("_T")
 Observer = Callable[[Progress], None]
 
 _log = logging.getLogger(__name__)
+# in a notebook without ipywidgets, the import of Ray would log that they are missing, in a red box; nothing here needs them
+logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
 
 
 def open(
