@@ -184,7 +184,7 @@ def test_a_job_that_cannot_be(job: Callable[..., Any]) -> None:
         job(spec={"questoin": "?"})
 
 
-def test_a_session_takes_a_pydantic_model(logs: Path, run_dir: Path, model_server: Server) -> None:
+def test_a_session_takes_a_pydantic_model(logs: Path, run_dir: Path, model_server: Server, ray_local: Any) -> None:
     server = model_server(leaf=each(lambda text: {"severity": "high", "title": text[:6]}))
     with rlm_ray.session(server.settings(run_dir=str(run_dir))) as session:
         rows = session.llm_each("How bad?", session.open(str(logs)).grep("line 5 "), schema=Trouble)
