@@ -75,9 +75,8 @@ class Estimate(dict[Any, Any]):
     def __repr__(self) -> str:
         lines = [self["sentence"]]
         for group in self["groups"][:50]:
-            shown = "; ".join(
-                f"{item['label']} {100 * item['share']['low']:.1f} to {100 * item['share']['high']:.1f} %" for item in group["shares"]
-            )
+            shares = ((item["label"], item["share"]) for item in group["shares"])
+            shown = "; ".join(f"{label} {100 * part['low']:.1f} to {100 * part['high']:.1f} %" for label, part in shares)
             if group["mean"] is not None:
                 shown = f"mean {group['mean']['low']:,.4g} to {group['mean']['high']:,.4g}"
             lines.append(f"  {group['group']}: {group['records']:,} records, {group['read']:,} read: {shown}")

@@ -53,8 +53,10 @@ class Agreement(NamedTuple):
 
         Examples
         --------
-        >>> print(agreement([Reread("yes", 100, 25, 3), Reread("no", 900, 25, 1)], 0.05).sentence())
-        4 of 50 changed on a second reading, most of them "yes": about 4.8 % of the answers would change (0.8 to 20.1 %), so at least 0.4 % are wrong. Errors that repeat do not show.
+        >>> for line in agreement([Reread("yes", 100, 25, 3), Reread("no", 900, 25, 1)], 0.05).sentence().split(": "):
+        ...     print(line)
+        4 of 50 changed on a second reading, most of them "yes"
+        about 4.8 % of the answers would change (0.8 to 20.1 %), so at least 0.4 % are wrong. Errors that repeat do not show.
         """
         if not self.read:
             return "Nothing was read a second time."
@@ -85,8 +87,6 @@ def agreement(rereads: Sequence[Reread], delta: float) -> Agreement:
     if not read:
         return Agreement(0, 0, 0.0, 0.0, 1.0, "")
     differ = sum(item.records * item.changed / item.read for item in known if item.read) / total
-    low, high = melded(
-        [item.changed for item in known], [item.read for item in known], [item.records for item in known], delta
-    )
+    low, high = melded([item.changed for item in known], [item.read for item in known], [item.records for item in known], delta)
     worst = max(known, key=lambda item: (item.changed / item.read if item.read else 0.0, item.label))
     return Agreement(read, changed, differ, low / total, high / total, worst.label if worst.changed else "")

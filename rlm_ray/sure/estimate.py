@@ -138,7 +138,8 @@ def sentence(found: GroupShares, delta: float, ended: Ended) -> str:
     for item in found["shares"]:
         part, count = item["share"], item["count"]
         if read < total and part["value"] == 0:
-            parts.append(f"{item['label']}: none in {read:,} readings, so at most {_percent(part['high'])} ({round(count['high']):,} records)")
+            most = f"{100 * part['high']:.2g} % ({round(count['high']):,} records)"
+            parts.append(f"{item['label']}: none in {read:,} readings, so at most {most}")
         elif part["low"] == part["high"]:
             parts.append(f"{item['label']}: {round(count['value']):,} of {total:,}")
         else:
@@ -166,7 +167,3 @@ def _interval(found: Limits) -> Interval:
 
 def _times(found: Limits, total: int) -> Interval:
     return {"value": found.value * total, "low": found.low * total, "high": found.high * total}
-
-
-def _percent(part: float) -> str:
-    return f"{100 * part:.2g} %"

@@ -65,9 +65,7 @@ def _below(yes: int, read: int, having: int, total: int) -> float:
     least = max(0, read - (total - having))
     if yes < least:
         return 0.0
-    first = (
-        _choose(having, yes) + _choose(total - having, read - yes) - _choose(total, read) if yes <= having else -math.inf
-    )
+    first = _choose(having, yes) + _choose(total - having, read - yes) - _choose(total, read) if yes <= having else -math.inf
     if first == -math.inf:
         return 1.0
     # down from `yes`, each term from the one above

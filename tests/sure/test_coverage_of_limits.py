@@ -101,7 +101,9 @@ def test_the_mean_of_the_draws_is_the_share_on_every_path() -> None:
     import itertools
 
     for records in ([1, 0, 0, 0], [1, 1, 0, 0, 0]):
-        paths = [betting.without_replacement(numpy.array(order[:3], float), len(records)) for order in itertools.permutations(records)]
+        paths = [
+            betting.without_replacement(numpy.array(order[:3], float), len(records)) for order in itertools.permutations(records)
+        ]
         for at in range(3):
             assert numpy.mean([path.values[at] for path in paths]) == pytest.approx(sum(records) / len(records))
         assert all((path.low <= path.values + 1e-12).all() and (path.values <= path.high + 1e-12).all() for path in paths)

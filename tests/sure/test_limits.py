@@ -28,7 +28,9 @@ def below(yes: int, read: int, having: int, total: int) -> Fraction:
 @given(SAMPLES)
 def test_the_largest_and_the_smallest_number_that_a_sample_allows(sample: tuple[int, int, int, float]) -> None:
     yes, read, total, delta = sample
-    most = max(having for having in range(yes, total - (read - yes) + 1) if having == yes or below(yes, read, having, total) > delta)
+    most = max(
+        having for having in range(yes, total - (read - yes) + 1) if having == yes or below(yes, read, having, total) > delta
+    )
     assert at_most(yes, read, total, delta) == (total if yes == read else most)
     assert at_least(yes, read, total, delta) == total - at_most(read - yes, read, total, delta)
 

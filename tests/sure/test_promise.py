@@ -43,5 +43,5 @@ def test_a_recall_of_one_is_never_promised() -> None:
 def test_no_yes_and_wrong_targets() -> None:
     assert cut([], 0.9, 0.05) is None
     assert promised_by(0, 0.05) == 0.0
-    with pytest.raises(InputError, match="recall = 1.5"):
+    with pytest.raises(InputError, match=r"recall = 1\.5"):
         rank_of(10, 1.5, 0.05)

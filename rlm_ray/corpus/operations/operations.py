@@ -26,6 +26,7 @@ from rlm_ray.corpus.reading.records import batch_addresses, to_json, to_records
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.handle.plan import Between, Node
+from rlm_ray.types.json import JsonObject
 
 PAGE_BYTES = 4 << 20
 
@@ -193,27 +194,27 @@ def _merge_head(partials: Sequence[dict[str, Any]], args: Mapping[str, Any]) -> 
 
 def _at(work: Work, args: Mapping[str, Any]) -> list[dict[str, Any]]:
     shown, span = work.plan.columns, work.plan.span
-    return [record for batch in _batches_at(work, args) for record in to_records(batch, work.shard, shown, span)]
+    return [record for batch in _batches_at(work, args["ordinals"]) for record in to_records(batch, work.shard, shown, span)]
 
 
-def _places(work: Work, args: Mapping[str, Any]) -> list[tuple[int, int, str]]:
+def _places(work: Work, args: JsonObject) -> list[tuple[int, int, str]]:
     """Return position, character and address of records by their number, in order."""
     found: list[tuple[int, int, str]] = []
-    for batch in _batches_at(work, args):
+    for batch in _batches_at(work, args["ordinals"]):
         columns = [batch.column(name).to_pylist() for name in ("_pos", "_char")]
         found += zip(*columns, batch_addresses(batch, work.shard, work.plan.span).to_list(), strict=True)
     return found
 
 
-def _batches_at(work: Work, args: Mapping[str, Any]) -> Iterator[pyarrow.RecordBatch]:
+def _batches_at(work: Work, ordinals: Sequence[int]) -> Iterator[pyarrow.RecordBatch]:
     """Yield the records with some numbers, in order, and no others."""
-    ordinals = numpy.asarray(sorted(args["ordinals"]), numpy.int64)
-    if not len(ordinals):
+    wanted = numpy.asarray(sorted(ordinals), numpy.int64)
+    if not len(wanted):
         return
     rows = work.plan.row_range(work.shard) if work.shard.in_rows else None
     if rows is not None:
         # rows by their number: only the row groups that hold them are read, and only those rows are decoded
-        numbers = deletions.rows_of(work.shard, rows[0], ordinals)
+        numbers = deletions.rows_of(work.shard, rows[0], wanted)
         low, high = int(numbers[0]), min(int(numbers[-1]) + 1, rows[1])
         place = Between((work.shard.index, low, 0), (work.shard.index, high, 0))
         columns = work.plan.only(lambda step: step.leaves_everything)
@@ -221,11 +222,11 @@ def _batches_at(work: Work, args: Mapping[str, Any]) -> Iterator[pyarrow.RecordB
         return
     if reader_of(work.shard.format).takes_ordinals and work.plan.is_range(work.shard.index):
         # the other lines are counted, and never cut
-        yield from work.scan(positions=ordinals.tolist())
+        yield from work.scan(positions=wanted.tolist())
         return
     seen = 0
-    for batch in work.scan(limit=int(ordinals[-1]) + 1):
-        here = ordinals[(ordinals >= seen) & (ordinals < seen + batch.num_rows)] - seen
+    for batch in work.scan(limit=int(wanted[-1]) + 1):
+        here = wanted[(wanted >= seen) & (wanted < seen + batch.num_rows)] - seen
         if len(here):
             yield batch.take(pyarrow.array(here))
         seen += batch.num_rows

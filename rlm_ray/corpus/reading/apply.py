@@ -8,7 +8,16 @@ from typing import Any
 import polars
 import pyarrow
 
-from rlm_ray.corpus.planning.steps import BoundBetween, BoundGrep, BoundKeep, BoundPlaces, BoundSplit, BoundStep, BoundWhere, BoundWindow
+from rlm_ray.corpus.planning.steps import (
+    BoundBetween,
+    BoundGrep,
+    BoundKeep,
+    BoundPlaces,
+    BoundSplit,
+    BoundStep,
+    BoundWhere,
+    BoundWindow,
+)
 from rlm_ray.corpus.reading.spans import split
 from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Node

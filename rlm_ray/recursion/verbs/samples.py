@@ -69,7 +69,7 @@ class Samples:
     def draw(self, plan: Plan, n: int, seed: int, skip: int) -> Job:
         """Return the handle of `n` records drawn at random, behind the first `skip` of the same seed."""
         if n > MAX_PLACES:
-            raise InputError(f".draw({n:,}) is more than one sample may have ({MAX_PLACES:,}). Draw again with skip={MAX_PLACES:,}.")
+            raise InputError(f".draw({n:,}) is more than one sample has ({MAX_PLACES:,}). Draw again with skip={MAX_PLACES}.")
         places, _ = yield from self._places(plan, skip, skip + n, seed)
         manifest = yield from self._scans.manifest(plan)
         info = manifest.info() | {"records": len(places), "estimate": None}
