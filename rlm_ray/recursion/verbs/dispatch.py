@@ -292,6 +292,7 @@ class Dispatcher:
                 _votes(args),
                 request,
                 _keep(args),
+                _shown(args),
             )
         )
 
@@ -437,6 +438,10 @@ def _int(args: JsonObject, name: str, least: int = 0) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 1 << 62:
         raise InputError(f"{name} = {value!r:.80} is no whole number from {least}.")
     return value
+
+
+def _shown(args: JsonObject) -> tuple[str, ...] | None:
+    return None if args.get("show") is None else tuple(_strings(args, "show"))
 
 
 def _votes(args: JsonObject) -> int | str:
