@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rlm_ray.errors import BudgetExceeded, InputError
 from rlm_ray.recursion.ports import Call, CallOutcome
-from rlm_ray.recursion.verbs.dispatch import MAX_PROMPT
+from rlm_ray.recursion.verbs.dispatch import MAX_PROMPT, VERBS
 from tests.recursion.conftest import World
 from tests.recursion.hostile import PLAN, VALUES
 
@@ -76,7 +76,7 @@ def test_every_verb_answers(asked: World, verb: str) -> None:
 
 
 def test_there_is_a_request_for_every_verb(asked: World) -> None:
-    assert set(REQUESTS) | {"map", "filter", "aggregate", "progress", "so_far"} == set(asked.service.dispatcher._verbs)
+    assert set(REQUESTS) | {"map", "filter", "aggregate", "progress", "so_far"} == set(VERBS)
 
 
 @pytest.mark.parametrize("verb", ["", "no such verb", "_verb_count", "__init__", "job", "call", "../count", "x" * 10_000])
