@@ -27,6 +27,7 @@ from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.ports import Call
 from rlm_ray.recursion.service import Service
+from rlm_ray.sandbox.outside import documents
 from rlm_ray.settings import Settings
 from rlm_ray.types.json import JsonObject
 from rlm_ray.types.run import Failure, Replaced
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Shards that one verb warns of.
 MAX_WARNINGS = 10
+
+documents.register()  # opening lists what archives hold
 
 
 class Session(Verbs):

@@ -12,6 +12,7 @@ import polars
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.signatures import DOCUMENTS, HEAD, LONG_HEAD, Signature, beginning, signature
 from rlm_ray.errors import StorageError
+from rlm_ray.storage.archives.places import is_solid
 from rlm_ray.text import counted
 
 THREADS = 16
@@ -57,7 +58,8 @@ def looked_at(listed: polars.DataFrame, format: str | None, unit: str | None = N
         for number, (kind, size) in enumerate(zip(listed["format"], listed["size"], strict=True))
         if size > 0 and kind not in ("parquet", "document")
     ]
-    numbers, found = _looked_at_some(listed, all_numbers)
+    # what is compressed as a whole would be read to its end for the first bytes of all that is in it
+    numbers, found = _looked_at_some(listed, [number for number in all_numbers if not is_solid(listed["version"][number])])
     unseen = numpy.zeros(len(listed), numpy.bool_)
     if unit != "document":
         unseen[sorted(set(all_numbers) - set(numbers))] = True
