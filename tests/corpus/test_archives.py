@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import functools
 import gzip
 import io
 import json
@@ -22,18 +23,19 @@ import pytest
 import zstandard
 
 from rlm_ray import storage
+from rlm_ray.corpus import opening
 from rlm_ray.corpus.archive_listing import MAX_DEPTH
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.catalog.shard import Shard
-from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectChanged, ObjectUnreadable, SandboxUnavailable
 from rlm_ray.handle.plan import Grep, Where
-from rlm_ray.sandbox.outside import documents, isolation
+from rlm_ray.sandbox.outside import documents, isolation, parsing
 from rlm_ray.storage.archives import members
 from tests.documents import docx
 
+open_manifest = functools.partial(opening.open_manifest, parse=parsing.parse)
 LINES = {"a.log": 30, "day=1/b.log": 41, "day=2/c.log": 7}
 
 
@@ -43,7 +45,6 @@ def _strict() -> Iterator[None]:
         isolation.choose("strict")
     except SandboxUnavailable as error:
         pytest.skip(str(error))
-    documents.register()
     yield
     members.KEPT.clear()
 
@@ -151,7 +152,7 @@ def test_every_format_in_an_archive(kit: SimpleNamespace) -> None:
             found = kit.records(manifest)
             assert [{"n": record["n"], "name": record["name"]} for record in found] == rows * files, format
             assert kit.operate(manifest, "count", Where((("n", ">=", 150),))) == 50 * files
-        text = kit.records(open_manifest(f"{uri}!/*.docx", unit="document"))
+        text = kit.records(open_manifest(f"{uri}!/*.docx", unit="document"), extract=documents.extract)
         assert [(record["path"], record["text"]) for record in text] == [("t.docx", "first\n\nsecond\n\n")]
         with pytest.raises(InputError, match="several"):
             open_manifest(uri)

@@ -1,4 +1,4 @@
-"""Formats whose parsers read hostile bytes: they run in a sandbox, which a room above hands in."""
+"""Formats whose parsers read hostile bytes: the caller passes a function that runs them in a sandbox."""
 
 from __future__ import annotations
 
@@ -35,16 +35,7 @@ class Parse(Protocol):
         ...
 
 
-_parse: Parse | None = None
-
-
-def use(parse: Parse) -> None:
-    """Name what parses, in this process."""
-    global _parse
-    _parse = parse
-
-
-def parsed(name: str, kind: str, source: Source, options: Options) -> Iterator[Any]:
+def parsed(parse: Parse | None, name: str, kind: str, source: Source, options: Options) -> Iterator[Any]:
     """Yield what the parser of a kind finds in an object.
 
     Raises
@@ -52,9 +43,9 @@ def parsed(name: str, kind: str, source: Source, options: Options) -> Iterator[A
     ObjectUnreadable
         It cannot be parsed within the sandbox's bounds; names the object and the reason.
     """
-    if _parse is None:
+    if parse is None:
         raise ObjectUnreadable(f"{name} has to be parsed, and this process has no sandbox for it. Use rlm_ray.open or rlm-ray.")
     try:
-        yield from _parse(kind, source, options)
+        yield from parse(kind, source, options)
     except ValueError as error:
         raise ObjectUnreadable(f"{name} cannot be parsed: {error}") from None

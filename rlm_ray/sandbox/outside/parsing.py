@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from rlm_ray.corpus.reading.foreign import Options, Source, use
+from rlm_ray.corpus.reading.foreign import Options, Source
 from rlm_ray.errors import InputError, ProtocolError, SandboxError
 from rlm_ray.sandbox.outside.events import Limits
 from rlm_ray.sandbox.outside.functions import ENDS_AFTER, FunctionSandbox, StoppedChild, entries_of
@@ -86,8 +86,3 @@ def parse(kind: str, source: Source, options: Options) -> Iterator[Any]:
             sandbox.close()
     except (InputError, SandboxError) as error:
         raise ValueError(str(error)) from None
-
-
-def register() -> None:
-    """Let this process read formats that a sandbox parses."""
-    use(parse)
