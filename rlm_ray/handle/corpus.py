@@ -235,7 +235,7 @@ class Corpus(Tabular):
         return self.then(Where(tuple(checked))) if checked else self
 
     def grep(self, pattern: str, column: str | None = None, ignore_case: bool = False, invert: bool = False) -> Corpus:
-        """Keep records in which a regular expression is found: in `column`, or in any text column.
+        """Keep records in which a regular expression is found: in `column`, or in any column, as shown.
 
         Rust syntax: linear time, no look-around, no back-references. The pattern is compiled at once, so that a wrong
         one is an error here.
