@@ -27,6 +27,7 @@ from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.ports import Call
 from rlm_ray.recursion.service import Service
+from rlm_ray.sandbox.outside import parsing
 from rlm_ray.settings import Settings
 from rlm_ray.types.json import JsonObject
 from rlm_ray.types.run import Failure, Replaced
@@ -66,7 +67,12 @@ class Session(Verbs, Backend):
         """Open a corpus in this session; as `rlm_ray.open`."""
         made = self.settings
         dialect = Given(made.csv_separator, made.csv_quote, made.csv_escape)
-        given: dict[str, Any] = {"encoding": made.encoding, "shard_bytes": made.shard_bytes, "dialect": dialect}
+        given: dict[str, Any] = {
+            "encoding": made.encoding,
+            "shard_bytes": made.shard_bytes,
+            "dialect": dialect,
+            "parse": parsing.parse,
+        }
         manifest = open_manifest(*uris, name=name or f"corpus{len(self._corpora) + 1}", **(given | options))
         self._corpora[manifest.name] = manifest
         return Corpus(Plan((Source(manifest.name),)), manifest.info(), self)
