@@ -29,7 +29,11 @@ PAGE_RECORDS = 2_000
 
 
 class Backend(Protocol):
-    """What answers a handle: `call` sends a verb with JSON arguments and returns a JSON value and bytes."""
+    """Answers a handle: `call` sends a verb with JSON arguments and returns a JSON value and bytes.
+
+    A backend stays in its process: a pickle holds None in its place, unless the pickler knows the backend by name, as the one
+    for a REPL's variables does.
+    """
 
     def call(self, verb: str, args: dict[str, Any], blob: bytes = b"") -> tuple[Any, bytes]:
         """Ask, wait and return the reply; raises the error that the reply carries."""
@@ -37,14 +41,8 @@ class Backend(Protocol):
     def table(self, plan: Plan, schema: dict[str, str]) -> Table:
         """Return the records of a plan as a table; an InputError in the sandbox, which holds no data."""
 
-
-_backend: Backend | None = None
-
-
-def set_backend(backend: Backend | None) -> None:
-    """Name the backend of the handles that are unpickled in this process."""
-    global _backend
-    _backend = backend
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()
 
 
 class Corpus(Tabular):
@@ -409,7 +407,13 @@ class Corpus(Tabular):
         return name
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.plan.to_json(), self._info)
+        return _restore, (self.plan.to_json(), self._info, self._backend)
+
+    def __copy__(self) -> Corpus:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Corpus:
+        return self
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Corpus) and self.plan == other.plan
@@ -430,5 +434,5 @@ def _named(fn: Callable[..., Any], on_error: str) -> dict[str, str]:
     return {"fn": str(getattr(fn, "__name__", type(fn).__name__))[:100]} | error_choice(on_error)
 
 
-def _restore(plan: list[dict[str, Any]], info: dict[str, Any]) -> Corpus:
-    return Corpus(Plan.from_json(plan), info, _backend)
+def _restore(plan: list[dict[str, Any]], info: dict[str, Any], backend: Backend | None) -> Corpus:
+    return Corpus(Plan.from_json(plan), info, backend)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from rlm_ray.errors import BudgetExceeded, FunctionFailed, InputError, SubcallFailed, SubcallsFailed
 from rlm_ray.handle.arguments import error_choice
 from rlm_ray.handle.chunks import Chunks
-from rlm_ray.handle.corpus import Backend, Corpus, set_backend
+from rlm_ray.handle.corpus import Backend, Corpus
 from rlm_ray.handle.parts import parts_to_json
 from rlm_ray.handle.plan import Plan
 from rlm_ray.handle.values import Budget
@@ -204,7 +204,6 @@ def namespace(backend: Backend, setup: dict[str, Any]) -> dict[str, Any]:
         `text`: the context is this str. Else `corpora`: `{name: {"plan": …, "info": …}}`, each a variable by its name,
         and `main`: the one that is `context`, or None where `context` is the dict of them.
     """
-    set_backend(backend)
     verbs = Verbs(backend)
     names: dict[str, Any] = {name: getattr(verbs, name) for name in NAMES} | {error.__name__: error for error in ERRORS}
     if setup.get("text") is not None:

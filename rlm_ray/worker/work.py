@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pyarrow
+
 from rlm_ray.corpus.operations import operations, small_objects
 from rlm_ray.corpus.reading import selections
 from rlm_ray.corpus.reading.records import batch_addresses
@@ -24,8 +26,6 @@ BATCH_BYTES = 2 << 20
 #: Records after which a function that failed on all of them is stopped.
 STOP_AFTER = 1_000
 
-documents.register()  # a scan may meet a PDF
-
 
 def scan(group: ScanGroup) -> list[Any]:
     """Run an operation over each shard of a group; a shard that cannot be read is a ShardFailure in its place."""
@@ -37,9 +37,15 @@ def scan(group: ScanGroup) -> list[Any]:
     ]
 
 
-def at_hand(works: Sequence[Work], tables: Mapping[str, Any]) -> list[Work]:
-    """Return the works with the tables of those results that are at hand: they are read instead of the files."""
-    return [replace(work, table=tables[work.shard.uri]) if work.shard.uri in tables else work for work in works]
+def at_hand(works: Sequence[Work], tables: Mapping[str, pyarrow.Table]) -> list[Work]:
+    """Return the works with what this process adds: tables of results that it has in memory, and the parser of documents."""
+    return [_bound(work, tables) for work in works]
+
+
+def _bound(work: Work, tables: Mapping[str, pyarrow.Table]) -> Work:
+    if work.shard.traits.is_parsed:
+        return replace(work, extract=documents.extract)
+    return replace(work, table=tables[work.shard.uri]) if work.shard.uri in tables else work
 
 
 def failure(work: Work, error: StorageError) -> ShardFailure:

@@ -200,6 +200,13 @@ def test_duckdbs_types(kit: SimpleNamespace, tmp_path: Path) -> None:
     assert len(kit.records(manifest, Grep("0002"))) == 1
 
 
+def test_a_variant_that_is_wholly_shredded_needs_no_bytes(kit: SimpleNamespace) -> None:
+    table = pyarrow.table({"v": [{"metadata": b"\x01\x00\x00", "typed_value": "timeout"}]})
+    manifest = open_manifest(kit.parquet(table, f"{kit.folder()}/a.parquet"))
+    assert [record["v"] for record in kit.records(manifest)] == ["timeout"]
+    assert kit.operate(manifest, "count", Where((("v", "==", "timeout"),))) == 1
+
+
 def test_a_column_is_found_by_its_path(kit: SimpleNamespace) -> None:
     table = pyarrow.table({"a": [{"b": 1}, {"b": 2}], "a.b": [100, 200]})
     manifest = open_manifest(kit.parquet(table, f"{kit.folder()}/a.parquet"))

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlm_ray.errors import BudgetExceeded, InputError
 from rlm_ray.recursion.ports import Call, CallOutcome
-from rlm_ray.recursion.verbs.dispatch import MAX_PROMPT
+from rlm_ray.recursion.verbs.dispatch import MAX_PROMPT, VERBS
 from tests.recursion.conftest import World
 from tests.recursion.hostile import PLAN, VALUES
 
@@ -76,7 +76,7 @@ def test_every_verb_answers(asked: World, verb: str) -> None:
 
 
 def test_there_is_a_request_for_every_verb(asked: World) -> None:
-    assert set(REQUESTS) | {"map", "filter", "aggregate", "progress", "so_far"} == set(asked.service.dispatcher._verbs)
+    assert set(REQUESTS) | {"map", "filter", "aggregate", "progress", "so_far"} == set(VERBS)
 
 
 @pytest.mark.parametrize("verb", ["", "no such verb", "_verb_count", "__init__", "job", "call", "../count", "x" * 10_000])
@@ -140,7 +140,7 @@ _values = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(verb=st.sampled_from([verb for verb in REQUESTS if not verb.startswith(("llm", "rlm"))]), args=st.dictionaries(
     st.sampled_from(["plan", "n", "index", "after", "column", "pattern", "tokens", "by", "address"]), _values, max_size=4
 ))  # fmt: skip
@@ -155,7 +155,7 @@ _nodes = st.fixed_dictionaries(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(nodes=st.lists(_nodes, max_size=3), verb=st.sampled_from(["count", "head", "chunks", "llm_each"]))
 def test_arbitrary_plans(asked: World, nodes: list[dict[str, Any]], verb: str) -> None:
     try:

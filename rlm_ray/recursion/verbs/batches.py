@@ -18,7 +18,7 @@ from rlm_ray.recursion.cell_reports import ends_run
 from rlm_ray.recursion.failed_verbs import MAX_ERROR, MAX_WHAT, FailedVerb
 from rlm_ray.recursion.jobs.progress import Tally
 from rlm_ray.recursion.jobs.results import ResultState
-from rlm_ray.recursion.jobs.scheduler import Job
+from rlm_ray.recursion.jobs.scheduler import Job, immediate
 from rlm_ray.recursion.leaf.values import Kind, LeafSpec
 from rlm_ray.recursion.ports import LeafOutcome, Prompted, RequestKey, TextRow
 from rlm_ray.recursion.verbs.context import CallContext
@@ -26,6 +26,7 @@ from rlm_ray.recursion.verbs.groups import Batch, Groups, Piece
 from rlm_ray.recursion.verbs.scans import Scans, retried, target, with_steps
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.subcalls.votes import Votes
+from rlm_ray.types.run import Context
 
 ROWS_PER_GROUP = 10_000
 #: Most calls of a group that has to read: with texts alone a process does more before another is worth its start.
@@ -95,6 +96,7 @@ class Batches:
                     rows[index] = row
         return rows
 
+    @immediate
     def map(
         self,
         prompt: str,
@@ -104,7 +106,7 @@ class Batches:
         votes: int | str,
         request: RequestKey,
         keep: bool = False,
-    ) -> Job:
+    ) -> Context:
         """Start one call per part; return the handle of the result at once."""
         spec, many = self._spec("chunks", prompt, model, schema, votes), Votes.of(votes)
         self._check(len(parts) * many.first, request)
@@ -131,7 +133,6 @@ class Batches:
         state.key = target("llm_map", parts)
         self.begin(state, work(), "llm_map", prompt, keep)
         return state.reply()
-        yield
 
     def each(
         self,
