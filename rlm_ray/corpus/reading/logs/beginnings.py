@@ -95,7 +95,7 @@ class _Word:
 
 
 @lru_cache(maxsize=256)
-def _words(shape: str) -> tuple[_Word, ...]:
+def _tests_of(shape: str) -> tuple[_Word, ...]:
     starts = [*range(0, len(shape) - 7, 8)]
     if len(shape) % 8 and len(shape) > 8:
         starts.append(len(shape) - 8)
@@ -128,7 +128,7 @@ def fits(memory: Any, starts: Any, ends: Any, shape: str) -> Any:
     """Return which of the lines `memory[start:end]` begin with a shape, as an array of bool."""
     found = numpy.zeros(len(starts), numpy.bool_)
     long = numpy.flatnonzero(ends - starts >= len(shape))
-    for word in _words(shape):
+    for word in _tests_of(shape):
         if not len(long):
             return found
         values = _eight(memory, starts[long] + word.first)

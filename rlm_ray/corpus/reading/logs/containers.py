@@ -1,4 +1,4 @@
-"""Events of a container runtime's logs (CRI): a line is `time stream tag message`, and the lines of streams stand one between the other.
+"""Events of a container runtime's logs (CRI): a line is `time stream tag message`, and the streams' lines are interleaved.
 
 A line with the tag `P` goes on in the next line of its stream, without a line break between. An event takes the lines of its
 stream; its place is from its first line to the end of its last. What is said in `events` of shards and cells holds for each

@@ -20,7 +20,7 @@ _BLOCK, _REACH = 4096, 512
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """The lines before the first block, the events of the blocks in which a pattern is found, and the lines from the last border on."""
+    """The lines before the first block, the events of the blocks with the pattern, and the lines from the last border on."""
 
     before: Run
     found: Piece | None

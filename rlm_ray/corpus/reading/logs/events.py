@@ -9,7 +9,8 @@ cells and a line, and which line begins one can be told from its cell and the on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +51,7 @@ class Marks:
         if self._is_new:
             self._is_new = False
             if not own[0]:
-                self._look_back(int(piece.starts[0]) + piece.offset)  # type: ignore[operator]
+                self._look_back(int(piece.starts[0] + piece.offset))
         return self._marked(piece, own)
 
     def _own(self, piece: Piece) -> Any:
@@ -115,7 +116,7 @@ def runs_from(shard: Shard, layout: Layout, low: int, high: int | None, early: b
         yield from runs(shard, low, end, early)
         return
     borders = [low, high, min(high + _BEHIND, end), end]
-    for first, stop in zip(borders, borders[1:], strict=False):
+    for first, stop in itertools.pairwise(borders):
         if first < min(stop, shard.size):
             yield from runs(shard, first, stop, early)
 
@@ -130,7 +131,7 @@ class _Open:
 
     def begin(self, piece: Piece, line: int, stop: int, is_continued: bool) -> None:
         """Begin an event with a line of a piece, up to the line `stop`."""
-        self._place, self._is_continued = int(piece.starts[line]) + piece.offset, is_continued  # type: ignore[operator]
+        self._place, self._is_continued = int(piece.starts[line] + piece.offset), is_continued
         self.chunks, self._length = [], 0
         self.go_on(piece, line, stop)
 
@@ -156,7 +157,7 @@ def _behind(memory: Any, end: int) -> int:
     return end + (end < len(memory) and memory[end] == 10)
 
 
-def _cut(piece: Piece, marks: Marks, last: _Open, high: int | None) -> Iterator[Events]:
+def _cut(piece: Piece, marks: Marks, last: _Open, high: int | None) -> Generator[Events, None, bool]:
     """Yield the events that end in a piece; return whether no further one begins before `high`."""
     begun, forced = marks.of(piece)
     starts, ends, offset = piece.starts, piece.ends, piece.offset

@@ -67,7 +67,7 @@ class Layout:
         Lines are those of a container runtime (CRI), whose streams stand one between the other.
     """
 
-    beginnings: Beginnings = Beginnings()
+    beginnings: Beginnings
     event_bytes: int = EVENT_BYTES
     container: bool = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import polars
 
@@ -54,7 +55,7 @@ def with_errors(found: polars.DataFrame, item: Events, layout: Layout) -> polars
 
 
 def sample(shards: Sequence[Shard]) -> Sample:
-    """Return the columns, how long events are, and how they are found: as the caller says, else by the beginnings of some objects."""
+    """Return the columns, how long events are, and what begins one: as the caller says, else by the beginnings of some objects."""
     options = LogOptions.from_text(shards[0].dialect)
     step = max(1, len(shards) // _LOOKED_AT)
     samples: list[list[str]] = []
@@ -75,11 +76,11 @@ def sample(shards: Sequence[Shard]) -> Sample:
     beginnings = found_in(said) if given is None else Beginnings(patterns=(given,))
     layout = Layout(beginnings, options.event_bytes, is_container)
     count = sum(len(item) for item in samples)
-    begun = sum(
+    begun: Any = sum(
         polars.Series(item, dtype=polars.String).str.contains(pattern).sum() for item in said for pattern in beginnings.as_patterns
     )
     nbytes = sum(len(line.encode()) + 1 for item in samples for line in item)
-    return Sample(_SCHEMA, max(1.0, nbytes / max(1, min(begun, count))), str(layout), layout.to_text())
+    return Sample(_SCHEMA, max(1.0, nbytes / max(1, min(int(begun), count))), str(layout), layout.to_text())
 
 
 def _first_lines(shard: Shard) -> list[str]:
