@@ -15,13 +15,14 @@ from rlm_ray.handle.chunks import Chunks
 from rlm_ray.handle.display import shown_html, shown_line, shown_reading, shown_step
 from rlm_ray.handle.plan import Grep, Plan, Result, Select, Slice, Source, Split, Where
 from rlm_ray.handle.tabular import Tabular
-from rlm_ray.handle.values import Counts, Description
+from rlm_ray.handle.values import Counts, Description, Estimate
 
 TYPE_CHECKING = False  # see rlm_ray/__init__.py
 if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from rlm_ray.handle.tabular import Table
+    from rlm_ray.types.json import JsonObject, JsonSchema
 else:
     Protocol = object
 
@@ -130,6 +131,19 @@ class Corpus(Tabular):
         """
         return self._ask("sample", n=count_of(n, "n"), seed=int(seed))
 
+    def draw(self, n: int, seed: int = 0, skip: int = 0) -> Corpus:
+        """Return `n` records drawn at random, without repetition, as a Corpus: the way to ask models about a sample.
+
+        A longer sample of the same seed begins with the shorter one; `skip` leaves out the first of it. Counts the records
+        where footers do not; calls no model.
+
+        Raises
+        ------
+        InputError
+            More than 10,000 at once.
+        """
+        return self._result(self._ask("draw", n=count_of(n, "n"), seed=int(seed), skip=count_of(skip, "skip")))
+
     def text(self, max_chars: int = 20_000) -> str:
         """Return the records as text, up to `max_chars` characters; what was cut is said at the end."""
         return self._ask("text", max_chars=count_of(max_chars, "max_chars"))
@@ -221,7 +235,7 @@ class Corpus(Tabular):
         return self.then(Where(tuple(checked))) if checked else self
 
     def grep(self, pattern: str, column: str | None = None, ignore_case: bool = False, invert: bool = False) -> Corpus:
-        """Keep records in which a regular expression is found: in `column`, or in any text column.
+        """Keep records in which a regular expression is found: in `column`, or in any column, as shown.
 
         Rust syntax: linear time, no look-around, no back-references. The pattern is compiled at once, so that a wrong
         one is an error here.
@@ -316,6 +330,63 @@ class Corpus(Tabular):
             run SQL.
         """
         return self._result(self._ask("sql", query=query, combine=combine))
+
+    # a model's judgement, by a sample
+
+    def estimate(
+        self,
+        question: str,
+        schema: JsonSchema,
+        within: float | None = None,
+        delta: float = 0.05,
+        calls: int | None = None,
+        by: str | None = None,
+        min: float = 0.0,
+        max: float | None = None,
+        model: str | None = None,
+        seed: int = 0,
+    ) -> Estimate:
+        """Say how many records have each label, and how sure that is, from a random sample that a model reads.
+
+        The intervals are about what the model would say of all records, and hold also when the sample ends early. A reading
+        that failed counts against both limits.
+
+        Parameters
+        ----------
+        question : str
+            As in `llm_each`.
+        schema : dict
+            One column: labels, "boolean", or a number, for which `max` is needed.
+        within : float, optional
+            Stop when each share is known to plus or minus this; else all calls are made.
+        delta : float
+            Probability that any interval is wrong.
+        calls : int, optional
+            Model calls to take at most, each with up to `records_per_call` records; 1,000 readings where not given.
+        by : str, optional
+            Column: the same for each of its values, at most 200. `delta` is for all groups together.
+        min, max : float
+            Least and largest number that one record can have.
+        seed : int
+            Another seed is another sample.
+
+        Returns
+        -------
+        Estimate
+            Prints as a sentence; `.counts` has number, low and high by label.
+
+        Raises
+        ------
+        InputError
+            A schema of several columns or of free text; a number outside `min` to `max`.
+        BudgetExceeded
+            The calls left do not suffice for the first readings.
+        """
+        if not isinstance(question, str):
+            raise InputError(f"A question is a str, not {type(question).__name__}.")
+        how: JsonObject = {"within": within, "delta": delta, "calls": calls, "min": min, "max": max, "seed": int(seed)}
+        by = by if by is None else self._column(by)
+        return Estimate(self._ask("estimate", question=question, schema=schema, model=model, by=by, **how))
 
     # split into model calls
 

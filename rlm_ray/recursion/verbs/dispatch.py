@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,6 +31,7 @@ from rlm_ray.recursion.verbs.context import CallContext
 from rlm_ray.recursion.verbs.functions import Functions
 from rlm_ray.recursion.verbs.queries import Queries
 from rlm_ray.recursion.verbs.recursive_calls import RecursiveCalls
+from rlm_ray.recursion.verbs.samples import EstimateRequest, Samples
 from rlm_ray.recursion.verbs.scans import Scans
 from rlm_ray.sandbox.outside.events import Final
 from rlm_ray.subcalls.votes import Votes
@@ -71,7 +73,7 @@ class Dispatcher:
     Parameters
     ----------
     context : CallContext
-    scans, functions, queries, batches, recursive_calls
+    scans, functions, queries, batches, recursive_calls, samples
         The implementations of the verbs.
     log : CallLog, optional
         Gets the replies.
@@ -85,6 +87,7 @@ class Dispatcher:
         queries: Queries,
         batches: Batches,
         recursive_calls: RecursiveCalls,
+        samples: Samples,
         log: CallLog | None = None,
     ) -> None:
         self._scans = scans
@@ -92,6 +95,7 @@ class Dispatcher:
         self._queries = queries
         self._batches = batches
         self._recursive_calls = recursive_calls
+        self._samples = samples
         self._results = context.results
         self._log = log
         self._replay = context.call.replay  # a verification repeats the failures of the first run, and tries nothing again
@@ -247,6 +251,10 @@ class Dispatcher:
     def _verb_count_by(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (yield from self._scans.count_by(_plan(args), _name(args, "column"), _int(args, "limit")))
 
+    def _verb_draw(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
+        seed = _int(args, "seed", least=-(1 << 62))
+        return (yield from self._samples.draw(_plan(args), _int(args, "n"), seed, _int(args, "skip")))
+
     def _verb_chunks(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         tokens = None if args.get("tokens") is None else _int(args, "tokens", least=1)
         return (yield from self._scans.chunks(_plan(args), tokens, _optional_name(args, "by"), _int(args, "overlap")))
@@ -319,6 +327,20 @@ class Dispatcher:
             yield from self._recursive_calls.map(_str(args, "question"), _parts(args), args.get("schema"), request, _keep(args))
         )
 
+    def _verb_estimate(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
+        asked = EstimateRequest(
+            _str(args, "question"),
+            args.get("schema") or {},
+            _optional_name(args, "model"),
+            _optional_number(args, "within"),
+            _number(args, "delta"),
+            None if args.get("calls") is None else _int(args, "calls", least=1),
+            _optional_name(args, "by"),
+            (_number(args, "min"), _optional_number(args, "max")),
+            _int(args, "seed", least=-(1 << 62)),
+        )
+        return (yield from self._samples.estimate(_plan(args), asked, request))
+
     # the rest
 
     @immediate
@@ -354,6 +376,7 @@ VERBS: dict[str, Verb] = {
     "page": Verb(Dispatcher._verb_page),
     "text": Verb(Dispatcher._verb_text),
     "sample": Verb(Dispatcher._verb_sample),
+    "draw": Verb(Dispatcher._verb_draw),
     "count_by": Verb(Dispatcher._verb_count_by),
     "chunks": Verb(Dispatcher._verb_chunks),
     "reading": Verb(Dispatcher._verb_reading, "compute"),
@@ -369,6 +392,7 @@ VERBS: dict[str, Verb] = {
     "rlm_query": Verb(Dispatcher._verb_rlm_query, "repeat", "one"),
     "rlm_query_batched": Verb(Dispatcher._verb_rlm_query_batched, "repeat", "many"),
     "rlm_map": Verb(Dispatcher._verb_rlm_map, "repeat"),
+    "estimate": Verb(Dispatcher._verb_estimate, "repeat", "one"),
     "progress": Verb(Dispatcher._verb_progress),
     "so_far": Verb(Dispatcher._verb_so_far),
     "cite": Verb(Dispatcher._verb_cite, "compute"),
@@ -475,6 +499,17 @@ def _int(args: JsonObject, name: str, least: int = 0) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 1 << 62:
         raise InputError(f"{name} = {value!r:.80} is no whole number from {least}.")
     return value
+
+
+def _number(args: JsonObject, name: str) -> float:
+    value = args.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{name} = {value!r:.80} is no number.")
+    return float(value)
+
+
+def _optional_number(args: JsonObject, name: str) -> float | None:
+    return None if args.get(name) is None else _number(args, name)
 
 
 def _votes(args: JsonObject) -> int | str:

@@ -321,6 +321,16 @@ class Scans:
                 self.recorder.drawn(work, partial)
         return records
 
+    def ordinals(self, works: Sequence[Work], numbers: Sequence[Sequence[int]]) -> Job:
+        """Return position, character and address of records by their number in each work, or a ShardFailure for a work."""
+        futures = [self._scan("places", (work,), {"ordinals": some}) for work, some in zip(works, numbers, strict=True)]
+        if futures:
+            with self.tally.scanning([(future, (work,)) for future, work in zip(futures, works, strict=True)]):
+                yield Until(tuple(futures))
+        partials = [future.result()[0] for future in futures]
+        self._failures.add(partial for partial in partials if isinstance(partial, ShardFailure))
+        return partials
+
     def count_by(self, plan: Plan, column: str, limit: int) -> Job:
         """Return counts by value, most frequent first."""
         manifest = yield from self.manifest(plan)
