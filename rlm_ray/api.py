@@ -27,7 +27,7 @@ from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.jobs.progress import Progress
 from rlm_ray.recursion.ports import Call
 from rlm_ray.report.progress import in_notebook
-from rlm_ray.sandbox.outside import isolation
+from rlm_ray.sandbox.outside import isolation, parsing
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.forms import check_json_schema
 from rlm_ray.subcalls.schema import AnswerSchema
@@ -109,6 +109,7 @@ def open(
         shard_bytes=shard_bytes,
         dialect=dialect,
         logs=logs,
+        parse=parsing.parse,
     )
     return Corpus(Plan((Source(manifest.name),)), manifest.info(), Opened(manifest, settings))
 

@@ -28,6 +28,7 @@ from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.ports import Call
 from rlm_ray.recursion.service import Service
+from rlm_ray.sandbox.outside import parsing
 from rlm_ray.settings import Settings
 from rlm_ray.types.json import JsonObject
 from rlm_ray.types.run import Failure, Replaced
@@ -68,7 +69,13 @@ class Session(Verbs, Backend):
         made = self.settings
         logs = LogOptions(made.event_start if event_start is None else event_start, made.event_bytes)
         dialect = Given(made.csv_separator, made.csv_quote, made.csv_escape)
-        given: dict[str, Any] = {"encoding": made.encoding, "shard_bytes": made.shard_bytes, "dialect": dialect, "logs": logs}
+        given: dict[str, Any] = {
+            "encoding": made.encoding,
+            "shard_bytes": made.shard_bytes,
+            "dialect": dialect,
+            "parse": parsing.parse,
+            "logs": logs,
+        }
         manifest = open_manifest(*uris, name=name or f"corpus{len(self._corpora) + 1}", **(given | options))
         self._corpora[manifest.name] = manifest
         return Corpus(Plan((Source(manifest.name),)), manifest.info(), self)

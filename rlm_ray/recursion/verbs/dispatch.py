@@ -308,6 +308,7 @@ class Dispatcher:
                 _votes(args),
                 request,
                 _keep(args),
+                _shown(args),
             )
         )
 
@@ -499,6 +500,10 @@ def _int(args: JsonObject, name: str, least: int = 0) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 1 << 62:
         raise InputError(f"{name} = {value!r:.80} is no whole number from {least}.")
     return value
+
+
+def _shown(args: JsonObject) -> tuple[str, ...] | None:
+    return None if args.get("show") is None else tuple(_strings(args, "show"))
 
 
 def _number(args: JsonObject, name: str) -> float:
