@@ -33,6 +33,8 @@ from rlm_ray.corpus.catalog.shard import FRAMED, WIDE
 from rlm_ray.corpus.looking import looked_at
 from rlm_ray.corpus.reading.documents.extracting import require
 from rlm_ray.corpus.reading.foreign import Parse
+from rlm_ray.corpus.reading.logs.layout import FOUND as NO_OPTIONS
+from rlm_ray.corpus.reading.logs.layout import LogOptions
 from rlm_ray.corpus.reading.reader import reader_of
 from rlm_ray.corpus.reading.text.compressed import frames
 from rlm_ray.corpus.reading.text.dialect import FOUND, Given
@@ -59,6 +61,7 @@ def open_manifest(
     encoding: str = "utf-8",
     tracked_changes: str = "accepted",
     dialect: Given = FOUND,
+    logs: LogOptions = NO_OPTIONS,
     parse: Parse | None = None,
 ) -> Manifest:
     """List objects, read footers where there are any, and cut shards.
@@ -70,8 +73,8 @@ def open_manifest(
         (see `lakehouse.names`).
     format : {None, "parquet", "text", "jsonl", "json", "csv"}
         By extension where not given; where given, objects of another extension are left out.
-    unit : {None, "line", "document", "row"}
-        What a record is.
+    unit : {None, "line", "event", "document", "row"}
+        What a record is; an event is a line with those that belong to it, as a stack trace does.
     shard_bytes : int
         About the uncompressed size of a shard.
     encoding : str
@@ -79,6 +82,8 @@ def open_manifest(
         A byte order mark, or zeros at every second byte, of an object come first.
     dialect : Given
         Separator, quote and escape of CSV; found in each object where not given.
+    logs : LogOptions
+        How events are found; by samples where not given.
     parse : callable, optional
         Parses foreign formats in a sandbox; without it, archives cannot be read.
     tracked_changes : {"accepted", "shown"}
@@ -135,7 +140,8 @@ def open_manifest(
         failed += [{"object": uri, "reason": "the file is empty"} for uri in empty]
         manifest = _open_parquet(name, given, listed, failed, shard_bytes)
     else:
-        manifest = _open_text(name, kind, unit, given, listed, failed, shard_bytes, encoding, tracked_changes, dialect)
+        told = logs.to_text() if unit == "event" else dialect.to_text()
+        manifest = _open_text(name, kind, unit, given, listed, failed, shard_bytes, encoding, tracked_changes, told)
     return replace(
         manifest,
         failed=sorted(failed, key=lambda entry: entry["object"]),
@@ -299,7 +305,7 @@ def _open_text(
     shard_bytes: int,
     encoding: str,
     tracked_changes: str,
-    dialect: Given,
+    dialect: str,
 ) -> Manifest:
     facts = FORMATS[kind]
     if facts.whole_objects:
@@ -326,13 +332,13 @@ def _open_text(
     changes = [tracked_changes if facts.whole_objects and tracked_changes == "shown" else None] * len(names)
     columns = {"compression": compression, "partitions": told, "tracked_changes": changes}
     objects = listed.with_columns(polars.Series(name, values, polars.String) for name, values in columns.items())
-    shards = text_shards(
-        objects, sizes, whole, shard_bytes, kind, encoding, growth=numpy.where(packs, _GROWTH, 1), dialect=dialect.to_text()
-    )
+    shards = text_shards(objects, sizes, whole, shard_bytes, kind, encoding, growth=numpy.where(packs, _GROWTH, 1), dialect=dialect)
     sample = reader_of(kind).sample
     if sample is None:
         raise InputError(f"Objects of the format {kind} are not opened by a listing. Give another format.")
     sampled = sample(shards)
+    if sampled.dialect is not None:
+        shards = shards.read_as(sampled.dialect)
     manifest = Manifest(
         name,
         kind,
