@@ -185,6 +185,10 @@ class LeafGroup:
         Type by column of the rows to write.
     calls : int
         Calls that it will need at least.
+    trusted : bool
+        Another group of the batch had a usable reply.
+    unusable : str, optional
+        Why another group stopped the batch.
     """
 
     result: str
@@ -203,6 +207,8 @@ class LeafGroup:
     first: int = 0  # index of the first part in the whole batch
     id: str = ""  # names the group in the ledger: what it spent is found when it dies
     depth: int = 0  # of the call that asks
+    trusted: bool = False
+    unusable: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +223,7 @@ class LeafOutcome:
     refused: tuple[int, int, int] | None = None  # what it did not reach for: calls, tokens, nanodollars
     measured: Rows = ()
     noted: tuple[JsonObject, ...] = ()  # entries of the read log: records and texts that a model read
+    unusable: str | None = None  # why it stopped the batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from rlm_ray.subcalls.votes import Votes, differ, majority
 TRIES = 3
 #: The same for replies in which nothing can be read at all.
 BROKEN_TRIES = 5
-#: Replies at the start of a group after which it stops where none of them was usable.
-FIRST_REPLIES = 8
+#: Replies at the start of a batch after which it stops where none of them was usable; and calls in flight until one is.
+FIRST_REPLIES, FIRST_IN_FLIGHT = 8, 4
 #: Characters of such a reply that its error shows.
 _SHOWN_REPLY = 200
 #: Items that are taken without a pause, so that others on the loop get their turn.
@@ -87,15 +87,18 @@ class Group:
         known: Callable[[str], dict[str, Any] | None],
         on_row: Callable[[Row], None],
         on_vote: Callable[[Row], None] | None,
+        trusted: bool = False,
+        unusable: str | None = None,
     ) -> None:
         self.spec = spec
         self.votes = Votes.of(spec.votes)
         self.schema = AnswerSchema.of(spec.schema)
         self.known = known
         self.stopped: str | None = None
-        self.unusable: str | None = None
-        self._any_usable = False
+        self.unusable = unusable
+        self._any_usable = trusted
         self._unusable_replies = 0
+        self._failed_calls = 0
         self._client = client
         self._meter = meter
         self._on_row = on_row
@@ -117,8 +120,12 @@ class Group:
 
     # calls
 
+    def most_in_flight(self, most: int) -> int:
+        """Return how many calls may be in flight: few until one reply was usable, or so many calls had none."""
+        return most if self._any_usable or self._failed_calls >= FIRST_REPLIES else min(most, FIRST_IN_FLIGHT)
+
     def judge(self, reply: str, fault: str | None) -> None:
-        """Count a reply: usable where it has no fault. The first replies being all unusable stops the group."""
+        """Count a reply: usable where it has no fault. The first replies being all unusable stops the batch."""
         if fault is None:
             self._any_usable, self.unusable = True, None
             return
@@ -160,6 +167,7 @@ class Group:
                 self._times.append((at, time.monotonic() - begun))
             if isinstance(error, BudgetExceeded):
                 self.stopped = str(error)
+            self._failed_calls += 1
             raise
         self._unbilled += reply.usage
         self._times.append((at, time.monotonic() - begun))

@@ -23,7 +23,7 @@ from rlm_ray.recursion.jobs.underway import Asked, Underway, part_name, row_of
 from rlm_ray.recursion.leaf.values import Kind, LeafSpec
 from rlm_ray.recursion.ports import LeafOutcome, Prompted, RequestKey, TextRow
 from rlm_ray.recursion.verbs.context import CallContext
-from rlm_ray.recursion.verbs.groups import Batch, Groups, Piece
+from rlm_ray.recursion.verbs.groups import Batch, Groups, Piece, Trial
 from rlm_ray.recursion.verbs.scans import Scans, retried, target, with_steps
 from rlm_ray.subcalls import keys
 from rlm_ray.subcalls.schema import AnswerSchema
@@ -47,6 +47,7 @@ class Batches:
         self.tally = Tally()
         self._groups = Groups(context, self.tally)
         self._underway = Underway()
+        self._trials: dict[str, Trial] = {}
 
     def left(self) -> dict[str, float | None]:
         """Return the rest of the limits, and the usage so far."""
@@ -118,7 +119,7 @@ class Batches:
             Piece(first // size, len(parts[first : first + size]), tuple(parts[first : first + size]), first=first)
             for first in range(0, len(parts), size)
         ]
-        batch = Batch(ResultState("texts", {}), spec, {}, self._results.folder("texts"), len(parts))
+        batch = Batch(ResultState("texts", {}), spec, {}, self._results.folder("texts"), len(parts), trial=self._trial(spec))
         outcomes = yield from self._groups.run(batch, groups)
         return [(row["index"], row) for outcome in outcomes for row in outcome.rows]
 
@@ -240,11 +241,19 @@ class Batches:
             if not outcome.unasked:
                 state.land(number, list(outcome.segments))
 
-        batch = Batch(state, spec, columns, self._results.folder(state.id), expected, landed)
+        batch = Batch(state, spec, columns, self._results.folder(state.id), expected, landed, self._trial(spec))
         outcomes = yield from self._groups.run(batch, groups)
         state.segments += [segment for outcome in outcomes for segment in outcome.segments]
         state.unasked = sum(outcome.unasked for outcome in outcomes)
         state.landed.clear()
+
+    def _trial(self, spec: LeafSpec) -> Trial:
+        """Return the trial of a question: a new one where its last batch was stopped."""
+        name = keys.digest(_question(spec))
+        before = self._trials.get(name)
+        if before is None or before.unusable is not None:
+            before = self._trials[name] = Trial()
+        return before
 
     def _check(self, calls: int, request: RequestKey) -> None:
         """Refuse a batch larger than the calls left; a batch of an earlier session has passed, and is paid in part."""
