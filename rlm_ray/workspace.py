@@ -18,16 +18,19 @@ from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.planning import planner
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading import decode_replacements
+from rlm_ray.corpus.reading.logs.layout import LogOptions
 from rlm_ray.corpus.reading.text.dialect import Given
 from rlm_ray.errors import UnreadShard
-from rlm_ray.handle.corpus import Corpus
+from rlm_ray.handle.corpus import Backend, Corpus
 from rlm_ray.handle.plan import Plan, Result, Source
 from rlm_ray.handle.verbs import Verbs
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.ports import Call
 from rlm_ray.recursion.service import Service
+from rlm_ray.sandbox.outside import parsing
 from rlm_ray.settings import Settings
+from rlm_ray.subcalls.forms import json_schema_of, model_of
 from rlm_ray.types.json import JsonObject
 from rlm_ray.types.run import Failure, Replaced
 
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 MAX_WARNINGS = 10
 
 
-class Session(Verbs):
+class Session(Verbs, Backend):
     """Answers handles outside the sandbox, and has `llm_query`, `llm_map`, `llm_each`, `rlm_map` and the others.
 
     One run directory and one budget for all of it. Functions given to `map`, `filter` and `aggregate` run in the sandbox,
@@ -62,17 +65,26 @@ class Session(Verbs):
         self._ports: RayPorts | None = None
         self._scratch: weakref.finalize[..., Session] | None = None
 
-    def open(self, *uris: str, name: str | None = None, **options: Any) -> Corpus:
+    def open(self, *uris: str, name: str | None = None, event_start: str | None = None, **options: Any) -> Corpus:
         """Open a corpus in this session; as `rlm_ray.open`."""
         made = self.settings
+        logs = LogOptions(made.event_start if event_start is None else event_start, made.event_bytes)
         dialect = Given(made.csv_separator, made.csv_quote, made.csv_escape)
-        given: dict[str, Any] = {"encoding": made.encoding, "shard_bytes": made.shard_bytes, "dialect": dialect}
+        given: dict[str, Any] = {
+            "encoding": made.encoding,
+            "shard_bytes": made.shard_bytes,
+            "dialect": dialect,
+            "parse": parsing.parse,
+            "logs": logs,
+        }
         manifest = open_manifest(*uris, name=name or f"corpus{len(self._corpora) + 1}", **(given | options))
         self._corpora[manifest.name] = manifest
         return Corpus(Plan((Source(manifest.name),)), manifest.info(), self)
 
     def call(self, verb: str, args: JsonObject, blob: bytes = b"") -> tuple[Any, bytes]:
-        """Answer a verb; see `corpus.handle.Backend`. Warns of shards that could not be read and are not part of what it gives."""
+        """Answer a verb; see `handle.corpus.Backend`. Warns of shards that could not be read and are not part of what it gives."""
+        if model_of(args.get("schema")) is not None:
+            args = {**args, "schema": json_schema_of(args["schema"])}
         service = self._ready()
         known = len(service.failures.failures)
         reply = service.call(verb, args, blob)
@@ -151,7 +163,7 @@ class Session(Verbs):
         return self._service
 
 
-class Opened:
+class Opened(Backend):
     """The backend of what `rlm_ray.open` returns: a session of its own, made when a verb needs it."""
 
     def __init__(self, manifest: Manifest, settings: Settings | None) -> None:
@@ -160,7 +172,7 @@ class Opened:
         self._session: Session | None = None
 
     def call(self, verb: str, args: JsonObject, blob: bytes = b"") -> tuple[Any, bytes]:
-        """Answer a verb; see `corpus.handle.Backend`."""
+        """Answer a verb; see `handle.corpus.Backend`."""
         if self._session is None and verb == "reading":  # needs no session
             steps = planner.before_slices(Plan.from_json(args["plan"]).steps)
             return planner.reading(bind(steps, self.manifest.schema), self.manifest), b""

@@ -21,8 +21,6 @@ from rlm_ray.types.run import Citation, SourceRecord
 #: Rows, bytes of text, and characters of a document that are shown before and behind.
 ROWS, NBYTES, CHARS = 3, 2_000, 400
 
-documents.register()
-
 
 def source(run_or_id: str, number: int, base: str | None = None) -> SourceRecord:
     """Return the N-th citation of a run's answer, from 1 on, with what stands around its record.
@@ -58,13 +56,25 @@ def source(run_or_id: str, number: int, base: str | None = None) -> SourceRecord
         )
     if not 1 <= number <= len(citations):
         raise InputError(f"The run {run.id} has {counted(len(citations), kind)}; there is none with the number {number}.")
-    citation = citations[number - 1]
+    return source_at(run, citations[number - 1])
+
+
+def source_at(run: RunDirectory, citation: Citation) -> SourceRecord:
+    """Return a citation of a run with what stands around its record.
+
+    Raises
+    ------
+    InputError
+        Its corpus is no longer known, or there is no record any more.
+    ObjectChanged, ObjectUnreadable
+        The object is no longer what was read.
+    """
     address = Address.parse(citation["address"])
     for name in run.about().get("corpora", {}):
         manifest = Manifest.load(run.path("manifest", name))
         shard = shard_of(manifest, address)
         if shard is not None:
-            record, before, behind = _around(Work(shard, bind((), manifest.schema)), address)
+            record, before, behind = _around(Work(shard, bind((), manifest.schema), extract=documents.extract), address)
             return {
                 "address": citation["address"],
                 "quote": citation["quote"],

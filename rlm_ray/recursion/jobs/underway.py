@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from rlm_ray.handle.plan import Node, Plan
 from rlm_ray.recursion.jobs.scheduler import Job, Promise, Until
@@ -86,5 +85,5 @@ class Underway:
 
 def row_of(promise: Promise) -> TextRow | None:
     """Return the row of a call that has ended, or None where it was dropped."""
-    row: Any = promise.result()
+    row: TextRow | None = promise.result()
     return row

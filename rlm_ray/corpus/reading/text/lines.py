@@ -12,7 +12,7 @@ import pyarrow
 
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.planning.steps import BoundStep
-from rlm_ray.corpus.reading.decode_replacements import ERRORS, counted
+from rlm_ray.corpus.reading.decode_replacements import ERRORS
 from rlm_ray.corpus.reading.reader import Reader, ReadRequest
 from rlm_ray.corpus.reading.sampling import SAMPLE_BYTES, SAMPLE_LINES, Sample, first_sample
 from rlm_ray.corpus.reading.text import line_search
@@ -65,12 +65,17 @@ def _sampled(shard: Shard) -> Sample | None:
 
 def found_pieces(shard: Shard, low: int, high: int | None, pattern: str | None, early: bool) -> Iterator[Piece]:
     """Yield the lines that start in `[low, high)`, but for most of those in which the pattern finds nothing."""
-    if encoding_of(shard) not in _UTF8:
+    if not is_in_utf8(shard):
         pattern = None  # the pattern would look at other letters than a line has
     for run in runs(shard, low, high, early):
         piece = run.piece() if pattern is None else narrowed(run, pattern)
         if piece is not None:
             yield piece
+
+
+def is_in_utf8(shard: Shard) -> bool:
+    """Whether the bytes of lines are UTF-8 by the shard's encoding."""
+    return encoding_of(shard) in _UTF8
 
 
 def chosen_pieces(shard: Shard, low: int, high: int | None, numbers: Sequence[int]) -> Iterator[Piece]:
@@ -93,8 +98,7 @@ def frame(piece: Piece, shard: Shard) -> polars.DataFrame:
     text = _utf8(piece) if encoding in _UTF8 else None
     if text is None:
         data = piece.memory.tobytes()
-        with counted(shard):
-            cut = [data[start:end].decode(encoding, ERRORS) for start, end in zip(piece.starts, piece.ends, strict=True)]
+        cut = [data[start:end].decode(encoding, ERRORS) for start, end in zip(piece.starts, piece.ends, strict=True)]
         text = polars.Series(cut, dtype=polars.String)
     return places(piece).insert_column(0, text.alias("text"))
 
