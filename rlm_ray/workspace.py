@@ -20,7 +20,7 @@ from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading import decode_replacements
 from rlm_ray.corpus.reading.text.dialect import Given
 from rlm_ray.errors import UnreadShard
-from rlm_ray.handle.corpus import Corpus
+from rlm_ray.handle.corpus import Backend, Corpus
 from rlm_ray.handle.plan import Plan, Result, Source
 from rlm_ray.handle.verbs import Verbs
 from rlm_ray.ledger.rundir import RunDirectory
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 MAX_WARNINGS = 10
 
 
-class Session(Verbs):
+class Session(Verbs, Backend):
     """Answers handles outside the sandbox, and has `llm_query`, `llm_map`, `llm_each`, `rlm_map` and the others.
 
     One run directory and one budget for all of it. Functions given to `map`, `filter` and `aggregate` run in the sandbox,
@@ -72,7 +72,7 @@ class Session(Verbs):
         return Corpus(Plan((Source(manifest.name),)), manifest.info(), self)
 
     def call(self, verb: str, args: JsonObject, blob: bytes = b"") -> tuple[Any, bytes]:
-        """Answer a verb; see `corpus.handle.Backend`. Warns of shards that could not be read and are not part of what it gives."""
+        """Answer a verb; see `handle.corpus.Backend`. Warns of shards that could not be read and are not part of what it gives."""
         service = self._ready()
         known = len(service.failures.failures)
         reply = service.call(verb, args, blob)
@@ -151,7 +151,7 @@ class Session(Verbs):
         return self._service
 
 
-class Opened:
+class Opened(Backend):
     """The backend of what `rlm_ray.open` returns: a session of its own, made when a verb needs it."""
 
     def __init__(self, manifest: Manifest, settings: Settings | None) -> None:
@@ -160,7 +160,7 @@ class Opened:
         self._session: Session | None = None
 
     def call(self, verb: str, args: JsonObject, blob: bytes = b"") -> tuple[Any, bytes]:
-        """Answer a verb; see `corpus.handle.Backend`."""
+        """Answer a verb; see `handle.corpus.Backend`."""
         if self._session is None and verb == "reading":  # needs no session
             steps = planner.before_slices(Plan.from_json(args["plan"]).steps)
             return planner.reading(bind(steps, self.manifest.schema), self.manifest), b""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from rlm_ray.testing import ModelServer
@@ -74,6 +76,23 @@ def _hermetic() -> Iterator[None]:
         for name in ("NO_PROXY", "no_proxy"):
             patch.setenv(name, ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost"))))
         yield
+
+
+# A busy machine fails no property: neither a case nor the making of one has a time. Fixtures may be one for all cases.
+hypothesis.settings.register_profile(
+    "house",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("house")
+
+
+@pytest.fixture(autouse=True)
+def _logged() -> Iterator[None]:
+    """No test switches off the loggers that a later one reads."""
+    yield
+    mine = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("rlm_ray")]
+    assert not [logger.name for logger in mine if logger.disabled]
 
 
 @pytest.fixture(scope="session")

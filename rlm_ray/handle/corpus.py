@@ -15,13 +15,14 @@ from rlm_ray.handle.chunks import Chunks
 from rlm_ray.handle.display import shown_html, shown_line, shown_reading, shown_step
 from rlm_ray.handle.plan import Grep, Plan, Result, Select, Slice, Source, Split, Where
 from rlm_ray.handle.tabular import Tabular
-from rlm_ray.handle.values import Counts, Description
+from rlm_ray.handle.values import Counts, Description, Estimate
 
 TYPE_CHECKING = False  # see rlm_ray/__init__.py
 if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from rlm_ray.handle.tabular import Table
+    from rlm_ray.types.json import JsonObject, JsonSchema
 else:
     Protocol = object
 
@@ -29,7 +30,11 @@ PAGE_RECORDS = 2_000
 
 
 class Backend(Protocol):
-    """What answers a handle: `call` sends a verb with JSON arguments and returns a JSON value and bytes."""
+    """Answers a handle: `call` sends a verb with JSON arguments and returns a JSON value and bytes.
+
+    A backend stays in its process: a pickle holds None in its place, unless the pickler knows the backend by name, as the one
+    for a REPL's variables does.
+    """
 
     def call(self, verb: str, args: dict[str, Any], blob: bytes = b"") -> tuple[Any, bytes]:
         """Ask, wait and return the reply; raises the error that the reply carries."""
@@ -37,14 +42,8 @@ class Backend(Protocol):
     def table(self, plan: Plan, schema: dict[str, str]) -> Table:
         """Return the records of a plan as a table; an InputError in the sandbox, which holds no data."""
 
-
-_backend: Backend | None = None
-
-
-def set_backend(backend: Backend | None) -> None:
-    """Name the backend of the handles that are unpickled in this process."""
-    global _backend
-    _backend = backend
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()
 
 
 class Corpus(Tabular):
@@ -131,6 +130,19 @@ class Corpus(Tabular):
         Reads what it draws where footers give the counts, else counts first.
         """
         return self._ask("sample", n=count_of(n, "n"), seed=int(seed))
+
+    def draw(self, n: int, seed: int = 0, skip: int = 0) -> Corpus:
+        """Return `n` records drawn at random, without repetition, as a Corpus: the way to ask models about a sample.
+
+        A longer sample of the same seed begins with the shorter one; `skip` leaves out the first of it. Counts the records
+        where footers do not; calls no model.
+
+        Raises
+        ------
+        InputError
+            More than 10,000 at once.
+        """
+        return self._result(self._ask("draw", n=count_of(n, "n"), seed=int(seed), skip=count_of(skip, "skip")))
 
     def text(self, max_chars: int = 20_000) -> str:
         """Return the records as text, up to `max_chars` characters; what was cut is said at the end."""
@@ -223,7 +235,7 @@ class Corpus(Tabular):
         return self.then(Where(tuple(checked))) if checked else self
 
     def grep(self, pattern: str, column: str | None = None, ignore_case: bool = False, invert: bool = False) -> Corpus:
-        """Keep records in which a regular expression is found: in `column`, or in any text column.
+        """Keep records in which a regular expression is found: in `column`, or in any column, as shown.
 
         Rust syntax: linear time, no look-around, no back-references. The pattern is compiled at once, so that a wrong
         one is an error here.
@@ -319,6 +331,63 @@ class Corpus(Tabular):
         """
         return self._result(self._ask("sql", query=query, combine=combine))
 
+    # a model's judgement, by a sample
+
+    def estimate(
+        self,
+        question: str,
+        schema: JsonSchema,
+        within: float | None = None,
+        delta: float = 0.05,
+        calls: int | None = None,
+        by: str | None = None,
+        min: float = 0.0,
+        max: float | None = None,
+        model: str | None = None,
+        seed: int = 0,
+    ) -> Estimate:
+        """Say how many records have each label, and how sure that is, from a random sample that a model reads.
+
+        The intervals are about what the model would say of all records, and hold also when the sample ends early. A reading
+        that failed counts against both limits.
+
+        Parameters
+        ----------
+        question : str
+            As in `llm_each`.
+        schema : dict
+            One column: labels, "boolean", or a number, for which `max` is needed.
+        within : float, optional
+            Stop when each share is known to plus or minus this; else all calls are made.
+        delta : float
+            Probability that any interval is wrong.
+        calls : int, optional
+            Model calls to take at most, each with up to `records_per_call` records; 1,000 readings where not given.
+        by : str, optional
+            Column: the same for each of its values, at most 200. `delta` is for all groups together.
+        min, max : float
+            Least and largest number that one record can have.
+        seed : int
+            Another seed is another sample.
+
+        Returns
+        -------
+        Estimate
+            Prints as a sentence; `.counts` has number, low and high by label.
+
+        Raises
+        ------
+        InputError
+            A schema of several columns or of free text; a number outside `min` to `max`.
+        BudgetExceeded
+            The calls left do not suffice for the first readings.
+        """
+        if not isinstance(question, str):
+            raise InputError(f"A question is a str, not {type(question).__name__}.")
+        how: JsonObject = {"within": within, "delta": delta, "calls": calls, "min": min, "max": max, "seed": int(seed)}
+        by = by if by is None else self._column(by)
+        return Estimate(self._ask("estimate", question=question, schema=schema, model=model, by=by, **how))
+
     # split into model calls
 
     def chunks(self, tokens: int | None = None, by: str | None = None, overlap: int = 0) -> Chunks:
@@ -409,7 +478,13 @@ class Corpus(Tabular):
         return name
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.plan.to_json(), self._info)
+        return _restore, (self.plan.to_json(), self._info, self._backend)
+
+    def __copy__(self) -> Corpus:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Corpus:
+        return self
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Corpus) and self.plan == other.plan
@@ -430,5 +505,5 @@ def _named(fn: Callable[..., Any], on_error: str) -> dict[str, str]:
     return {"fn": str(getattr(fn, "__name__", type(fn).__name__))[:100]} | error_choice(on_error)
 
 
-def _restore(plan: list[dict[str, Any]], info: dict[str, Any]) -> Corpus:
-    return Corpus(Plan.from_json(plan), info, _backend)
+def _restore(plan: list[dict[str, Any]], info: dict[str, Any], backend: Backend | None) -> Corpus:
+    return Corpus(Plan.from_json(plan), info, backend)

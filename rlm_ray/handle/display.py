@@ -56,6 +56,8 @@ def shown_step(step: dict[str, Any]) -> str:
     rest = {key: value for key, value in step.items() if key != "node" and value not in (None, False)}
     if kind == "slice":
         return f"[{step['start']}:{'' if step['stop'] is None else step['stop']}]"
+    if kind == "places":
+        return f"draw({len(step['places']):,})"
     if kind == "where":
         shown = " and ".join(f"{column} {operator} {value!r:.60}" for column, operator, value in step["conditions"])
         return f"where({shown})"

@@ -30,6 +30,7 @@ OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "not in")
 MAX_NODES = 200
 MAX_PATTERN = 10_000
 MAX_VALUES = 100_000
+MAX_PLACES = 10_000
 
 
 @dataclass_transform(frozen_default=True)
@@ -143,7 +144,7 @@ class Where(Node):
 
 
 class Grep(Node):
-    """Records in which a Rust regular expression is found: in `column`, or in any text column."""
+    """Records in which a Rust regular expression is found: in `column`, or in any column, as shown."""
 
     kind: ClassVar[str] = "grep"
     pattern: str
@@ -196,6 +197,18 @@ class Keep(Node):
         _check(_is_id(self.selection), "selection", self.selection)
 
 
+class Places(Node):
+    """Only the records at these places, in their order: those that were drawn at random."""
+
+    kind: ClassVar[str] = "places"
+    places: tuple[Place, ...]
+
+    def __post_init__(self) -> None:
+        fine = isinstance(self.places, tuple) and len(self.places) <= MAX_PLACES and all(map(_is_place, self.places))
+        _check(fine, "places", self.places)
+        _check(all(first < second for first, second in zip(self.places, self.places[1:], strict=False)), "order of places", "")
+
+
 class Between(Node):
     """Records whose place is at or after `start` and before `stop`; None is open."""
 
@@ -205,7 +218,7 @@ class Between(Node):
 
     def __post_init__(self) -> None:
         for place in (self.start, self.stop):
-            _check(place is None or (len(place) == 3 and all(map(_is_count, place))), "place", place)
+            _check(place is None or _is_place(place), "place", place)
 
 
 class Window(Node):
@@ -224,7 +237,7 @@ class Window(Node):
 
 
 _KINDS: dict[str, type[Node]] = {
-    kind.kind: kind for kind in (Source, Result, Select, Where, Grep, Slice, Split, Keep, Between, Window)
+    kind.kind: kind for kind in (Source, Result, Select, Where, Grep, Slice, Split, Keep, Places, Between, Window)
 }
 _ORIGINS = (Source, Result)
 
@@ -308,6 +321,10 @@ def _is_scalar(value: Any) -> bool:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 62
+
+
+def _is_place(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) == 3 and all(map(_is_count, value))
 
 
 def _is_id(value: Any) -> bool:

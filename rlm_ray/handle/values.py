@@ -55,6 +55,36 @@ class Counts(dict[Any, int]):
         return shown if hidden <= 0 else f"{shown[:-1]}, … {hidden:,} more values not listed}}"
 
 
+class Estimate(dict[Any, Any]):
+    """What a random sample says of all records; prints as a sentence. Its keys are those of `rlm_ray.types.sampled`.
+
+    Attributes
+    ----------
+    counts : dict
+        By label: the number of records, with its limits, as (value, low, high).
+    """
+
+    @property
+    def counts(self) -> dict[Any, tuple[int, int, int]]:
+        """The number of records of each label, as (value, low, high)."""
+        return {
+            item["label"]: (round(item["count"]["value"]), round(item["count"]["low"]), round(item["count"]["high"]))
+            for item in self["shares"]
+        }
+
+    def __repr__(self) -> str:
+        lines = [self["sentence"]]
+        for group in self["groups"][:50]:
+            shares = ((item["label"], item["share"]) for item in group["shares"])
+            shown = "; ".join(f"{label} {100 * part['low']:.1f} to {100 * part['high']:.1f} %" for label, part in shares)
+            if group["mean"] is not None:
+                shown = f"mean {group['mean']['low']:,.4g} to {group['mean']['high']:,.4g}"
+            lines.append(f"  {group['group']}: {group['records']:,} records, {group['read']:,} read: {shown}")
+        return "\n".join(lines)
+
+    __str__ = __repr__
+
+
 class Budget(dict[str, Any]):
     """What is left and what was spent; prints in one line."""
 

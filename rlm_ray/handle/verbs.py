@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from rlm_ray.errors import BudgetExceeded, FunctionFailed, InputError, SubcallFailed, SubcallsFailed
 from rlm_ray.handle.arguments import error_choice
 from rlm_ray.handle.chunks import Chunks
-from rlm_ray.handle.corpus import Backend, Corpus, set_backend
+from rlm_ray.handle.corpus import Backend, Corpus
 from rlm_ray.handle.parts import parts_to_json
 from rlm_ray.handle.plan import Plan
 from rlm_ray.handle.values import Budget
@@ -104,11 +104,17 @@ class Verbs:
         model: str | None = None,
         votes: int | str = 1,
         on_error: str = "raise",
+        show: Sequence[str] | None = None,
     ) -> Corpus:
         """Ask the same about every record; many records are packed into each call. Exactly one row per record.
 
         Starts at once; reading the result waits. The columns of the input are kept beside the answer. A record that
         stays without a valid answer is a row of `.failed`, and is not among the others. `on_error` as in `llm_map`.
+
+        Records of which the model is shown the same are asked about once: each has the one answer, or shares the one error, and
+        the column `_shared` says how many they are, where there are any. A wrong answer is wrong for all that share it, so
+        check a sample of different contents. `show` names the columns that the model is shown, so that a time stamp does not
+        make equal messages different; all columns where not given.
         """
         if not isinstance(context, Corpus):
             raise InputError(f"llm_each takes a Corpus, not {type(context).__name__}. For texts use llm_query_batched or llm_map.")
@@ -120,6 +126,7 @@ class Verbs:
             model=model,
             votes=votes,
             **error_choice(on_error),
+            **({} if show is None else {"show": list(_sequence(show, "show"))}),
         )
 
     def rlm_query(self, question: str, part: Corpus | str | None = None, model: str | None = None) -> str:
@@ -204,7 +211,6 @@ def namespace(backend: Backend, setup: dict[str, Any]) -> dict[str, Any]:
         `text`: the context is this str. Else `corpora`: `{name: {"plan": …, "info": …}}`, each a variable by its name,
         and `main`: the one that is `context`, or None where `context` is the dict of them.
     """
-    set_backend(backend)
     verbs = Verbs(backend)
     names: dict[str, Any] = {name: getattr(verbs, name) for name in NAMES} | {error.__name__: error for error in ERRORS}
     if setup.get("text") is not None:

@@ -8,6 +8,7 @@ halve the places; successes give them back one by one.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -138,13 +139,14 @@ class Grant:
 
 
 class _Bucket:
-    """So much a minute: in no 60 seconds more than the limit goes out, though a block may be used late."""
+    """So much a minute: in no 60 seconds more than the limit goes out, though a block may be used late or come back unused."""
 
     def __init__(self) -> None:
         self._limit = 0
+        self._highest: dict[str, float] = {}  # level since a worker's last block
         self._most = self._rate = self._level = self._at = 0.0
 
-    def fill(self, limit: int, now: float) -> None:
+    def fill(self, limit: int, now: float, workers: Collection[str]) -> None:
         if limit != self._limit:
             fresh = self._limit == 0
             self._limit = limit
@@ -153,17 +155,25 @@ class _Bucket:
             self._level, self._at = (self._most if fresh else min(self._level, self._most)), now
         self._level = min(self._most, self._level + (now - self._at) * self._rate)
         self._at = now
+        self._highest = {name: level for name, level in self._highest.items() if name in workers}
+        self._note()
 
-    def take(self, wanted: int, first: int, sharers: int) -> int:
+    def take(self, worker: str, wanted: int, first: int, sharers: int) -> int:
         """Take up to `wanted`, a fair part of it, but enough for the `first`; one larger than all leaves a debt."""
-        if wanted <= 0 or self._level < min(first, self._most):
-            return 0
-        taken = max(first, min(wanted, int(self._level / sharers)))
+        taken = 0
+        if wanted > 0 and self._level >= min(first, self._most):
+            taken = max(first, min(wanted, int(self._level / sharers)))
         self._level -= taken
+        self._highest[worker] = self._level
         return taken
 
-    def back(self, unused: int) -> None:
-        self._level = min(self._most, self._level + unused)
+    def back(self, worker: str, unused: int) -> None:
+        """Take back what a worker did not use of its last block: as much as the level would be higher without that block."""
+        self._level += min(unused, self._most - self._highest.get(worker, self._most)) if unused > 0 else unused
+        self._note()
+
+    def _note(self) -> None:
+        self._highest = {name: max(level, self._level) for name, level in self._highest.items()}
 
     def seconds_until(self, wanted: int) -> float:
         return max(0.0, (min(wanted, self._most) - self._level) / self._rate)
@@ -220,11 +230,11 @@ class Desk:
         for other in self._workers.values():
             rates = rates.strictest(other.report.rates)
         if rates.requests is not None:
-            self._requests.fill(rates.requests, now)
-            self._requests.back(report.unused_requests)
+            self._requests.fill(rates.requests, now, self._workers)
+            self._requests.back(report.worker, report.unused_requests)
         if rates.tokens is not None:
-            self._tokens.fill(rates.tokens, now)
-            self._tokens.back(report.unused_tokens)
+            self._tokens.fill(rates.tokens, now, self._workers)
+            self._tokens.back(report.worker, report.unused_tokens)
         self._learn(report, rates, now)
         if report.leaves:
             del self._workers[report.worker]
@@ -234,11 +244,13 @@ class Desk:
         sharers = max(1, sum(1 for other in self._workers.values() if other.report.waiting))
         retry, requests, tokens = _SOONEST, None, None
         if rates.requests is not None:
-            requests = 0 if hold else self._requests.take(report.waiting + report.used_requests, 1, sharers)
+            wanted = 0 if hold else report.waiting + report.used_requests
+            requests = self._requests.take(report.worker, wanted, 1, sharers)
             retry = max(retry, self._requests.seconds_until(1))
         if rates.tokens is not None:
             first = report.first_tokens
-            tokens = 0 if hold or requests == 0 else self._tokens.take(report.waiting_tokens + report.used_tokens, first, sharers)
+            wanted = 0 if hold or requests == 0 else report.waiting_tokens + report.used_tokens
+            tokens = self._tokens.take(report.worker, wanted, first, sharers)
             retry = max(retry, self._tokens.seconds_until(first))
         return Grant(
             worker.places,

@@ -20,6 +20,7 @@ from rlm_ray.recursion.verbs.failures import FailureLog
 from rlm_ray.recursion.verbs.functions import Functions
 from rlm_ray.recursion.verbs.queries import Queries
 from rlm_ray.recursion.verbs.recursive_calls import RecursiveCalls
+from rlm_ray.recursion.verbs.samples import Samples
 from rlm_ray.recursion.verbs.scans import Scans
 from rlm_ray.sandbox.outside import counts
 from rlm_ray.types.json import JsonObject
@@ -67,7 +68,10 @@ class Service:
         self.queries = Queries(context, self.scans)
         self.batches = Batches(context, self.scans)
         self.recursive_calls = RecursiveCalls(context, self.scans, self.batches)
-        self.dispatcher = Dispatcher(context, self.scans, self.functions, self.queries, self.batches, self.recursive_calls, log)
+        samples = Samples(context, self.scans, self.batches)
+        self.dispatcher = Dispatcher(
+            context, self.scans, self.functions, self.queries, self.batches, self.recursive_calls, samples, log
+        )
 
     def call(self, verb: str, args: JsonObject, blob: bytes = b"") -> tuple[Any, bytes]:
         """Answer a verb on this thread, and wait: the backend of a handle outside the sandbox."""

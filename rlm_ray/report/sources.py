@@ -21,8 +21,6 @@ from rlm_ray.types.run import Citation, SourceRecord
 #: Rows, bytes of text, and characters of a document that are shown before and behind.
 ROWS, NBYTES, CHARS = 3, 2_000, 400
 
-documents.register()
-
 
 def source(run_or_id: str, number: int, base: str | None = None) -> SourceRecord:
     """Return the N-th citation of a run's answer, from 1 on, with what stands around its record.
@@ -64,7 +62,7 @@ def source(run_or_id: str, number: int, base: str | None = None) -> SourceRecord
         manifest = Manifest.load(run.path("manifest", name))
         shard = shard_of(manifest, address)
         if shard is not None:
-            record, before, behind = _around(Work(shard, bind((), manifest.schema)), address)
+            record, before, behind = _around(Work(shard, bind((), manifest.schema), extract=documents.extract), address)
             return {
                 "address": citation["address"],
                 "quote": citation["quote"],

@@ -100,10 +100,10 @@ def read_range(uri: str, start: int, stop: int, *, version: str = "") -> bytes:
         return file.read_at(stop - start, start) if stop > start else b""
 
 
-def read_small(objects: Iterable[tuple[str, str, int]]) -> Iterator[bytes | StorageError]:
-    """Yield the bytes of small objects, given with their versions and sizes; for one that cannot be read the error.
+def read_small(objects: Iterable[tuple[str, str, int]], most: int | None = None) -> Iterator[bytes | StorageError]:
+    """Yield the bytes of small objects, given with their versions and sizes; for an object that cannot be read, the error.
 
-    Of a store some are asked for ahead. Holds a few of them at a time.
+    Requests to a store run a few ahead, and few objects are in memory at a time. With `most`, only the first bytes of each object.
 
     Raises
     ------
@@ -113,21 +113,22 @@ def read_small(objects: Iterable[tuple[str, str, int]]) -> Iterator[bytes | Stor
     asked: deque[Reading | tuple[str, str, int]] = deque()
     for uri, version, size in objects:
         # of nothing there is no range to ask for
-        asked.append(store_of(uri).begin(uri, 0, size, version) if size and is_remote(uri) else (uri, version, size))
+        stop = size if most is None else min(size, most)
+        asked.append(store_of(uri).begin(uri, 0, stop, version) if stop and is_remote(uri) else (uri, version, size))
         if len(asked) > _SMALL_AHEAD:
-            yield _small(asked.popleft())
+            yield _small(asked.popleft(), most)
     while asked:
-        yield _small(asked.popleft())
+        yield _small(asked.popleft(), most)
 
 
-def _small(asked: Reading | tuple[str, str, int]) -> bytes | StorageError:
+def _small(asked: Reading | tuple[str, str, int], most: int | None) -> bytes | StorageError:
     try:
         if isinstance(asked, Reading):
             return bytes(store_of(asked.uri).result(asked))
         uri, version, size = asked
-        if scheme(uri) == "file" and (found := local.read_whole(uri)) is not None and found[1] == version:
+        if scheme(uri) == "file" and (found := local.read_head(uri, most)) is not None and found[1] == version:
             return found[0]
-        data = read_range(uri, 0, size, version=version)
+        data = read_range(uri, 0, size if most is None else min(size, most), version=version)
         check_version(uri, version)
         return data
     except StorageError as error:

@@ -27,7 +27,7 @@ from rlm_ray.handle.plan import Plan
 from rlm_ray.recursion.jobs.scheduler import Job
 from rlm_ray.recursion.ports import ShardFailure
 from rlm_ray.recursion.verbs.scans import Scans
-from rlm_ray.sandbox.outside import documents
+from rlm_ray.worker.work import at_hand
 
 if TYPE_CHECKING:
     import duckdb
@@ -41,8 +41,6 @@ _LOOK_SECONDS = 0.1
 #: The batches of a shard, then None, or the error that ended them.
 _Queue = queue.Queue[pyarrow.RecordBatch | Exception | None]
 _MODES = ("error", "append", "overwrite")
-
-documents.register()  # a scan may meet a PDF
 
 
 class RecordTable:
@@ -59,7 +57,7 @@ class RecordTable:
     """
 
     def __init__(self, works: Sequence[Work], schema: dict[str, str], failed: Callable[[Sequence[ShardFailure]], None]) -> None:
-        self._works = works
+        self._works = at_hand(works, {})
         self._columns = schema
         self._failed = failed
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+import pyarrow
 
 from rlm_ray.corpus.operations import operations, small_objects
 from rlm_ray.corpus.reading import selections
@@ -13,6 +16,8 @@ from rlm_ray.corpus.reading.records import batch_addresses
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import StorageError
 from rlm_ray.ledger.segments import SegmentWriter
+from rlm_ray.recursion.jobs.contents import ShardContents, contents_of
+from rlm_ray.recursion.leaf.values import LeafSpec
 from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, ScanGroup, ShardFailure
 from rlm_ray.sandbox.outside import documents
 from rlm_ray.types.json import JsonObject
@@ -24,12 +29,12 @@ BATCH_BYTES = 2 << 20
 #: Records after which a function that failed on all of them is stopped.
 STOP_AFTER = 1_000
 
-documents.register()  # a scan may meet a PDF
-
 
 def scan(group: ScanGroup) -> list[Any]:
     """Run an operation over each shard of a group; a shard that cannot be read is a ShardFailure in its place."""
     works = at_hand(group.works, group.tables)
+    if group.operation == "contents":
+        return [_contents(work, group.args["spec"]) for work in small_objects.without_others(works)]
     partials = operations.run_all(group.operation, works, group.args)
     return [
         failure(work, partial) if isinstance(partial, StorageError) else partial
@@ -37,9 +42,22 @@ def scan(group: ScanGroup) -> list[Any]:
     ]
 
 
-def at_hand(works: Sequence[Work], tables: Mapping[str, Any]) -> list[Work]:
-    """Return the works with the tables of those results that are at hand: they are read instead of the files."""
-    return [replace(work, table=tables[work.shard.uri]) if work.shard.uri in tables else work for work in works]
+def _contents(work: Work, spec: LeafSpec) -> ShardContents | ShardFailure:
+    try:
+        return contents_of(itertools.chain.from_iterable(operations.records(work)), spec)
+    except StorageError as error:
+        return failure(work, error)
+
+
+def at_hand(works: Sequence[Work], tables: Mapping[str, pyarrow.Table]) -> list[Work]:
+    """Return the works with what this process adds: tables of results that it has in memory, and the parser of documents."""
+    return [_bound(work, tables) for work in works]
+
+
+def _bound(work: Work, tables: Mapping[str, pyarrow.Table]) -> Work:
+    if work.shard.traits.is_parsed:
+        return replace(work, extract=documents.extract)
+    return replace(work, table=tables[work.shard.uri]) if work.shard.uri in tables else work
 
 
 def failure(work: Work, error: StorageError) -> ShardFailure:

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 from click.testing import Result
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray import storage
@@ -264,7 +264,6 @@ def test_on_object_storage(run: Run, nightly: Path, s3: S3, server: ModelServer)
 _OBJECTS = st.dictionaries(st.sampled_from("abcdef"), st.tuples(st.sampled_from(["v1", "v2", "v3"]), st.integers(1, 2)))
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(_OBJECTS, _OBJECTS)
 def test_every_object_is_in_one_place(before: dict[str, Any], now: dict[str, Any]) -> None:
     found = changes(before, now)

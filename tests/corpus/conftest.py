@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.manifest import Manifest
@@ -22,11 +22,8 @@ from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.handle.plan import Node, Slice
 
-# no test may fail for its speed; fixtures here hold nothing that an example changes
 for _name, _examples in (("corpus", 50), ("corpus-deep", 1_000)):
-    settings.register_profile(
-        _name, max_examples=_examples, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-    )
+    settings.register_profile(_name, settings.get_profile("house"), max_examples=_examples)
 settings.load_profile(os.environ.get("RLM_RAY_TEST_PROFILE", "corpus"))
 
 _numbers = itertools.count()

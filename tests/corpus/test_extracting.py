@@ -18,35 +18,37 @@ def shard(name: str, version: str = "1") -> Shard:
 def test_the_last_texts_are_kept_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bytes] = []
     monkeypatch.setattr(extracting, "KEPT_CHARS", 20)
-    monkeypatch.setattr(extracting, "_extractor", lambda kind, data: asked.append(data) or [data.decode(), "\fend"])
+
+    def extract(kind: str, data: bytes) -> list[str]:
+        asked.append(data)
+        return [data.decode(), "\fend"]
+
     first, second = shard("kept-a.pdf"), shard("kept-b.PDF")
-    assert extracting.text_of(first, b"one") == "one\f\nend"  # a page is one, whatever its parser puts into it
-    extracting.text_of(second, b"two")
-    extracting.text_of(first, b"one")
-    extracting.text_of(second, b"two")
+    assert extracting.text_of(first, b"one", extract) == "one\f\nend"  # a page is one, whatever its parser puts into it
+    extracting.text_of(second, b"two", extract)
+    extracting.text_of(first, b"one", extract)
+    extracting.text_of(second, b"two", extract)
     assert asked == [b"one", b"two"]
-    extracting.text_of(shard("kept-a.pdf", "2"), b"three")  # another version is another text
-    extracting.text_of(second, b"two")
+    extracting.text_of(shard("kept-a.pdf", "2"), b"three", extract)  # another version is another text
+    extracting.text_of(second, b"two", extract)
     assert asked == [b"one", b"two", b"three"]
-    extracting.text_of(first, b"one")  # the oldest has gone
+    extracting.text_of(first, b"one", extract)  # the oldest has gone
     assert asked == [b"one", b"two", b"three", b"one"]
     assert extracting._kept_chars == sum(map(len, extracting._kept.values())) <= 20
 
 
-def test_who_cannot_parse_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_that_cannot_be_parsed_is_refused_with_the_reason() -> None:
     def refuses(kind: str, data: bytes) -> list[str]:
         raise ValueError("it is encrypted")
 
-    monkeypatch.setattr(extracting, "_extractor", refuses)
     with pytest.raises(ObjectUnreadable, match=r"refused\.docx cannot be parsed: it is encrypted"):
-        extracting.text_of(shard("refused.docx"), b"")
-    monkeypatch.setattr(extracting, "_extractor", None)
+        extracting.text_of(shard("refused.docx"), b"", refuses)
     with pytest.raises(ObjectUnreadable, match="has no sandbox for it"):
-        extracting.text_of(shard("refused.docx"), b"")
+        extracting.text_of(shard("refused.docx"), b"", None)
 
 
-def test_tracked_changes_are_another_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extracting, "_extractor", lambda kind, data: [kind])
+def test_tracked_changes_are_another_text() -> None:
     plain = shard("tracked-changes.docx")
-    assert extracting.text_of(plain, b"PK") == "docx"
-    assert extracting.text_of(dataclasses.replace(plain, tracked_changes="shown"), b"PK") == "docx+changes"
+    assert extracting.text_of(plain, b"PK", lambda kind, data: [kind]) == "docx"
+    changed = dataclasses.replace(plain, tracked_changes="shown")
+    assert extracting.text_of(changed, b"PK", lambda kind, data: [kind]) == "docx+changes"

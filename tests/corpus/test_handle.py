@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import pickle
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import cloudpickle
@@ -14,9 +14,11 @@ import pytest
 
 from rlm_ray.errors import InputError
 from rlm_ray.handle.chunks import Chunks
-from rlm_ray.handle.corpus import Corpus, set_backend
+from rlm_ray.handle.corpus import Backend as AnyBackend
+from rlm_ray.handle.corpus import Corpus
 from rlm_ray.handle.parts import parts_from_json, parts_to_json
 from rlm_ray.handle.plan import Between, Grep, Plan, Result, Select, Slice, Source, Split, Where
+from rlm_ray.sandbox.inside import snapshot
 
 INFO = {
     "kind": "parquet",
@@ -33,7 +35,7 @@ INFO = {
 READING = {"shards": 1, "of_shards": 4, "nbytes": 500_000, "of_nbytes": 2_000_000}
 
 
-class Backend:
+class Backend(AnyBackend):
     """Replies with what a test put in, by verb."""
 
     def __init__(self) -> None:
@@ -51,9 +53,8 @@ class Backend:
 
 
 @pytest.fixture
-def backend() -> Iterator[Backend]:
-    yield Backend()
-    set_backend(None)
+def backend() -> Backend:
+    return Backend()
 
 
 @pytest.fixture
@@ -344,7 +345,7 @@ def test_handles_compare_by_their_plans(context: Corpus) -> None:
     assert context != "context"
 
 
-def test_a_pickled_handle_finds_the_backend_of_its_process(context: Corpus, backend: Backend) -> None:
+def test_a_pickled_handle_has_no_backend_unless_its_pickler_knows_it_by_name(context: Corpus, backend: Backend) -> None:
     backend.replies |= {"count": [5], "chunks": [[[None, None, 10, 1]]]}
     chunks = context.chunks()
     narrowed, pickled = pickle.loads(pickle.dumps((context.grep("x"), chunks)))
@@ -352,9 +353,19 @@ def test_a_pickled_handle_finds_the_backend_of_its_process(context: Corpus, back
     assert narrowed.schema == context.schema
     with pytest.raises(InputError, match="a function that runs over shards cannot use a handle"):
         narrowed.count()
-    set_backend(backend)
-    assert pickle.loads(pickle.dumps(narrowed)).count() == 5
     assert list(pickled) == list(chunks)
+    snapshot.set_fixtures({"backend": backend})
+    try:
+        restored = snapshot.load(snapshot.dump(context.grep("x"), {}))
+    finally:
+        snapshot.set_fixtures({})
+    assert restored.backend is backend
+    assert restored.count() == 5
+
+
+def test_a_copy_of_a_handle_is_the_handle(context: Corpus) -> None:
+    assert copy.copy(context) is context
+    assert copy.deepcopy({"kept": [context]})["kept"][0] is context
 
 
 def test_a_handle_is_not_text(context: Corpus) -> None:

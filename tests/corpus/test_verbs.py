@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from rlm_ray.errors import InputError, SubcallsFailed
 from rlm_ray.handle.chunks import Chunks
-from rlm_ray.handle.corpus import Corpus, set_backend
+from rlm_ray.handle.corpus import Corpus
 from rlm_ray.handle.plan import Plan, Result, Source
 from rlm_ray.handle.verbs import NAMES, Verbs, explain, namespace
 
@@ -31,9 +30,8 @@ class Backend:
 
 
 @pytest.fixture
-def backend() -> Iterator[Backend]:
-    yield Backend()
-    set_backend(None)
+def backend() -> Backend:
+    return Backend()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow.parquet
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlm_ray import storage
@@ -205,7 +205,7 @@ _values = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(rows=st.lists(st.dictionaries(st.sampled_from(["a", "b", "c"]), _values), min_size=1, max_size=8))
 def test_any_rows_can_be_kept_and_say_the_same(write: Write, rows: list[dict[str, Any]]) -> None:
     columns = infer(rows)

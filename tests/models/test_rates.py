@@ -41,6 +41,15 @@ def test_never_more_requests_in_a_minute_than_the_limit(limit: int, moves: list[
     assert most_in_a_minute(sent) <= limit
 
 
+def test_an_unused_block_that_comes_back_late_is_not_used_beside_what_has_filled_up_since() -> None:
+    desk, one = Desk(), Report("a", Rates(requests=1), 64, waiting=1)
+    assert desk.exchange(one, 0.0).requests == 1  # and it is not used
+    assert desk.exchange(replace(one, worker="b"), 62.2).requests == 1
+    assert desk.exchange(replace(one, unused_requests=1), 62.5).requests == 0, "b's request is half a second old"
+    early = Desk()
+    assert [early.exchange(replace(one, unused_requests=n), 3.0 * n).requests for n in (0, 1, 1)] == [1, 1, 1]
+
+
 def test_a_steady_load_gets_most_of_its_limit() -> None:
     desk, now, out = Desk(), 0.0, 0
     while now < 600:

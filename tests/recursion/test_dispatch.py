@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlm_ray.errors import BudgetExceeded, InputError
 from rlm_ray.recursion.ports import Call, CallOutcome
-from rlm_ray.recursion.verbs.dispatch import MAX_PROMPT
+from rlm_ray.recursion.verbs.dispatch import MAX_PROMPT, VERBS
+from rlm_ray.testing import each
 from tests.recursion.conftest import World
 from tests.recursion.hostile import PLAN, VALUES
 
@@ -29,6 +30,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "page": {"plan": PLAN, "after": None, "n": 3},
     "text": {"plan": PLAN, "max_chars": 100},
     "sample": {"plan": PLAN, "n": 2, "seed": 1},
+    "draw": {"plan": PLAN, "n": 2, "seed": 1, "skip": 0},
     "count_by": {"plan": PLAN, "column": "text", "limit": 5},
     "sql": {"plan": PLAN, "query": "select count(*) n from context", "combine": None},
     "chunks": {"plan": PLAN, "tokens": 100, "by": None, "overlap": 0},
@@ -47,6 +49,19 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "rlm_query": {"question": "what?", "part": PART},
     "rlm_query_batched": {"questions": ["what?"], "parts": [{"text": "x"}]},
     "rlm_map": {"question": "what?", "parts": [PART], "schema": None},
+    "estimate": {
+        "plan": PLAN,
+        "question": "how much?",
+        "schema": {"amount": "number"},
+        "model": None,
+        "within": None,
+        "delta": 0.1,
+        "calls": 1,
+        "by": None,
+        "min": 0,
+        "max": 2,
+        "seed": 1,
+    },
     "cite": {"address": "a@1#row=0", "quote": "x"},
     "budget": {},
 }
@@ -58,7 +73,7 @@ def answered(call: Call) -> CallOutcome:
 
 @pytest.fixture
 def asked(world: Make, model_server: Callable[..., Any]) -> World:
-    server = model_server()
+    server = model_server(leaf=each(lambda text: 1))
     return world(recurse=answered, base_url=server.base_url, max_calls=1_000_000)
 
 
@@ -76,7 +91,7 @@ def test_every_verb_answers(asked: World, verb: str) -> None:
 
 
 def test_there_is_a_request_for_every_verb(asked: World) -> None:
-    assert set(REQUESTS) | {"map", "filter", "aggregate", "progress", "so_far"} == set(asked.service.dispatcher._verbs)
+    assert set(REQUESTS) | {"map", "filter", "aggregate", "progress", "so_far"} == set(VERBS)
 
 
 @pytest.mark.parametrize("verb", ["", "no such verb", "_verb_count", "__init__", "job", "call", "../count", "x" * 10_000])
@@ -140,7 +155,7 @@ _values = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(verb=st.sampled_from([verb for verb in REQUESTS if not verb.startswith(("llm", "rlm"))]), args=st.dictionaries(
     st.sampled_from(["plan", "n", "index", "after", "column", "pattern", "tokens", "by", "address"]), _values, max_size=4
 ))  # fmt: skip
@@ -155,7 +170,7 @@ _nodes = st.fixed_dictionaries(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(nodes=st.lists(_nodes, max_size=3), verb=st.sampled_from(["count", "head", "chunks", "llm_each"]))
 def test_arbitrary_plans(asked: World, nodes: list[dict[str, Any]], verb: str) -> None:
     try:

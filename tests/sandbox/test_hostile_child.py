@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlm_ray.errors import SandboxError
@@ -60,7 +60,7 @@ actions = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None)
 @given(st.lists(actions, max_size=25))
 def test_no_bytes_harm_the_parent(liars, script):
     limits = Limits(requests=3)

@@ -51,6 +51,8 @@ class Format:
         The column `text` holds the object's own bytes, and other columns say nothing of them.
     first_records : bool
         The first records of a shard are read without the others.
+    is_parsed : bool
+        Objects may be documents that only a parser in a sandbox can read; see `Work.extract`.
     is_result : bool
         Results of this run, whose rows have the addresses of what they were made from.
     """
@@ -69,6 +71,7 @@ class Format:
     lines_are_records: bool = False
     shows_bytes: bool = False
     first_records: bool = True
+    is_parsed: bool = False
     is_result: bool = False
 
 
@@ -84,7 +87,7 @@ _TABLE = (
     Format(name="json", reader=f"{_READING}.text.json_values", unit="row", option="json", extensions=(".json",)),
     Format(name="csv", reader=f"{_READING}.text.csv", unit="row", option="csv", extensions=(".csv", ".tsv"), in_rows=True),
     Format(name="document", reader=f"{_READING}.documents.document", unit="document", extensions=tuple(DOCUMENT_KINDS),
-           whole_objects=True, is_counted=True, shows_bytes=True, first_records=False),
+           whole_objects=True, is_counted=True, shows_bytes=True, first_records=False, is_parsed=True),
 )  # fmt: skip
 
 

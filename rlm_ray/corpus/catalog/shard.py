@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from rlm_ray.corpus.catalog.formats import FORMATS, Format
@@ -56,8 +56,6 @@ class Shard:
         Of CSV: what the caller says of separator, quote and escape; see `reading.text.dialect.Given`.
     unseen : bool
         Whether its first bytes were not looked at when the corpus was opened: they are when it is read.
-    damage : Damage, optional
-        Counts the bytes of text that are replaced, while it is scanned; see `damage`. Never sent.
     """
 
     index: int
@@ -81,7 +79,6 @@ class Shard:
     tracked_changes: str = "accepted"
     dialect: str = ""
     unseen: bool = False
-    damage: Any = field(default=None, compare=False, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a dataclass with slots is pickled by Python code that looks up its fields: many thousand go to tasks
@@ -121,4 +118,4 @@ class Shard:
         return (0, 1 << 62) if self.packed or not self.traits.is_cut else (self.start, self.stop)
 
 
-_SENT = operator.attrgetter(*(item.name for item in fields(Shard) if item.name != "damage"))
+_SENT = operator.attrgetter(*(item.name for item in fields(Shard)))

@@ -26,7 +26,7 @@ BASE64 = "base64:"
 CONTROL = "[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f]"
 
 _CONTROL = re.compile(CONTROL)
-_VARIANT = ({"metadata", "value"}, {"metadata", "value", "typed_value"})
+_VARIANT = ({"metadata", "value"}, {"metadata", "value", "typed_value"}, {"metadata", "typed_value"})
 _OUT_OF_RANGE = "<value out of range"
 
 
@@ -35,7 +35,8 @@ def is_variant(kind: pyarrow.DataType) -> bool:
     if not pyarrow.types.is_struct(kind) or {member.name for member in kind} not in _VARIANT or kind.num_fields > 3:
         return False
     types = {member.name: member.type for member in kind}
-    return all(pyarrow.types.is_binary(types[name]) or pyarrow.types.is_large_binary(types[name]) for name in ("metadata", "value"))
+    parts = [types[name] for name in ("metadata", "value") if name in types]
+    return all(pyarrow.types.is_binary(part) or pyarrow.types.is_large_binary(part) for part in parts)
 
 
 def readable(array: pyarrow.Array) -> list[Any]:

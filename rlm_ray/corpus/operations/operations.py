@@ -22,10 +22,11 @@ from rlm_ray.corpus.operations.lookup import record_at
 from rlm_ray.corpus.planning import chunk_ranges
 from rlm_ray.corpus.planning.read_ranges import EXTENT, Extent, extents_of
 from rlm_ray.corpus.reading.reader import reader_of
-from rlm_ray.corpus.reading.records import to_json, to_records
+from rlm_ray.corpus.reading.records import batch_addresses, to_json, to_records
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.handle.plan import Between, Node
+from rlm_ray.types.json import JsonObject
 
 PAGE_BYTES = 4 << 20
 
@@ -192,33 +193,43 @@ def _merge_head(partials: Sequence[dict[str, Any]], args: Mapping[str, Any]) -> 
 
 
 def _at(work: Work, args: Mapping[str, Any]) -> list[dict[str, Any]]:
-    ordinals = numpy.asarray(sorted(args["ordinals"]), numpy.int64)
-    if not len(ordinals):
-        return []
-    shown = work.plan.columns
-    span = work.plan.span
+    shown, span = work.plan.columns, work.plan.span
+    return [record for batch in _batches_at(work, args["ordinals"]) for record in to_records(batch, work.shard, shown, span)]
+
+
+def _places(work: Work, args: JsonObject) -> list[tuple[int, int, str]]:
+    """Return position, character and address of records by their number, in order."""
+    found: list[tuple[int, int, str]] = []
+    for batch in _batches_at(work, args["ordinals"]):
+        columns = [batch.column(name).to_pylist() for name in ("_pos", "_char")]
+        found += zip(*columns, batch_addresses(batch, work.shard, work.plan.span).to_list(), strict=True)
+    return found
+
+
+def _batches_at(work: Work, ordinals: Sequence[int]) -> Iterator[pyarrow.RecordBatch]:
+    """Yield the records with some numbers, in order, and no others."""
+    wanted = numpy.asarray(sorted(ordinals), numpy.int64)
+    if not len(wanted):
+        return
     rows = work.plan.row_range(work.shard) if work.shard.in_rows else None
     if rows is not None:
         # rows by their number: only the row groups that hold them are read, and only those rows are decoded
-        numbers = deletions.rows_of(work.shard, rows[0], ordinals)
+        numbers = deletions.rows_of(work.shard, rows[0], wanted)
         low, high = int(numbers[0]), min(int(numbers[-1]) + 1, rows[1])
         place = Between((work.shard.index, low, 0), (work.shard.index, high, 0))
         columns = work.plan.only(lambda step: step.leaves_everything)
-        plain = replace(work, plan=columns.then(place))
-        batches = plain.scan(positions=numbers.tolist())
-        return [record for batch in batches for record in to_records(batch, work.shard, shown, span)]
+        yield from replace(work, plan=columns.then(place)).scan(positions=numbers.tolist())
+        return
     if reader_of(work.shard.format).takes_ordinals and work.plan.is_range(work.shard.index):
         # the other lines are counted, and never cut
-        batches = work.scan(positions=ordinals.tolist())
-        return [record for batch in batches for record in to_records(batch, work.shard, shown, span)]
-    found: list[dict[str, Any]] = []
+        yield from work.scan(positions=wanted.tolist())
+        return
     seen = 0
-    for batch in work.scan(limit=int(ordinals[-1]) + 1):
-        here = ordinals[(ordinals >= seen) & (ordinals < seen + batch.num_rows)] - seen
+    for batch in work.scan(limit=int(wanted[-1]) + 1):
+        here = wanted[(wanted >= seen) & (wanted < seen + batch.num_rows)] - seen
         if len(here):
-            found += to_records(batch.take(pyarrow.array(here)), work.shard, shown, span)
+            yield batch.take(pyarrow.array(here))
         seen += batch.num_rows
-    return found
 
 
 def _merge_lists(partials: Sequence[list[Any]], args: Mapping[str, Any]) -> list[Any]:
@@ -329,8 +340,8 @@ def _merge_lengths(partials: Sequence[dict[str, int]], args: Mapping[str, Any]) 
 #: Name -> (run, merge). Arguments and merged results:
 #: count {} -> int; head {n} -> records; page {after, n, max_bytes} -> {"records", "after"}, where `after` is the place to go
 #: on from (inclusive; None is the beginning, or the end);
-#: count_by {column, limit} -> {"counts": [[value, n]], "distinct"}; at {ordinals} -> records; record {address} -> a record
-#: or None, not merged;
+#: count_by {column, limit} -> {"counts": [[value, n]], "distinct"}; at {ordinals} -> records;
+#: places {ordinals} -> [(position, character, address)]; record {address} -> a record or None, not merged;
 #: text {max_chars} -> str; borders {target_bytes, by, overlap_bytes} -> borders; lengths {} -> {"records", "nbytes", "longest"}.
 OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "count": (counting.count, counting.merge_count),
@@ -338,6 +349,7 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "page": (_page, _merge_page),
     "count_by": (counting.count_by, counting.merge_count_by),
     "at": (_at, _merge_lists),
+    "places": (_places, _merge_lists),
     "record": (record_at, _merge_lists),
     "text": (_text, _merge_text),
     "borders": (_borders, _merge_borders),

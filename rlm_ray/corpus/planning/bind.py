@@ -14,6 +14,7 @@ from rlm_ray.corpus.planning.steps import (
     BoundBetween,
     BoundGrep,
     BoundKeep,
+    BoundPlaces,
     BoundSelect,
     BoundSlice,
     BoundSplit,
@@ -22,7 +23,7 @@ from rlm_ray.corpus.planning.steps import (
     BoundWindow,
     Columns,
 )
-from rlm_ray.handle.plan import Between, Grep, Keep, Node, Select, Slice, Split, Where, Window
+from rlm_ray.handle.plan import Between, Grep, Keep, Node, Places, Select, Slice, Split, Where, Window
 
 _BINDERS: dict[type[Node], Callable[[Any, Columns, frozenset[str]], BoundStep[Node]]] = {
     Select: BoundSelect.of,
@@ -30,6 +31,7 @@ _BINDERS: dict[type[Node], Callable[[Any, Columns, frozenset[str]], BoundStep[No
     Grep: BoundGrep.of,
     Split: BoundSplit.of,
     Keep: BoundKeep.of,
+    Places: BoundPlaces.of,
     Slice: BoundSlice.of,
     Between: BoundBetween.of,
     Window: BoundWindow.of,

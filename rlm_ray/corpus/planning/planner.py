@@ -18,6 +18,7 @@ from rlm_ray.corpus.catalog.sizes import mean_size, share
 from rlm_ray.corpus.meaning.comparing import holds
 from rlm_ray.corpus.planning import chunk_ranges, pruning
 from rlm_ray.corpus.planning.bind import BoundPlan
+from rlm_ray.corpus.planning.drawing import by_shard
 from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Node, Slice, Window
 
@@ -245,15 +246,7 @@ def draw(counts: Sequence[int], n: int, seed: int) -> dict[int, list[int]]:
     {0: [0, 1, 2], 2: [0, 1]}
     """
     total = sum(counts)
-    chosen = sorted(random.Random(seed).sample(range(total), min(n, total)))
-    drawn: dict[int, list[int]] = {}
-    number, before = 0, 0
-    for ordinal in chosen:
-        while ordinal >= before + counts[number]:
-            before += counts[number]
-            number += 1
-        drawn.setdefault(number, []).append(ordinal - before)
-    return drawn
+    return by_shard(random.Random(seed).sample(range(total), min(n, total)), counts)
 
 
 # -- chunks

@@ -6,6 +6,7 @@ Each kind of node has a class here; whoever plans or reads asks the step, and no
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
@@ -18,7 +19,7 @@ from rlm_ray.corpus.meaning.comparing import holds
 from rlm_ray.corpus.meaning.types import is_text
 from rlm_ray.corpus.planning import expressions
 from rlm_ray.errors import InputError
-from rlm_ray.handle.plan import Between, Grep, Keep, Node, Place, Select, Slice, Split, Where, Window
+from rlm_ray.handle.plan import Between, Grep, Keep, Node, Place, Places, Select, Slice, Split, Where, Window
 
 #: Separators of `split` that have a name.
 FIXED_SEPARATORS = {"line": re.compile(r"\r?\n"), "paragraph": re.compile(r"\r?\n(?:[ \t]*\r?\n)+")}
@@ -176,8 +177,8 @@ class BoundGrep(BoundStep[Grep]):
     @classmethod
     def of(cls, node: Grep, sees: Columns, split: frozenset[str]) -> BoundGrep:
         """Bind the node; compiles the pattern."""
-        columns = tuple(expressions.grep_columns(node, sees))
         expressions.check_pattern(node.pattern, node.ignore_case)
+        columns = tuple(expressions.grep_columns(node, sees))
         return cls(node, sees, sees, columns, expressions.grep(node, sees))
 
 
@@ -212,6 +213,42 @@ class BoundKeep(BoundStep[Keep]):
     def of(cls, node: Keep, sees: Columns, split: frozenset[str]) -> BoundKeep:
         """Bind the node."""
         return cls(node, sees, sees)
+
+
+class BoundPlaces(BoundStep[Places]):
+    """Leaves the records at some places."""
+
+    is_filter = True
+    needs_characters = True
+    narrows_places = True
+
+    @classmethod
+    def of(cls, node: Places, sees: Columns, split: frozenset[str]) -> BoundPlaces:
+        """Bind the node."""
+        return cls(node, sees, sees)
+
+    def shards(self, first: int, behind: int) -> tuple[int, int]:
+        """See `BoundStep`."""
+        places = self.node.places
+        return (max(first, places[0][0]), min(behind, places[-1][0] + 1)) if places else (first, first)
+
+    def may_hold(self, shard: Shard) -> bool:
+        """See `BoundStep`."""
+        return bool(self.places_in(shard.index))
+
+    def positions(self, shard: Shard, low: int, high: int) -> tuple[int, int]:
+        """See `BoundStep`."""
+        places = self.places_in(shard.index)
+        return (max(low, places[0][1]), min(high, places[-1][1] + 1)) if places else (low, low)
+
+    def reads_ahead_of(self, shard: Shard) -> bool:
+        """See `BoundStep`."""
+        return True
+
+    def places_in(self, index: int) -> tuple[Place, ...]:
+        """Return the places of a shard, in order."""
+        places = self.node.places
+        return places[bisect_left(places, (index, 0, 0)) : bisect_left(places, (index + 1, 0, 0))]
 
 
 class BoundSlice(BoundStep[Slice]):

@@ -8,7 +8,16 @@ from typing import Any
 import polars
 import pyarrow
 
-from rlm_ray.corpus.planning.steps import BoundBetween, BoundGrep, BoundKeep, BoundSplit, BoundStep, BoundWhere, BoundWindow
+from rlm_ray.corpus.planning.steps import (
+    BoundBetween,
+    BoundGrep,
+    BoundKeep,
+    BoundPlaces,
+    BoundSplit,
+    BoundStep,
+    BoundWhere,
+    BoundWindow,
+)
 from rlm_ray.corpus.reading.spans import split
 from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Node
@@ -74,6 +83,21 @@ class _Keep(Applied):
         return frame.join(chosen, left_on=["_pos", "_char"], right_on=["pos", "char"], how="semi", maintain_order="left")
 
 
+class _Places(Applied):
+    def __init__(self, step: BoundPlaces, index: int, encoding: str | None, selections: Selections | None) -> None:
+        super().__init__(step, index, encoding, selections)
+        places = step.places_in(index)
+        self._left = len(places)
+        types = {"pos": polars.Int64, "char": polars.Int64}
+        self._places = polars.DataFrame([place[1:] for place in places], schema=types, orient="row")
+
+    def __call__(self, frame: polars.DataFrame) -> polars.DataFrame:
+        found = frame.join(self._places, left_on=["_pos", "_char"], right_on=["pos", "char"], how="semi", maintain_order="left")
+        self._left -= found.height
+        self.is_over = self._left <= 0
+        return found
+
+
 class _Window(Applied):
     def __init__(self, step: BoundWindow, index: int, encoding: str | None, selections: Selections | None) -> None:
         super().__init__(step, index, encoding, selections)
@@ -93,6 +117,7 @@ _APPLIED: dict[type[BoundStep[Any]], Callable[..., Applied]] = {
     BoundBetween: _Between,
     BoundSplit: _Split,
     BoundKeep: _Keep,
+    BoundPlaces: _Places,
     BoundWindow: _Window,
 }
 

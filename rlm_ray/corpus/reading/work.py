@@ -1,27 +1,29 @@
-"""`Work`: one shard and what is wanted of it, as it goes to a task."""
+"""`Work`: one shard and the plan over it, as a task gets it."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import polars
 
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.planning.bind import BoundPlan
 from rlm_ray.corpus.reading import decode_replacements
-from rlm_ray.corpus.reading.reader import Reduce
+from rlm_ray.corpus.reading.reader import Extractor, Reduce
 from rlm_ray.corpus.reading.scan import frames, scan
 from rlm_ray.corpus.reading.selections import selections_of
 from rlm_ray.corpus.reading.text import compressed
 from rlm_ray.handle.plan import Node
 
+_T = TypeVar("_T")
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One shard and what is wanted of it; goes to a task by value.
+    """One shard and the plan over it; goes to a task by value.
 
     Attributes
     ----------
@@ -29,16 +31,18 @@ class Work:
     plan : BoundPlan
         Without a Slice (see `planner.window`).
     run_dir : str or None
-        Where selections are.
+        Holds the selections.
     table : pyarrow.Table, optional
-        The shard's rows, where a result is at hand in memory; put in by the worker, never sent.
+        The shard's rows, if the worker has the result in memory; the worker adds it, and it is never sent.
     corpus : str, optional
-        Whose records they are: of which corpus, by its name; empty for rows of a result that show records by their address;
-        None for text that is no corpus'. What is noted of reading (`ledger.marks`) is noted under this name.
+        The name of the corpus whose records these are; empty for rows of a result that show records by their address; None for
+        text outside any corpus. The read log (`ledger.read_log`) files what is read under this name.
     excluded : tuple of (int, int)
         Rows that statistics exclude.
     nothing : bool
-        The worker has looked: no record is left of it.
+        The worker found that the plan leaves no record of the shard.
+    extract : callable, optional
+        Parses documents; the worker adds it, and it is never sent.
     """
 
     shard: Shard
@@ -48,6 +52,7 @@ class Work:
     corpus: str | None = None
     excluded: tuple[tuple[int, int], ...] = ()
     nothing: bool = False
+    extract: Extractor | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # as a Shard's
@@ -74,8 +79,9 @@ class Work:
             table=self.table,
             positions=positions,
             extents=extents,
+            extract=self.extract,
         )
-        return self._noted(shard, found)
+        return self._noted(found)
 
     def reduced(self, columns: Sequence[str], reduce: Reduce) -> Iterator[polars.DataFrame]:
         """Scan the shard for a caller that counts and keeps no record; see `scan.frames`."""
@@ -90,30 +96,41 @@ class Work:
             columns=columns,
             table=self.table,
             reduce=reduce,
+            extract=self.extract,
         )
-        return self._noted(shard, found)
+        return self._noted(found)
 
-    def _noted(self, shard: Shard, found: Iterator[Any]) -> Iterator[Any]:
-        """What a scan finds; when it ends, what it replaced is noted."""
+    def _noted(self, found: Iterator[_T]) -> Iterator[_T]:
+        """Return what a scan yields; when the scan ends, keep the count of the bytes that it replaced."""
+        if self.run_dir is None or not self.shard.traits.is_text:
+            return found
+        return self._counted(found, self.run_dir)
+
+    def _counted(self, found: Iterator[_T], run_dir: str) -> Iterator[_T]:
+        replaced = decode_replacements.Replacements()
         try:
-            yield from found
+            while True:
+                with replaced.counting():
+                    try:
+                        item = next(found)
+                    except StopIteration:
+                        return
+                yield item
         finally:
-            if self.run_dir is not None:
-                decode_replacements.note(self.run_dir, shard)
+            decode_replacements.note(run_dir, self.shard, replaced)
 
     def build_index(self) -> None:
         """Make the index by which a large gzip object is read from the middle; see `reading.text.compressed`."""
         compressed.build_index(self._prepared())
 
     def _prepared(self) -> Shard:
-        """The shard as it is scanned: text counts what it replaces; a large gzip object knows where its index is kept."""
+        """Return the shard to scan; of a large gzip object, with the place of its index."""
         shard = self.shard
         if not shard.traits.is_text:
             return shard
-        shard = replace(shard, damage=decode_replacements.Damage())
         if shard.compression != "gzip" or self.run_dir is None or shard.size < compressed.LEAST_INDEXED or shard.is_wide:
             return shard
         return replace(shard, seeks=compressed.index_uri(self.run_dir, shard.uri, shard.version))
 
 
-_SENT = operator.attrgetter(*(item.name for item in fields(Work)))
+_SENT = operator.attrgetter(*(item.name for item in fields(Work) if item.name != "extract"))

@@ -6,10 +6,11 @@ once, alternating with a look at the sandbox's socket.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ParamSpec, TypeAlias
 
 from rlm_ray.recursion.ports import Future, Ports
 
@@ -35,6 +36,19 @@ class Until:
 
 
 Job: TypeAlias = Generator[Until, None, Any]
+
+_P = ParamSpec("_P")
+
+
+def immediate(answer: Callable[_P, Any]) -> Callable[_P, Job]:
+    """Make a job of a function that waits for nothing; it runs when the job does."""
+
+    @functools.wraps(answer)
+    def job(*args: _P.args, **kwargs: _P.kwargs) -> Job:
+        return answer(*args, **kwargs)
+        yield  # makes it a generator
+
+    return job
 
 
 class Promise:

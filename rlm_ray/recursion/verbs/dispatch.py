@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from rlm_ray.corpus.planning.expressions import check_pattern
 from rlm_ray.errors import InputError, RlmRayError
@@ -20,7 +22,7 @@ from rlm_ray.handle.plan import Plan, Result
 from rlm_ray.ledger.calllog import BEGUN, CallLog
 from rlm_ray.recursion.cell_reports import ReplayedError, error_reply
 from rlm_ray.recursion.failed_verbs import MAX_WHAT, CellFailures, FailedVerb
-from rlm_ray.recursion.jobs.scheduler import Job
+from rlm_ray.recursion.jobs.scheduler import Job, immediate
 from rlm_ray.recursion.loop import feedback
 from rlm_ray.recursion.ports import RequestKey
 from rlm_ray.recursion.verbs.batches import Batches
@@ -29,10 +31,12 @@ from rlm_ray.recursion.verbs.context import CallContext
 from rlm_ray.recursion.verbs.functions import Functions
 from rlm_ray.recursion.verbs.queries import Queries
 from rlm_ray.recursion.verbs.recursive_calls import RecursiveCalls
+from rlm_ray.recursion.verbs.samples import EstimateRequest, Samples
 from rlm_ray.recursion.verbs.scans import Scans
 from rlm_ray.sandbox.outside.events import Final
 from rlm_ray.subcalls.votes import Votes
 from rlm_ray.types.json import JsonObject
+from rlm_ray.types.run import Context
 
 MAX_PROMPT = 4 << 20
 MAX_NAME = 1_000
@@ -43,15 +47,24 @@ MAX_PARTS = 1_000_000
 MANY_SINGLE_CALLS = 8
 
 
-#: Replies that are written down, and given again when a cell runs again.
-_LOOKED = frozenset(("count", "head", "record", "page", "text", "sample", "count_by", "chunks", "budget", "progress"))
-_REPEATED = _LOOKED | {"map", "filter", "aggregate", "sql", "so_far"}
-#: Sub-calls: they run again, answered by the finished ones.
-_BEGUN = frozenset(("llm_query", "llm_query_batched", "llm_map", "llm_each", "rlm_query", "rlm_query_batched", "rlm_map"))
-#: Those whose reply has answers, and errors by index.
-_TOGETHER = frozenset(("llm_query_batched", "rlm_query_batched"))
-#: Those whose answers are values, not a result.
-_SINGLE = _TOGETHER | {"llm_query", "rlm_query"}
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """A row of `VERBS`.
+
+    Attributes
+    ----------
+    answer : callable
+        Checks the arguments and returns the job.
+    on_rerun : {"replay", "repeat", "compute"}
+        What happens when a cell runs again: the logged reply is given again; the sub-calls run again, answered by those that
+        finished; or the reply, which is not logged, is computed again.
+    answers : {"one", "many"}, optional
+        Of sub-calls whose reply is values and not a result: one answer, or answers and errors by index.
+    """
+
+    answer: Callable[[Dispatcher, JsonObject, bytes, RequestKey], Job]
+    on_rerun: Literal["replay", "repeat", "compute"] = "replay"
+    answers: Literal["one", "many"] | None = None
 
 
 class Dispatcher:
@@ -60,7 +73,7 @@ class Dispatcher:
     Parameters
     ----------
     context : CallContext
-    scans, functions, queries, batches, recursive_calls
+    scans, functions, queries, batches, recursive_calls, samples
         The implementations of the verbs.
     log : CallLog, optional
         Gets the replies.
@@ -74,6 +87,7 @@ class Dispatcher:
         queries: Queries,
         batches: Batches,
         recursive_calls: RecursiveCalls,
+        samples: Samples,
         log: CallLog | None = None,
     ) -> None:
         self._scans = scans
@@ -81,15 +95,13 @@ class Dispatcher:
         self._queries = queries
         self._batches = batches
         self._recursive_calls = recursive_calls
+        self._samples = samples
         self._results = context.results
         self._log = log
         self._replay = context.call.replay  # a verification repeats the failures of the first run, and tries nothing again
         self.citing = Citing(scans)
         self._found = context.failures.verbs
         self._failures = CellFailures()
-        self._verbs: dict[str, Callable[[JsonObject, bytes, RequestKey], Job]] = {
-            name.removeprefix("_verb_"): getattr(self, name) for name in dir(self) if name.startswith("_verb_")
-        }
         self._cell = "0"
         self._times: dict[str, int] = {}
         self._previous_replies: JsonObject = {}
@@ -117,16 +129,16 @@ class Dispatcher:
         InputError
             No such verb.
         """
-        if verb not in self._verbs:
+        if verb not in VERBS:
             raise InputError(f"There is no verb {verb!r:.60}.")
         try:
             name = self._name(verb, args, blob)
         except RecursionError:
             raise _too_deep(verb) from None
         self._single_calls += verb == "llm_query"
-        if verb in _REPEATED and name in self._previous_replies:
+        if VERBS[verb].on_rerun == "replay" and name in self._previous_replies:
             return self._watched(verb, args, _given(self._previous_replies[name]))
-        job = self._verbs[verb](args, blob, RequestKey(name, f"{name}{BEGUN}" in self._previous_replies))
+        job = VERBS[verb].answer(self, args, blob, RequestKey(name, f"{name}{BEGUN}" in self._previous_replies))
         if self._replay and (failed := self._previous_replies.get(f"{name} failed")) is not None:
             return self._watched(verb, args, _as_before(verb, job, failed))
         return self._watched(verb, args, self._logged(verb, args, name, job))
@@ -141,7 +153,7 @@ class Dispatcher:
             raise
         if verb in ("map", "filter", "aggregate"):
             self._take(value["failure"], value["key"], value["retried"], failures)
-        elif verb in _SINGLE:
+        elif VERBS[verb].answers is not None:
             self._answered(verb, args, value, failures)
         elif verb != "page" or value["after"] is None:  # a result that is read in part only may be under way
             self.look_at(args.get("plan"), failures)
@@ -151,7 +163,7 @@ class Dispatcher:
         kind, message, _ = error_reply(error)
         if kind == "FunctionFailed":
             failures.raised(message)
-        elif verb in _SINGLE and kind == "SubcallFailed":
+        elif VERBS[verb].answers is not None and kind == "SubcallFailed":
             failures.single(verb, 1, 1, message)
             self._found.add(FailedVerb(verb, _what(args), 1, 1, message, rows=False, raised=True, key=_key(verb, args)))
         else:
@@ -159,8 +171,9 @@ class Dispatcher:
 
     def _answered(self, verb: str, args: JsonObject, value: Any, failures: CellFailures) -> None:
         """Take note of sub-calls that gave values."""
-        errors = value["errors"] if verb in _TOGETHER else {}
-        asked, first = len(value["answers"]) if verb in _TOGETHER else 1, str(next(iter(errors.values()), ""))
+        many = VERBS[verb].answers == "many"
+        errors = value["errors"] if many else {}
+        asked, first = len(value["answers"]) if many else 1, str(next(iter(errors.values()), ""))
         failures.single(verb, asked, len(errors), first)
         if errors:
             self._found.add(FailedVerb(verb, _what(args), len(errors), asked, first, rows=False, key=_key(verb, args)))
@@ -193,7 +206,7 @@ class Dispatcher:
         return f"{digest}-{times}" if times > 1 else digest
 
     def _logged(self, verb: str, args: JsonObject, name: str, job: Job) -> Job:
-        if self._log is not None and verb in _BEGUN:
+        if self._log is not None and VERBS[verb].on_rerun == "repeat":
             self._log.reply(self._cell, f"{name}{BEGUN}", _log_entry(verb, args))
         cell, failed_before = self._cell, self._previous_replies.get(f"{name} failed") is not None
         try:
@@ -205,9 +218,9 @@ class Dispatcher:
                 self._log.reply(cell, f"{name} failed", {"error": error_reply(error)})
             raise
         if self._log is not None:
-            if verb in _REPEATED:
+            if VERBS[verb].on_rerun == "replay":
                 self._log.reply(cell, name, value)
-            errors = value.get("errors") if verb in _TOGETHER else None
+            errors = value.get("errors") if VERBS[verb].answers == "many" else None
             if errors or failed_before:
                 self._log.reply(cell, f"{name} failed", {"errors": errors} if errors else None)
         return value
@@ -238,6 +251,10 @@ class Dispatcher:
     def _verb_count_by(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (yield from self._scans.count_by(_plan(args), _name(args, "column"), _int(args, "limit")))
 
+    def _verb_draw(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
+        seed = _int(args, "seed", least=-(1 << 62))
+        return (yield from self._samples.draw(_plan(args), _int(args, "n"), seed, _int(args, "skip")))
+
     def _verb_chunks(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         tokens = None if args.get("tokens") is None else _int(args, "tokens", least=1)
         return (yield from self._scans.chunks(_plan(args), tokens, _optional_name(args, "by"), _int(args, "overlap")))
@@ -245,10 +262,9 @@ class Dispatcher:
     def _verb_reading(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (yield from self._scans.reading(_plan(args)))
 
-    def _verb_check_pattern(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
+    @immediate
+    def _verb_check_pattern(self, args: JsonObject, blob: bytes, request: RequestKey) -> None:
         check_pattern(_str(args, "pattern"), bool(args.get("ignore_case")))
-        return None
-        yield
 
     # functions over shards
 
@@ -292,6 +308,7 @@ class Dispatcher:
                 _votes(args),
                 request,
                 _keep(args),
+                _shown(args),
             )
         )
 
@@ -311,14 +328,29 @@ class Dispatcher:
             yield from self._recursive_calls.map(_str(args, "question"), _parts(args), args.get("schema"), request, _keep(args))
         )
 
+    def _verb_estimate(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
+        asked = EstimateRequest(
+            _str(args, "question"),
+            args.get("schema") or {},
+            _optional_name(args, "model"),
+            _optional_number(args, "within"),
+            _number(args, "delta"),
+            None if args.get("calls") is None else _int(args, "calls", least=1),
+            _optional_name(args, "by"),
+            (_number(args, "min"), _optional_number(args, "max")),
+            _int(args, "seed", least=-(1 << 62)),
+        )
+        return (yield from self._samples.estimate(_plan(args), asked, request))
+
     # the rest
 
-    def _verb_progress(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
+    @immediate
+    def _verb_progress(self, args: JsonObject, blob: bytes, request: RequestKey) -> JsonObject:
         state = self._results.get(_name(args, "id"))
         return {"finished": state.promise.done(), "done": state.done, "failed": state.failed, "expected": state.expected}
-        yield
 
-    def _verb_so_far(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
+    @immediate
+    def _verb_so_far(self, args: JsonObject, blob: bytes, request: RequestKey) -> Context:
         state = self._results.get(_name(args, "id"))
         if state.promise.done():
             state.promise.result()
@@ -328,14 +360,45 @@ class Dispatcher:
         self._results.finish(there)
         there.promise.result()
         return there.reply()
-        yield
 
     def _verb_cite(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         return (yield from self.citing.cite(_str(args, "address"), _optional(args, "quote")))
 
-    def _verb_budget(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
+    @immediate
+    def _verb_budget(self, args: JsonObject, blob: bytes, request: RequestKey) -> JsonObject:
         return self._batches.left()
-        yield
+
+
+#: All verbs. A verb with no row does not exist for root code.
+VERBS: dict[str, Verb] = {
+    "count": Verb(Dispatcher._verb_count),
+    "head": Verb(Dispatcher._verb_head),
+    "record": Verb(Dispatcher._verb_record),
+    "page": Verb(Dispatcher._verb_page),
+    "text": Verb(Dispatcher._verb_text),
+    "sample": Verb(Dispatcher._verb_sample),
+    "draw": Verb(Dispatcher._verb_draw),
+    "count_by": Verb(Dispatcher._verb_count_by),
+    "chunks": Verb(Dispatcher._verb_chunks),
+    "reading": Verb(Dispatcher._verb_reading, "compute"),
+    "check_pattern": Verb(Dispatcher._verb_check_pattern, "compute"),
+    "map": Verb(Dispatcher._verb_map),
+    "filter": Verb(Dispatcher._verb_filter),
+    "aggregate": Verb(Dispatcher._verb_aggregate),
+    "sql": Verb(Dispatcher._verb_sql),
+    "llm_query": Verb(Dispatcher._verb_llm_query, "repeat", "one"),
+    "llm_query_batched": Verb(Dispatcher._verb_llm_query_batched, "repeat", "many"),
+    "llm_map": Verb(Dispatcher._verb_llm_map, "repeat"),
+    "llm_each": Verb(Dispatcher._verb_llm_each, "repeat"),
+    "rlm_query": Verb(Dispatcher._verb_rlm_query, "repeat", "one"),
+    "rlm_query_batched": Verb(Dispatcher._verb_rlm_query_batched, "repeat", "many"),
+    "rlm_map": Verb(Dispatcher._verb_rlm_map, "repeat"),
+    "estimate": Verb(Dispatcher._verb_estimate, "repeat", "one"),
+    "progress": Verb(Dispatcher._verb_progress),
+    "so_far": Verb(Dispatcher._verb_so_far),
+    "cite": Verb(Dispatcher._verb_cite, "compute"),
+    "budget": Verb(Dispatcher._verb_budget),
+}
 
 
 def _log_entry(verb: str, args: JsonObject) -> JsonObject:
@@ -370,9 +433,9 @@ def _too_deep(verb: str) -> InputError:
     return InputError(f"The arguments of {verb} are nested too deep. Pass flat values.")
 
 
-def _given(value: Any) -> Job:
+@immediate
+def _given(value: Any) -> Any:
     return value
-    yield
 
 
 def _as_before(verb: str, job: Job, failed: JsonObject) -> Job:
@@ -437,6 +500,21 @@ def _int(args: JsonObject, name: str, least: int = 0) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 1 << 62:
         raise InputError(f"{name} = {value!r:.80} is no whole number from {least}.")
     return value
+
+
+def _shown(args: JsonObject) -> tuple[str, ...] | None:
+    return None if args.get("show") is None else tuple(_strings(args, "show"))
+
+
+def _number(args: JsonObject, name: str) -> float:
+    value = args.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{name} = {value!r:.80} is no number.")
+    return float(value)
+
+
+def _optional_number(args: JsonObject, name: str) -> float | None:
+    return None if args.get(name) is None else _number(args, name)
 
 
 def _votes(args: JsonObject) -> int | str:

@@ -24,7 +24,7 @@ from rlm_ray.recursion.jobs.lending import BudgetLender
 from rlm_ray.recursion.jobs.loans import BudgetLoan, may_run_again, settle_ended, starting
 from rlm_ray.recursion.jobs.progress import BatchTally, Spending
 from rlm_ray.recursion.jobs.results import ResultState
-from rlm_ray.recursion.jobs.scheduler import Job, Promise, Timer, Until
+from rlm_ray.recursion.jobs.scheduler import Job, Promise, Timer, Until, immediate
 from rlm_ray.recursion.ports import Call, CallOutcome, Future, RequestKey
 from rlm_ray.recursion.verbs.batches import Batches, answer_columns
 from rlm_ray.recursion.verbs.context import CallContext
@@ -32,6 +32,7 @@ from rlm_ray.recursion.verbs.scans import Scans, target
 from rlm_ray.sandbox.outside import counts
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.schema import AnswerSchema
+from rlm_ray.types.run import Context
 
 
 class RecursiveCalls:
@@ -79,7 +80,8 @@ class RecursiveCalls:
             return answers[0]
         return {"answers": answers, "errors": errors}
 
-    def map(self, question: str, parts: list[str | Plan], schema: Any, request: RequestKey, keep: bool = False) -> Job:
+    @immediate
+    def map(self, question: str, parts: list[str | Plan], schema: Any, request: RequestKey, keep: bool = False) -> Context:
         """Start a recursive call per part; return the handle of the result at once."""
         answer = AnswerSchema.of(schema)
         if not request.resumed:
@@ -109,7 +111,6 @@ class RecursiveCalls:
         state.key = target("rlm_map", parts)
         self._batches.begin(state, work(), "rlm_map", question, keep)
         return state.reply()
-        yield
 
     def _recurse(
         self,

@@ -41,6 +41,9 @@ class Backend:
         with self._lock:
             self._cell += 1
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(None), ()  # see `handle.corpus.Backend`
+
     def table(self, plan: Plan, schema: dict[str, str]) -> Any:
         """Refuse: root code computes beside the data and looks at a part of it."""
         raise errors.InputError(

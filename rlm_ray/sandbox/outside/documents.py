@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rlm_ray.corpus.reading.documents import extracting
 from rlm_ray.errors import InputError, SandboxError
 from rlm_ray.sandbox.outside.events import Limits
 from rlm_ray.sandbox.outside.functions import ENDS_AFTER, Entry, FunctionSandbox, StoppedChild, entries_of
@@ -75,8 +74,3 @@ def extract(kind: str, data: bytes) -> list[str]:
             sandbox.close()
     except InputError as error:
         raise ValueError(str(error)) from None
-
-
-def register() -> None:
-    """Let this process's readers parse documents."""
-    extracting.use(extract)

@@ -8,7 +8,7 @@ import polars
 
 from rlm_ray.corpus.catalog.document_kinds import document_kind, kind_in
 from rlm_ray.corpus.catalog.shard import Shard
-from rlm_ray.corpus.reading.decode_replacements import ERRORS, counted
+from rlm_ray.corpus.reading.decode_replacements import ERRORS
 from rlm_ray.corpus.reading.documents.extracting import text_of
 from rlm_ray.corpus.reading.reader import Reader, ReadRequest
 from rlm_ray.corpus.reading.sampling import Sample
@@ -38,10 +38,9 @@ def read(request: ReadRequest) -> Iterator[polars.DataFrame]:
                 )
     data = b"".join(parts)
     if document_kind(shard.uri) is not None or kind_in(data) is not None:
-        text = text_of(shard, data)
+        text = text_of(shard, data, request.extract)
     else:
-        with counted(shard):
-            text = data.removeprefix(BOM).decode(encoding_of(shard), ERRORS)
+        text = data.removeprefix(BOM).decode(encoding_of(shard), ERRORS)
     yield polars.DataFrame(
         {"text": [text], "_pos": polars.Series([0], dtype=polars.Int64), "_end": polars.Series([size], dtype=polars.Int64)}
     )

@@ -1,14 +1,15 @@
-"""Text of documents (PDF, DOCX, ODT, RTF). Their parsers read hostile bytes: they run in a sandbox, which a room above hands in."""
+"""Text of documents (PDF, DOCX, ODT, RTF). Their parsers read hostile bytes, so the worker passes one that runs in a sandbox."""
 
 from __future__ import annotations
 
 import importlib.util
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from rlm_ray.corpus.catalog.document_kinds import document_kind, kind_in
 from rlm_ray.corpus.catalog.shard import Shard
+from rlm_ray.corpus.reading.reader import Extractor
 from rlm_ray.errors import MissingExtra, ObjectUnreadable
 
 #: Between two pages of a document's text: `split("text", by="\\f")` gives the pages.
@@ -16,18 +17,9 @@ PAGE = "\f"
 #: Characters of the texts that a process keeps: a citation often looks at what was just read.
 KEPT_CHARS = 32 << 20
 
-#: `extractor(kind, data)` returns a document's pages; raises ValueError with the reason where there are none.
-Extractor = Callable[[str, bytes], list[str]]
-_extractor: Extractor | None = None
 _kept: OrderedDict[tuple[str, str, str], str] = OrderedDict()
 _kept_chars = 0
 _lock = threading.Lock()
-
-
-def use(extractor: Extractor) -> None:
-    """Name what extracts, in this process."""
-    global _extractor
-    _extractor = extractor
 
 
 def require(uris: Collection[str]) -> None:
@@ -44,7 +36,7 @@ def require(uris: Collection[str]) -> None:
             raise MissingExtra(f"Reading {first}", "documents")
 
 
-def text_of(shard: Shard, data: bytes) -> str:
+def text_of(shard: Shard, data: bytes, extract: Extractor | None) -> str:
     """Return the text of a document that has to be parsed, with a form feed between its pages.
 
     Raises
@@ -57,13 +49,13 @@ def text_of(shard: Shard, data: bytes) -> str:
         if key in _kept:
             _kept.move_to_end(key)
             return _kept[key]
-    if _extractor is None:
+    if extract is None:
         raise ObjectUnreadable(
             f"{shard.uri} has to be parsed, and this process has no sandbox for it. Use rlm_ray.open or rlm-ray."
         )
     try:
         changes = "+changes" if shard.tracked_changes == "shown" else ""
-        pages = _extractor((document_kind(shard.uri) or kind_in(data) or "") + changes, data)
+        pages = extract((document_kind(shard.uri) or kind_in(data) or "") + changes, data)
     except ValueError as error:
         raise ObjectUnreadable(f"{shard.uri} cannot be parsed: {error}") from None
     text = PAGE.join(page.replace(PAGE, "\n") for page in pages)

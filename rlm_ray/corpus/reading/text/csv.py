@@ -21,7 +21,7 @@ import polars
 
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.meaning.types import JSON, shown_name
-from rlm_ray.corpus.reading.decode_replacements import ERRORS, counted
+from rlm_ray.corpus.reading.decode_replacements import ERRORS
 from rlm_ray.corpus.reading.reader import Reader, ReadRequest
 from rlm_ray.corpus.reading.sampling import SAMPLE_LINES, Sample, first_sample
 from rlm_ray.corpus.reading.text.csv_blocks import Block, Fields, blocks
@@ -43,8 +43,7 @@ def read(request: ReadRequest) -> Iterator[polars.DataFrame]:
     first = 0
     blocks = _rows(shard, request.early)
     while True:
-        with counted(shard):
-            block = next(blocks, None)
+        block = next(blocks, None)
         if block is None:
             return
         header, rows = block

@@ -12,7 +12,7 @@ import pyarrow
 
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.planning.steps import BoundStep
-from rlm_ray.corpus.reading.decode_replacements import ERRORS, counted
+from rlm_ray.corpus.reading.decode_replacements import ERRORS
 from rlm_ray.corpus.reading.reader import Reader, ReadRequest
 from rlm_ray.corpus.reading.sampling import SAMPLE_BYTES, SAMPLE_LINES, Sample, first_sample
 from rlm_ray.corpus.reading.text import line_search
@@ -93,8 +93,7 @@ def frame(piece: Piece, shard: Shard) -> polars.DataFrame:
     text = _utf8(piece) if encoding in _UTF8 else None
     if text is None:
         data = piece.memory.tobytes()
-        with counted(shard):
-            cut = [data[start:end].decode(encoding, ERRORS) for start, end in zip(piece.starts, piece.ends, strict=True)]
+        cut = [data[start:end].decode(encoding, ERRORS) for start, end in zip(piece.starts, piece.ends, strict=True)]
         text = polars.Series(cut, dtype=polars.String)
     return places(piece).insert_column(0, text.alias("text"))
 

@@ -22,10 +22,10 @@ import pyarrow
 
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.shard import FRAMED, Shard
-from rlm_ray.corpus.catalog.signatures import HEAD, Unpacked, otherwise
-from rlm_ray.corpus.reading.decode_replacements import ERRORS, counted
+from rlm_ray.corpus.catalog.signatures import DOCUMENTS, HEAD, Unpacked, otherwise
+from rlm_ray.corpus.reading.decode_replacements import ERRORS, add
 from rlm_ray.corpus.reading.text.compressed import frames, open_framed, open_indexed
-from rlm_ray.errors import ObjectUnreadable, RlmRayError
+from rlm_ray.errors import ObjectUnreadable, RlmRayError, StorageError
 
 #: Bytes that are looked at together: fewer cost more calls, more do not stay in the processor's cache. The first are
 #: fewer, since who looks at a few records wants no more.
@@ -44,7 +44,7 @@ MAX_RECORD = 256 << 20
 def opened(shard: Shard, start: int = 0, stop: int | None = None, early: bool = False) -> Iterator[Any]:
     """Open a shard's object as a stream of uncompressed bytes, from `start` on (from its beginning where it is not seekable).
 
-    `early` is for who may stop long before `stop`.
+    `early` suits a caller that may stop long before `stop`.
     """
     if shard.compression == FRAMED:
         with open_framed(shard, start, stop, early) as stream:
@@ -64,16 +64,16 @@ def opened(shard: Shard, start: int = 0, stop: int | None = None, early: bool = 
         elif shard.unseen:
             file = LookedAt(source, shard)
         if shard.compression is None:
-            yield Recoded(file, shard) if shard.is_wide else file
+            yield Recoded(file, shard.encoding) if shard.is_wide else file
         else:
             if shard.compression == "xz":
                 unpacked = Unpacked(file)
-                yield Recoded(unpacked, shard) if shard.is_wide else unpacked
+                yield Recoded(unpacked, shard.encoding) if shard.is_wide else unpacked
                 return
             packed = file if isinstance(file, pyarrow.NativeFile) else pyarrow.PythonFile(file, mode="r")
             with pyarrow.CompressedInputStream(packed, shard.compression) as arrow:
                 stream = Members(arrow, shard) if shard.compression == "gzip" else arrow
-                yield Recoded(stream, shard) if shard.is_wide else stream
+                yield Recoded(stream, shard.encoding) if shard.is_wide else stream
 
 
 def look_at(shard: Shard, head: bytes | None = None) -> None:
@@ -82,13 +82,16 @@ def look_at(shard: Shard, head: bytes | None = None) -> None:
     Raises
     ------
     ObjectUnreadable
-        It is not; names what it is.
+        The object is something else; the message says what.
     """
     if head is None:
-        head = storage.read_range(shard.uri, 0, min(shard.size, HEAD), version=shard.version)
+        (given,) = storage.read_small([(shard.uri, shard.version, shard.size)], HEAD)
+        if isinstance(given, StorageError):
+            raise given
+        head = given
     compression = "zstd" if shard.compression == FRAMED else shard.compression
     found = otherwise(head[:HEAD], compression, shard.encoding)
-    if found is not None:
+    if found is not None and not (shard.traits.is_parsed and found in DOCUMENTS):
         raise ObjectUnreadable(
             f"{shard.uri} is {found} by its first bytes, which is not what its name says. Name it so, convert it, or leave it out."
         )
@@ -188,8 +191,7 @@ class Members:
                         size = len(data)
                         while more := file.read(1 << 20):
                             size += len(more)
-                        if shard.damage is not None:
-                            shard.damage.nbytes += size
+                        add(size)
                         return
                     inflate = zlib.decompressobj(31)
 
@@ -197,9 +199,8 @@ class Members:
 class Recoded:
     """A stream of text in some encoding, as one in UTF-8; bytes that are no text become U+FFFD."""
 
-    def __init__(self, stream: Any, shard: Shard) -> None:
-        encoding = shard.encoding
-        self._stream, self._shard = stream, shard
+    def __init__(self, stream: Any, encoding: str) -> None:
+        self._stream = stream
         self._decoder = codecs.getincrementaldecoder(encoding)(ERRORS)
         self._rest = memoryview(b"")
         self._ended = False
@@ -216,8 +217,7 @@ class Recoded:
             if not self._rest:
                 data = self._stream.read(1 << 20)
                 self._ended = not data
-                with counted(self._shard):
-                    text = self._decoder.decode(data, self._ended)
+                text = self._decoder.decode(data, self._ended)
                 self._rest = memoryview(text.encode("utf-8", "replace"))
             part = self._rest[: len(buffer) - at]
             buffer[at : at + len(part)] = part
