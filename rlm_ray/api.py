@@ -14,6 +14,7 @@ from rlm_ray import settings as settings_module
 from rlm_ray.conversion import answer_of, contexts_of, saved_answer
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
+from rlm_ray.corpus.reading.logs.layout import LogOptions
 from rlm_ray.corpus.reading.text.dialect import Given
 from rlm_ray.errors import InputError, RunError, SettingsError
 from rlm_ray.handle.corpus import Corpus
@@ -26,7 +27,7 @@ from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.jobs.progress import Progress
 from rlm_ray.recursion.ports import Call
 from rlm_ray.report.progress import in_notebook
-from rlm_ray.sandbox.outside import isolation
+from rlm_ray.sandbox.outside import isolation, parsing
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.forms import check_json_schema
 from rlm_ray.subcalls.schema import AnswerSchema
@@ -45,6 +46,7 @@ def open(
     *uris: str,
     format: str | None = None,
     unit: str | None = None,
+    event_start: str | None = None,
     encoding: str = "utf-8",
     tracked_changes: Literal["accepted", "shown"] = "accepted",
     shard_bytes: int = 64 << 20,
@@ -59,8 +61,10 @@ def open(
         `iceberg:catalogue/namespace.table` (docs/data.md).
     format : {"parquet", "text", "jsonl", "json", "csv"}, optional
         By the names' endings where not given.
-    unit : {"line", "document", "row"}, optional
-        What a record is.
+    unit : {"line", "event", "document", "row"}, optional
+        What a record is; an event is a line with those that belong to it, as a stack trace does.
+    event_start : str, optional
+        A pattern that the lines which begin an event have (Rust's); found from samples where not given.
     encoding : str
         Of text objects.
     tracked_changes : {"accepted", "shown"}
@@ -68,7 +72,7 @@ def open(
     shard_bytes : int
         About the bytes of one shard.
     settings : Settings, optional
-        Of the session that answers this handle's verbs; also what is set of encoding and of the dialect of CSV.
+        Of the session that answers this handle's verbs; also what is set of encoding, of events and of the dialect of CSV.
 
     Returns
     -------
@@ -91,9 +95,10 @@ def open(
     >>> rlm_ray.open(str(folder)).head(1)[0]["text"]
     'started'
     """
-    dialect = Given()
+    dialect, logs = Given(), LogOptions(event_start)
     if settings is not None:
         dialect = Given(settings.csv_separator, settings.csv_quote, settings.csv_escape)
+        logs = LogOptions(settings.event_start if event_start is None else event_start, settings.event_bytes)
         encoding = settings.encoding if encoding == "utf-8" else encoding
     manifest = open_manifest(
         *uris,
@@ -103,6 +108,8 @@ def open(
         tracked_changes=tracked_changes,
         shard_bytes=shard_bytes,
         dialect=dialect,
+        logs=logs,
+        parse=parsing.parse,
     )
     return Corpus(Plan((Source(manifest.name),)), manifest.info(), Opened(manifest, settings))
 

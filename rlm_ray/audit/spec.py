@@ -33,7 +33,7 @@ class _Part(BaseModel):
 
 
 #: Settings that a corpus may have for itself.
-_READING = ("encoding", "tracked_changes", "csv_separator", "csv_quote", "csv_escape")
+_READING = ("encoding", "tracked_changes", "csv_separator", "csv_quote", "csv_escape", "event_start")
 
 
 class CorpusOptions(TypedDict):
@@ -60,6 +60,9 @@ class CorpusSpec(_Part):
     csv_separator: str | None = Field(default=None, description="Between fields of CSV; that of the settings where not given.")
     csv_quote: str | None = Field(default=None, description="Quote of CSV fields; empty for none.")
     csv_escape: str | None = Field(default=None, description="Escape of CSV, such as a backslash; empty for none.")
+    event_start: str | None = Field(
+        default=None, description="A pattern in the lines that begin an event of logs; found from samples where not given."
+    )
 
     def options(self, settings: Settings) -> CorpusOptions:
         """Return how `rlm_ray.open` reads this corpus: as it says, else as the settings say."""

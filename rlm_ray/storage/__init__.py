@@ -15,6 +15,7 @@ True
 b'all'
 """
 
+from rlm_ray.storage.archives.places import stored_object
 from rlm_ray.storage.connections import forget_connections
 from rlm_ray.storage.listings import check_version, current_version, exists, listing, stat
 from rlm_ray.storage.names import ObjectInfo, is_local, is_remote, join, literal, normal, scheme, shown
@@ -56,6 +57,7 @@ __all__ = [
     "scheme",
     "shown",
     "stat",
+    "stored_object",
     "table_options",
     "write_bytes",
 ]

@@ -21,6 +21,7 @@ SAMPLE_CHARS = 500
 
 _FORMS = {
     "line": 'a line, {"text": …}',
+    "event": 'an event of a log, {"text": …}: a line with those that belong to it',
     "document": 'a document, {"path": …, "text": …}',
     "row": "a row, a dict of its columns",
 }
