@@ -122,14 +122,16 @@ class Corpus(Tabular):
 
     def head(self, n: int = 5) -> list[dict[str, Any]]:
         """Return the first `n` records, each a dict with its `_address`. Reads from the first shard until it has them."""
-        return self._ask("head", n=count_of(n, "n"))
+        found: list[dict[str, Any]] = self._ask("head", n=count_of(n, "n"))
+        return found
 
     def sample(self, n: int = 20, seed: int = 0) -> list[dict[str, Any]]:
         """Return `n` records drawn uniformly, in order. The same seed draws the same records.
 
         Reads what it draws where footers give the counts, else counts first.
         """
-        return self._ask("sample", n=count_of(n, "n"), seed=int(seed))
+        found: list[dict[str, Any]] = self._ask("sample", n=count_of(n, "n"), seed=int(seed))
+        return found
 
     def draw(self, n: int, seed: int = 0, skip: int = 0) -> Corpus:
         """Return `n` records drawn at random, without repetition, as a Corpus: the way to ask models about a sample.
@@ -146,7 +148,8 @@ class Corpus(Tabular):
 
     def text(self, max_chars: int = 20_000) -> str:
         """Return the records as text, up to `max_chars` characters; what was cut is said at the end."""
-        return self._ask("text", max_chars=count_of(max_chars, "max_chars"))
+        text: str = self._ask("text", max_chars=count_of(max_chars, "max_chars"))
+        return text
 
     def __getitem__(self, key: int | slice) -> Any:
         if isinstance(key, bool) or not isinstance(key, int | slice):
@@ -434,7 +437,8 @@ class Corpus(Tabular):
         """How far a result is that is still being worked on; does not wait."""
         if not isinstance(self.plan.origin, Result):
             raise InputError("Only what llm_map, llm_each, rlm_map and map return has progress.")
-        return self._backed().call("progress", {"id": self.plan.origin.id})[0]
+        progress: dict[str, Any] = self._backed().call("progress", {"id": self.plan.origin.id})[0]
+        return progress
 
     @property
     def so_far(self) -> Corpus:

@@ -61,7 +61,8 @@ def property_of(name: str, kind: Any) -> dict[str, Any]:
     if isinstance(kind, Mapping) and kind:
         if _KEYWORDS & set(kind):
             check_json_schema(kind, name)
-            return strict(dict(kind))
+            schema: dict[str, Any] = strict(dict(kind))
+            return schema
         return strict_object({str(key): property_of(f"{name}.{key}", item) for key, item in kind.items()})
     raise InputError(f'schema["{name}"] = {shown(kind)} is no type. Use "string", "number", "integer", "boolean" or labels.')
 
