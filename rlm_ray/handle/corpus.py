@@ -7,9 +7,9 @@ code's process imports it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from rlm_ray.errors import InputError
+from rlm_ray.errors import InputError, RlmRayError
 from rlm_ray.handle.arguments import count_of, error_choice, hashable, literal, pickled
 from rlm_ray.handle.chunks import Chunks
 from rlm_ray.handle.display import shown_html, shown_line, shown_reading, shown_step
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from rlm_ray.handle.tabular import Table
-    from rlm_ray.types.json import JsonObject, JsonSchema
+    from rlm_ray.types.json import JsonObject, JsonSchema, Record
 else:
     Protocol = object
 
 PAGE_RECORDS = 2_000
+#: Records that a notebook shows.
+FIRST_ROWS = 5
 
 
 class Backend(Protocol):
@@ -497,8 +499,20 @@ class Corpus(Tabular):
         return hash(self.plan)
 
     def _repr_html_(self) -> str:
-        """Show in a notebook what is known without reading."""
-        return shown_html(self.describe(), self.shards, self.nbytes)
+        """Show in a notebook what is known without reading, and the first records where looking costs little."""
+        rows, problem = self._first_rows()
+        return shown_html(self.describe(), self.shards, self.nbytes, rows, problem)
+
+    def _first_rows(self) -> tuple[Sequence[Record], str]:
+        """Return the first records where that reads little and waits for nothing; else why there are none."""
+        if self._backend is None or any(step.to_json()["node"] != "select" for step in self.plan.steps):
+            return [], "not looked at, since that may read much: .head(5)"
+        try:
+            if isinstance(self.plan.origin, Result) and not self.progress["finished"]:
+                return [], "not all there yet: .so_far"
+            return self.head(FIRST_ROWS), ""
+        except RlmRayError as error:
+            return [], f"cannot be read: {error}"
 
     def __repr__(self) -> str:
         return shown_line(self.plan, self._info, list(self.schema), self.shards, self.nbytes, self._count)
