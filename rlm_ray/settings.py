@@ -161,6 +161,10 @@ class Settings(BaseModel):
     csv_separator: str | None = Field(default=None, description="Between fields of CSV; found in each object where not set.")
     csv_quote: str | None = Field(default=None, description="Quote of CSV fields; empty for none.")
     csv_escape: str | None = Field(default=None, description="Escape of CSV, such as a backslash; empty for none.")
+    event_start: str | None = Field(
+        default=None, description="A pattern in the lines that begin an event of logs; found from samples where not set."
+    )
+    event_bytes: int = Field(default=1 << 20, ge=1 << 10, description="An event that goes on for one to two times as long is cut.")
     run_dir: str | None = Field(
         default=None,
         description="Folder or s3:// prefix under which run directories are made.",
