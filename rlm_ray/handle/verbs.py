@@ -20,6 +20,8 @@ TYPE_CHECKING = False  # see rlm_ray/__init__.py
 if TYPE_CHECKING:
     from typing import Any
 
+    from rlm_ray.types.json import JsonObject
+
 
 class Verbs:
     """The sub-call functions over one backend."""
@@ -107,7 +109,7 @@ class Verbs:
         on_error: str = "raise",
         show: Sequence[str] | None = None,
         dry: bool = False,
-    ) -> Corpus | dict[str, Any]:
+    ) -> Corpus | JsonObject:
         """Ask the same about every record; many records are packed into each call. Exactly one row per record.
 
         Starts at once; reading the result waits. The columns of the input are kept beside the answer. A record that
@@ -124,7 +126,7 @@ class Verbs:
         args = {"prompt": _prompt(prompt), "plan": context.plan.to_json(), "schema": schema, "model": model, "votes": votes}
         args |= error_choice(on_error) | ({} if show is None else {"show": list(_sequence(show, "show"))})
         if dry:
-            plan: dict[str, Any] = self._call("llm_each_plan", **args)
+            plan: JsonObject = self._call("llm_each_plan", **args)
             return plan
         return self._result("llm_each", **args)
 

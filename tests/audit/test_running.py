@@ -127,7 +127,7 @@ def test_what_cannot_be_pinned(run: Run, job: Path) -> None:
 
 
 def test_a_plan_is_printed_and_nothing_is_asked(job: Path, run: Run, server: ModelServer) -> None:
-    planned = run("run", job, "--plan", "--json")
+    planned = run("run", job, "--root-model", "root", "--plan", "--json")
     assert planned.exit_code == 0, planned.output
     plan = json.loads(planned.stdout)
     assert (plan["records"], plan["distinct"], plan["calls"]) == (4, 4, 1)
@@ -139,7 +139,9 @@ def test_a_dear_batch_of_a_program_ends_with_a_code(job: Path, run: Run, server:
     cells.mkdir(parents=True)
     for number, cell in enumerate(PROGRAM, 1):
         (cells / f"{number:02d}.py").write_text(cell)
-    ended = run("run", job, "--set", "program=program", "--confirm-over-usd", "0.000001")
+    (cells.parent / "program.yaml").write_text("question: Which lines tell of trouble?\n")
+    job.write_text(job.read_text() + "program: program\n")
+    ended = run("run", job, "--confirm-over-usd", "0.000001")
     assert ended.exit_code == 5, ended.output
     assert "resume" in ended.stderr
     assert server.count == 0
