@@ -109,7 +109,7 @@ def open(
         shard_bytes=shard_bytes,
         dialect=dialect,
         logs=logs,
-        parse=parsing.parse,
+        parsers=parsing.PARSERS,
     )
     return Corpus(Plan((Source(manifest.name),)), manifest.info(), Opened(manifest, settings))
 
