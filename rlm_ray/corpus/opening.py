@@ -71,7 +71,7 @@ def open_manifest(
     *uris : str
         Files, directories, globs, prefixes, lists of them (`list+…`, see `object_lists`); together one corpus. Or one table
         (see `lakehouse.names`).
-    format : {None, "parquet", "text", "jsonl", "json", "csv"}
+    format : {None, "parquet", "text", "jsonl", "json", "csv", "mail"}
         By extension where not given; where given, objects of another extension are left out.
     unit : {None, "line", "event", "document", "row"}
         What a record is; an event is a line with those that belong to it, as a stack trace does.

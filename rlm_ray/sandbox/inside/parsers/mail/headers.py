@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import binascii
-import calendar
 import codecs
+import datetime
 import re
+from collections.abc import Mapping
 from email.message import Message
-from email.utils import collapse_rfc2231_value, parsedate_tz
+from email.utils import collapse_rfc2231_value, parsedate_to_datetime
 from functools import lru_cache
 
 #: Bytes of headers that are looked at.
@@ -15,8 +16,10 @@ MAX_HEADERS = 256 << 10
 _LINE = re.compile(rb"([!-9;-~]+)[ \t]*:(.*)", re.DOTALL)
 _FOLD = re.compile(r"\r?\n(?=[ \t])")
 _WORD = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?([^?]*)\?=")
+_PARAMETER = re.compile(r';\s*([^\s=;"]+)\s*=\s*("[^"]*"|[^;\s]*)')
 _ID = re.compile(r"<([^<>\s]{1,998})>")
 _REPLY = re.compile(r"^\s*(?:(?:re|aw|antw|sv|vs|fwd?|wg|tr|rv|ref)(?:\[\d+\])?\s*:\s*)+", re.IGNORECASE)
+_EPOCH, _MICROSECOND = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC), datetime.timedelta(microseconds=1)
 #: Names of encodings that mails have, and what Python calls them.
 _ALIASES = {
     "x-unknown": "latin-1",
@@ -58,7 +61,10 @@ class Fields:
     def raw(self, name: str) -> str:
         """Return the first field of a name, unfolded and not decoded; empty where there is none."""
         values = self._values.get(name)
-        return "" if not values else _FOLD.sub("", as_text(values[0])).strip()
+        if not values:
+            return ""
+        text = as_text(values[0])
+        return (_FOLD.sub("", text) if "\n" in text else text).strip()
 
     def text(self, name: str) -> str:
         """Return the first field of a name, decoded."""
@@ -145,21 +151,27 @@ def decode(data: bytes, charset: str) -> tuple[str, str]:
     return data.decode(codec, "replace"), problem
 
 
-def parameters(raw: str) -> Message:
-    """Return a field such as Content-Type as what Python reads parameters from."""
+@lru_cache(maxsize=4_096)
+def parameters(raw: str) -> Mapping[str, str]:
+    """Return the parameters of a field such as Content-Type, decoded (RFC 2231, and RFC 2047 as many programs write it).
+
+    Examples
+    --------
+    >>> dict(parameters("text/plain; charset=utf-8; NAME*=utf-8''%C3%BC.txt"))
+    {'charset': 'utf-8', 'name': 'ü.txt'}
+    """
+    if "*" not in raw and "\\" not in raw and "(" not in raw:
+        found = {name.lower(): decoded(value.strip('"')).strip() for name, value in reversed(_PARAMETER.findall(raw))}
+        return dict(reversed(found.items()))
     message = Message()
     message["content-type"] = raw.replace("\r", " ").replace("\n", " ")
-    return message
-
-
-def parameter(message: Message, name: str) -> str:
-    """Return a parameter of a field, decoded (RFC 2231, and RFC 2047 as many programs write it); empty where there is none."""
+    found = {}
     try:
-        value = message.get_param(name)
-        found = collapse_rfc2231_value(value) if value is not None else ""
+        for name, value in (message.get_params() or [])[1:]:
+            found.setdefault(name.lower(), decoded(str(collapse_rfc2231_value(value))).strip())
     except (ValueError, LookupError, TypeError, AttributeError):
-        return ""
-    return decoded(str(found)).strip()
+        return found
+    return found
 
 
 def moment(raw: str) -> int | None:
@@ -171,10 +183,12 @@ def moment(raw: str) -> int | None:
     (1796029200000000, None)
     """
     try:
-        found = parsedate_tz(raw)
-        if found is None or found[9] is None or not 1 <= found[0] <= 9999 or abs(found[9]) > 86_400:
-            return None
-        return (calendar.timegm((*found[:6], 0, 0, 0)) - found[9]) * 1_000_000
+        found = parsedate_to_datetime(raw)
+        if found.tzinfo is None:
+            if "-0000" not in raw:
+                return None
+            found = found.replace(tzinfo=datetime.UTC)
+        return (found - _EPOCH) // _MICROSECOND
     except (ValueError, OverflowError, IndexError, TypeError):
         return None
 

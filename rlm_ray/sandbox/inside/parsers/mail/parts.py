@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from email.message import Message
 
-from rlm_ray.sandbox.inside.parsers.mail.headers import Fields, base64_bytes, parameter, parameters
+from rlm_ray.sandbox.inside.parsers.mail.headers import Fields, base64_bytes, parameters
 
 #: How deep parts may lie in each other, and how many one message may have.
 MAX_DEPTH, MAX_PARTS = 50, 5_000
 _BLANK = re.compile(rb"\r?\n\r?\n")
+_USUAL = frozenset(("text/plain", "text/html", "multipart/mixed", "multipart/alternative", "multipart/related"))
 _TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+")
 
 
@@ -38,7 +38,7 @@ class Part:
     stop: int
     fields: Fields
     kind: str
-    content: Message
+    content: Mapping[str, str]
     parts: list[Part] = field(default_factory=list)
     note: str = ""
 
@@ -46,7 +46,7 @@ class Part:
     def name(self) -> str:
         """Its file name; empty where it has none."""
         disposition = parameters(self.fields.raw("content-disposition"))
-        return parameter(disposition, "filename") or parameter(self.content, "name")
+        return disposition.get("filename") or self.content.get("name", "")
 
     @property
     def disposition(self) -> str:
@@ -56,7 +56,7 @@ class Part:
     @property
     def charset(self) -> str:
         """The charset of a text; empty where it has none."""
-        return parameter(self.content, "charset")
+        return self.content.get("charset", "")
 
     def payload(self, data: bytes) -> bytes:
         """Return its bytes as they were before they were encoded for the way."""
@@ -80,9 +80,9 @@ def _part(data: bytes, start: int, stop: int, path: str, depth: int, left: list[
     head_end, body = _head_of(data, start, stop)
     fields = Fields(data[start:head_end])
     raw = fields.raw("content-type")
-    content = parameters(raw) if raw else parameters(default)
+    content = parameters(raw)
     kind = raw.partition(";")[0].strip().lower() if raw else default
-    if not _TYPE.fullmatch(kind):
+    if kind not in _USUAL and not _TYPE.fullmatch(kind):
         kind = "text/plain" if not kind or kind == "text" else "application/octet-stream"
     part = Part(path, start, min(body, stop), stop, fields, kind, content)
     left[0] -= 1
@@ -110,7 +110,7 @@ def _head_of(data: bytes, start: int, stop: int) -> tuple[int, int]:
 
 
 def _add_parts(part: Part, data: bytes, depth: int, left: list[int]) -> None:
-    boundary = parameter(part.content, "boundary").encode("utf-8", "replace")
+    boundary = part.content.get("boundary", "").encode("utf-8", "replace")
     default = "message/rfc822" if part.kind == "multipart/digest" else "text/plain"
     begin = -1
 

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from rlm_ray.sandbox.inside.parsers import html
 from rlm_ray.sandbox.inside.parsers.mail import attachments, bodies, boundaries, parts
-from rlm_ray.sandbox.inside.parsers.mail.headers import Fields, base_subject, decode, identifiers, moment, parameter
+from rlm_ray.sandbox.inside.parsers.mail.headers import Fields, base_subject, decode, identifiers, moment
 from rlm_ray.sandbox.inside.parsers.mail.parts import Part
 
 #: Columns, in order; those of the mail are on its attachments too.
@@ -62,26 +62,24 @@ class _Batch:
         self._clear()
 
     def _clear(self) -> None:
-        self._columns: dict[str, list[str | int | None]] = {name: [] for name in COLUMNS}
+        self._records: list[Record] = []
         self._chars = 0
 
     @property
     def is_full(self) -> bool:
         """Whether it is time to send it."""
-        return self._chars > _CHARS or len(self._columns["_pos"]) >= _RECORDS
+        return self._chars > _CHARS or len(self._records) >= _RECORDS
 
     def add(self, record: Record) -> None:
         """Take a record."""
-        for name, values in self._columns.items():
-            value = record.get(name)
-            values.append(value)
-            self._chars += len(value) if isinstance(value, str) else 8
+        self._records.append(record)
+        self._chars += 500 + sum(len(str(record.get(name) or "")) for name in ("text", "quoted"))
 
     def taken(self, at: int) -> str:
         """Return it as JSON, and begin another."""
-        text = json.dumps({"columns": self._columns, "next": at}, ensure_ascii=False, separators=(",", ":"))
+        columns = {name: [record.get(name) for record in self._records] for name in COLUMNS}
         self._clear()
-        return text
+        return json.dumps({"columns": columns, "next": at}, ensure_ascii=False, separators=(",", ":"))
 
 
 def _empty(start: int, stop: int, note: str) -> Record:
@@ -122,7 +120,7 @@ class _Message:
         inside = set(map(id, chosen))
         holds = content.parts and content.kind != "message/rfc822"
         for leaf in content.leaves() if holds else [content]:
-            if id(leaf) not in inside:
+            if id(leaf) not in inside and not _is_text(leaf):  # a text that is not chosen is another form of one that is
                 yield from self._attached(leaf, mail)
 
     def _attached(self, leaf: Part, mail: Record) -> Iterator[Record]:
@@ -142,7 +140,7 @@ class _Message:
                     path = f"{leaf.path}.{record['part'] or ''}".strip(".") if record["part"] else leaf.path
                     yield record | {"_pos": place, "_end": stop, "part": path or None}
                 return
-        said = attachments.said_of(leaf.kind, name, parameter(leaf.content, "smime-type"), data)
+        said = attachments.said_of(leaf.kind, name, leaf.content.get("smime-type", ""), data)
         found: Iterator[tuple[str, int, str | None, str]]
         if said or not self._with_attachments:
             found = iter([("", len(data), None, said or "not read: its parser was stopped")])
@@ -200,8 +198,7 @@ def _problems(message: Part) -> list[str]:
 def _bodies(message: Part) -> list[Part]:
     """Return the parts that are the message's text: of alternatives the plain one, else HTML; all texts that are no attachments."""
     if not message.parts or message.kind == "message/rfc822":
-        is_file = message.disposition == "attachment" or bool(message.name)
-        return [message] if message.kind in ("text/plain", "text/html") and not is_file else []
+        return [message] if _is_text(message) else []
     return _chosen(message)
 
 
@@ -214,5 +211,8 @@ def _chosen(part: Part) -> list[Part]:
         return next((found for found in map(_chosen, part.parts) if found), [])
     if part.kind.startswith("multipart/") and part.parts:
         return [found for inner in part.parts for found in _chosen(inner)]
-    is_text = part.kind in ("text/plain", "text/html") and part.disposition != "attachment" and not part.name
-    return [part] if is_text else []
+    return [part] if _is_text(part) else []
+
+
+def _is_text(part: Part) -> bool:
+    return part.kind in ("text/plain", "text/html") and part.disposition != "attachment" and not part.name
