@@ -49,7 +49,7 @@ def main() -> None:
     """Ask questions that need reading all of a data lake: a Recursive Language Model on Ray.
 
     Exit codes: 0 complete; 1 no answer; 2 wrong usage, input or credentials; 3 answered, but partial; 4 a job's fail_on was met;
-    130 interrupted.
+    5 a batch costs more than confirm_over_usd; 130 interrupted.
     """
 
 
@@ -77,6 +77,9 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+_plan = click.option("--plan", is_flag=True, help="Stop before the first batch of sub-calls, and say what it will take.")
+
+
 @main.command()
 @click.argument("uris", nargs=-1, required=True, metavar="[NAME=]URI…")
 @click.option("-q", "--question", required=True, help="What is to be answered.")
@@ -88,14 +91,15 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
 @_settings
 @_progress
 @click.option("--dry-run", is_flag=True, help="Say what it would read and roughly cost, from a sample; call no model.")
+@_plan
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def ask(uris: tuple[str, ...], question: str, format_: str | None, unit: str | None, schema_file: Path | None,
-        settings_file: Path | None, progress: str, dry_run: bool, as_json: bool, **flags: Any) -> None:  # fmt: skip
+        settings_file: Path | None, progress: str, dry_run: bool, plan: bool, as_json: bool, **flags: Any) -> None:  # fmt: skip
     """Answer a question about the data at URI… (several URIs are one corpus; NAME=URI makes named ones)."""
-    with console.errors():
+    with console.errors(as_json):
         from rlm_ray import api, settings
 
-        made = settings.load(settings_file, **flags)
+        made = settings.load(settings_file, **flags, **({"plan": True} if plan else {}))
         schema = console.read_schema(schema_file) if schema_file is not None else None
         corpora = console.open_corpora(uris, format_, unit, made)
         if dry_run:
@@ -157,15 +161,16 @@ def resume(run: str, settings_file: Path | None, progress: str, as_json: bool, *
 def forget(run: str, run_dir: str | None, yes: bool) -> None:
     """Remove a run's directory, with all prompts, records and answers in it. RUN is an id or a directory."""
     with console.errors():
-        from rlm_ray import runs, settings
+        from rlm_ray import history
 
-        base = settings.load(run_dir=run_dir).run_dir
-        where = runs.show(run, base)["run"]
+        found = history.load(run, run_dir)
+        where = found.uri
         if not yes and not sys.stdin.isatty():
             console.fail(f"{where} is not removed: there is no terminal to ask at. Give --yes.", console.WRONG_USE)
         if not yes:
             click.confirm(f"Remove {where}?", abort=True, err=True)
-        click.echo(f"removed {runs.forget(run, base)}", err=True)
+        found.forget()
+        click.echo(f"removed {where}", err=True)
 
 
 @main.command()
@@ -173,34 +178,37 @@ def forget(run: str, run_dir: str | None, yes: bool) -> None:
 @click.option("--run-dir", metavar="URL", help="Where run directories are.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a report: one file that loads nothing.")
 @click.option("--finding", type=int, metavar="N", help="Show the N-th citation with the records around it.")
+@click.option("--turns", is_flag=True, help="Show every turn's code and output.")
+@click.option("--citations", is_flag=True, help="Show all citations.")
+@click.option("--failures", is_flag=True, help="Show all that could not be read, failed, or was refused, with the reasons.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def show(run: str, run_dir: str | None, html: Path | None, finding: int | None, as_json: bool) -> None:
-    """Show a run: its question, every turn's code and output, the answer. RUN is an id or a directory."""
+def show(run: str, run_dir: str | None, html: Path | None, finding: int | None, turns: bool, citations: bool, failures: bool,
+         as_json: bool) -> None:  # fmt: skip
+    """Show a run on a page: its question, the answer, what it rests on. RUN is an id, the beginning of one, or a directory."""
     with console.errors():
-        from rlm_ray import runs, settings
+        from rlm_ray import history
 
-        base = settings.load(run_dir=run_dir).run_dir
+        found = history.load(run, run_dir)
         if html is not None:
-            from rlm_ray.report.page import report
-
-            console.write_file(html, report(run, base))
+            console.write_file(html, found.report())
             return
+        from rlm_ray.report import run_pages
+
         if finding is not None:
             from rlm_ray.report.sources import source
-            from rlm_ray.report.terminal import source_text
 
-            found = source(run, finding, base)
-            click.echo(json.dumps(found, ensure_ascii=False) if as_json else source_text(found))
+            record = source(found.uri, finding)
+            click.echo(json.dumps(record, ensure_ascii=False) if as_json else run_pages.source_text(record))
             return
-        told = runs.show(run, base)
         if as_json:
-            click.echo(json.dumps(told, ensure_ascii=False))
+            click.echo(json.dumps(found.record, ensure_ascii=False))
             return
         from rich.console import Console
 
-        from rlm_ray.report.terminal import show_run
-
-        show_run(told, Console(highlight=False))
+        out = Console(highlight=False)
+        parts = {run_pages.show_turns: turns, run_pages.show_citations: citations, run_pages.show_failures: failures}
+        for part in [part for part, wanted in parts.items() if wanted] or [run_pages.show_page]:
+            part(found.record, out)
 
 
 @main.command()
@@ -240,13 +248,15 @@ def demo(seed: int, live: bool, settings_file: Path | None, progress: str, as_js
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replace what the file says, as in settings.max_usd=2.")
 @_settings
 @_progress
+@_plan
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def run_job(spec: Path, changes: tuple[str, ...], settings_file: Path | None, progress: str, as_json: bool, **flags: Any) -> None:
+def run_job(spec: Path, changes: tuple[str, ...], settings_file: Path | None, progress: str, plan: bool, as_json: bool,
+            **flags: Any) -> None:  # fmt: skip
     """Run a job: its question over its corpora, each finding checked against the record that it rests on; or an evaluation.
 
-    Exit code 4: a finding fulfils the job's `fail_on`.
+    Exit code 4: a finding fulfils the job's `fail_on`. Exit code 5: a batch costs more than `confirm_over_usd`.
     """
-    with console.errors():
+    with console.errors(as_json):
         from rlm_ray.evals.spec import is_evaluation
 
         if is_evaluation(spec):
@@ -259,7 +269,7 @@ def run_job(spec: Path, changes: tuple[str, ...], settings_file: Path | None, pr
 
         made = specs.load(spec, changes)
         base = settings.load(settings_file).model_dump(exclude_unset=True) if settings_file is not None else {}
-        flags = base | {name: value for name, value in flags.items() if value is not None}
+        flags = base | {name: value for name, value in flags.items() if value is not None} | ({"plan": True} if plan else {})
         audited = console.observed(
             lambda observe: running.run(made, spec.parent, api.ask, api.open, report, flags, observe=observe), progress
         )
@@ -355,29 +365,29 @@ def verify(run: str, run_dir: str | None, as_json: bool) -> None:
 
 
 @main.command("runs")
+@click.argument("beginning", default="", metavar="[BEGINNING]")
 @click.option("--run-dir", metavar="URL", help="Where run directories are.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def list_runs(run_dir: str | None, as_json: bool) -> None:
-    """List the runs, newest first."""
+def list_runs(beginning: str, run_dir: str | None, as_json: bool) -> None:
+    """List the runs, newest first; with BEGINNING those whose ids begin so. Not on a terminal, ids and questions are whole."""
     with console.errors():
-        from rlm_ray import runs, settings
+        from rlm_ray import history
 
-        rows = runs.runs(settings.load(run_dir=run_dir).run_dir)
+        rows = [run.summary for run in history.runs(run_dir) if run.id.startswith(beginning)]
         if as_json:
             for row in rows:
                 click.echo(json.dumps(row, ensure_ascii=False))
             return
         from rich.console import Console
 
-        from rlm_ray.report.terminal import runs_lines, runs_table
+        from rlm_ray.report.run_pages import runs_lines, runs_table
 
-        found = list(rows)
-        if not found:
-            click.echo("no runs yet")
+        if not rows:
+            click.echo(f"no run begins with {beginning}" if beginning else "no runs yet")
         elif sys.stdout.isatty():
-            Console(highlight=False).print(runs_table(found))
+            Console(highlight=False).print(runs_table(rows))
         else:  # nothing is cut where no person looks
-            for line in runs_lines(found):
+            for line in runs_lines(rows):
                 click.echo(line)
 
 

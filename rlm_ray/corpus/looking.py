@@ -12,6 +12,7 @@ import polars
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.signatures import DOCUMENTS, HEAD, LONG_HEAD, NO_TEXT, Signature, beginning, signature
 from rlm_ray.errors import StorageError
+from rlm_ray.storage.archives.places import is_solid
 from rlm_ray.text import counted
 
 #: Of the objects whose names say what they are, so many are looked at, spread over the listing; the others too, if one of these is
@@ -62,7 +63,8 @@ def looked_at(listed: polars.DataFrame, format: str | None, unit: str | None = N
         for number, (kind, size) in enumerate(zip(listed["format"], listed["size"], strict=True))
         if size > 0 and kind not in ("parquet", "document")
     ]
-    numbers, found = _looked_at_some(listed, all_numbers)
+    # what is compressed as a whole would be read to its end for the first bytes of all that is in it
+    numbers, found = _looked_at_some(listed, [number for number in all_numbers if not is_solid(listed["version"][number])])
     unseen = numpy.zeros(len(listed), numpy.bool_)
     unseen[sorted(set(all_numbers) - set(numbers))] = True
     chosen_formats = listed["format"].to_list()

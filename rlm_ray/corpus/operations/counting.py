@@ -121,7 +121,7 @@ def _asked(
     asked = {number: query for number, query in zip(numbers, queries, strict=True) if query is not None}
     if len(asked) < 2:
         return [], None
-    objects = sorted({(works[number].shard.uri, works[number].shard.version) for number in asked})
+    objects = sorted({storage.stored_object(works[number].shard.uri, works[number].shard.version) for number in asked})
     try:
         _check_versions(objects)
         frame = polars_rows.together(list(asked.values()), reduce)
@@ -132,8 +132,8 @@ def _asked(
 
 
 def _check_versions(objects: Sequence[tuple[str, str]]) -> None:
-    """Compare the versions of objects with what they are: on S3 a request each, some at once."""
-    if storage.scheme(objects[0][0]) != "s3":
+    """Compare the versions of objects with what they are: in a store a request each, some at once."""
+    if not storage.is_remote(objects[0][0]):
         for uri, version in objects:
             storage.check_version(uri, version)
         return

@@ -298,7 +298,7 @@ class Dispatcher:
             )
         )
 
-    def _verb_llm_each(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
+    def _verb_llm_each(self, args: JsonObject, blob: bytes, request: RequestKey, dry: bool = False) -> Job:
         return (
             yield from self._batches.each(
                 _str(args, "prompt"),
@@ -308,8 +308,13 @@ class Dispatcher:
                 _votes(args),
                 request,
                 _keep(args),
+                _shown(args),
+                dry,
             )
         )
+
+    def _verb_llm_each_plan(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
+        return (yield from self._verb_llm_each(args, blob, request, dry=True))
 
     def _verb_rlm_query(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         (part,) = parts_from_json([args.get("part")])
@@ -389,6 +394,7 @@ VERBS: dict[str, Verb] = {
     "llm_query_batched": Verb(Dispatcher._verb_llm_query_batched, "repeat", "many"),
     "llm_map": Verb(Dispatcher._verb_llm_map, "repeat"),
     "llm_each": Verb(Dispatcher._verb_llm_each, "repeat"),
+    "llm_each_plan": Verb(Dispatcher._verb_llm_each_plan),
     "rlm_query": Verb(Dispatcher._verb_rlm_query, "repeat", "one"),
     "rlm_query_batched": Verb(Dispatcher._verb_rlm_query_batched, "repeat", "many"),
     "rlm_map": Verb(Dispatcher._verb_rlm_map, "repeat"),
@@ -501,6 +507,10 @@ def _int(args: JsonObject, name: str, least: int = 0) -> int:
     return value
 
 
+def _shown(args: JsonObject) -> tuple[str, ...] | None:
+    return None if args.get("show") is None else tuple(_strings(args, "show"))
+
+
 def _number(args: JsonObject, name: str) -> float:
     value = args.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -514,4 +524,5 @@ def _optional_number(args: JsonObject, name: str) -> float | None:
 
 def _votes(args: JsonObject) -> int | str:
     Votes.of(args.get("votes"))
-    return args["votes"]
+    votes: int | str = args["votes"]
+    return votes
