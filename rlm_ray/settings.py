@@ -120,6 +120,12 @@ class Settings(BaseModel):
     history_tokens: int = Field(default=48_000, ge=2_000, description="Limit of the root's messages.")
     output_chars: int = Field(default=8_000, ge=200, description="Cut of what one cell prints, as the root sees it.")
     records_per_call: int = Field(default=50, ge=1, description="Most records that llm_each packs into one call.")
+    second_readings: int = Field(
+        default=50,
+        ge=0,
+        le=5_000,
+        description="Records of a batch of 200 judgements that are read again; 0: none.",
+    )
     calls_per_group: int = Field(default=1_024, ge=1, description="Leaf calls of one Ray task; a batch up to that needs none.")
     shard_bytes: int = Field(default=64 << 20, ge=1 << 10, description="Text objects are read in byte ranges of this size.")
     bytes_per_token: float = Field(default=4.0, gt=0, description="Estimate used to cut chunks.")

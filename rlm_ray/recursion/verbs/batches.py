@@ -7,7 +7,7 @@ asks, and writes its segment; this process sees counts. Recursive calls are in `
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from rlm_ray.corpus.reading.work import Work
@@ -23,9 +23,12 @@ from rlm_ray.recursion.leaf.values import Kind, LeafSpec
 from rlm_ray.recursion.ports import LeafOutcome, Prompted, RequestKey, TextRow
 from rlm_ray.recursion.verbs.context import CallContext
 from rlm_ray.recursion.verbs.groups import Batch, Groups, Piece
+from rlm_ray.recursion.verbs.sampling.samples import Samples
+from rlm_ray.recursion.verbs.sampling.second_readings import SecondReadings
 from rlm_ray.recursion.verbs.scans import Scans, retried, target, with_steps
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.subcalls.votes import Votes
+from rlm_ray.types.json import JsonSchema
 from rlm_ray.types.run import Context
 
 ROWS_PER_GROUP = 10_000
@@ -36,7 +39,7 @@ DATA_CALLS = 256
 class Batches:
     """The sub-call verbs of one call."""
 
-    def __init__(self, context: CallContext, scans: Scans) -> None:
+    def __init__(self, context: CallContext, scans: Scans, samples: Samples) -> None:
         self._settings = context.call.settings
         self._ports = context.ports
         self._scheduler = context.scheduler
@@ -45,6 +48,7 @@ class Batches:
         self._lender = context.lender
         self.tally = Tally()
         self._groups = Groups(context, self.tally)
+        self._second_readings = SecondReadings(context, scans, samples)
 
     def left(self) -> dict[str, float | None]:
         """Return the rest of the limits, and the usage so far."""
@@ -143,8 +147,9 @@ class Batches:
         votes: int | str,
         request: RequestKey,
         keep: bool = False,
+        again: bool = True,
     ) -> Job:
-        """Start one answer per record; return the handle of the result at once."""
+        """Start one answer per record; return the handle of the result at once. Some of many judgements are read `again`."""
         spec, many = self._spec("records", prompt, model, schema, votes), Votes.of(votes)
         if request.resumed and (before := self._results.finished(request.name)) is not None:
             return before.reply()
@@ -172,11 +177,24 @@ class Batches:
             for number, group in enumerate(cut)
         ]
         state.key, state.retried = target("llm_each", [plan]), retried(plan)
-        self.begin(state, self._fill(state, spec, columns, groups, total), "llm_each", prompt, keep)
+
+        def ask(words: str, some: Plan, columns: JsonSchema, key: RequestKey) -> Job:
+            return self.each(words, some, columns, model, 1, key, keep=True, again=False)
+
+        def second(rows: int) -> Job:
+            return self._second_readings.read(state, rows, prompt, schema, request, ask)
+
+        filled = self._fill(state, spec, columns, groups, total)
+        self.begin(state, filled, "llm_each", prompt, keep, second if again and many.most == 1 else None)
         return state.reply()
 
-    def begin(self, state: ResultState, job: Job, verb: str, prompt: str, keep: bool) -> None:
-        """Start the job that fills a result; one with more failed rows than `max_failed_share` raises when it is read."""
+    def begin(
+        self, state: ResultState, job: Job, verb: str, prompt: str, keep: bool, second: Callable[[int], Job] | None = None
+    ) -> None:
+        """Start the job that fills a result; one with more failed rows than `max_failed_share` raises when it is read.
+
+        `second` reads some of its good rows, so many, a second time.
+        """
 
         def judged() -> Job:
             yield from job
@@ -196,6 +214,9 @@ class Batches:
                     key=state.key,
                     result=state.id,
                 )
+            if second is not None and not state.unasked and (agreed := (yield from second(total - failed))) is not None:
+                key = f"{verb}:{state.id}"
+                state.agreement = {"key": key, "verb": verb, "what": prompt[:MAX_WHAT], "sentence": agreed.sentence()}
 
         def ended(_: Any, error: Exception | None) -> None:
             if error is not None and ends_run(error):
