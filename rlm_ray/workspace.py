@@ -90,7 +90,7 @@ class Session(Verbs, Backend):
     @property
     def sure(self) -> list[SureRecord]:
         """How sure the results so far are: a `sentence` for each estimate, and each batch of which some were read again."""
-        return list(self._service.said()) if self._service is not None else []
+        return list(self._service.sure_records()) if self._service is not None else []
 
     @property
     def failures(self) -> list[Failure]:

@@ -115,7 +115,7 @@ class News:
             "refused": self._new("refused", self._citing.refused),
             "failures": [asdict(failure) for failure in failures],
             "failed_verbs": [failure.to_json() for failure in self._failures.verbs.found.values()],  # all, each time: few
-            "sure": list(self._sure.said.values()),
+            "sure": list(self._sure.records.values()),
         }
 
     def _new(self, name: str, items: Collection[Any]) -> list[Any]:

@@ -377,7 +377,7 @@ class Driver:
             failed_verbs=verbs,
             citations=self._service.citations(),
             refused=self._service.refused(),
-            sure=self._service.said(),
+            sure=self._service.sure_records(),
             events=self.events,
             isolation=self.isolation,
             ended=time.time(),

@@ -112,10 +112,10 @@ class Service:
             counts.add(counted, source)
         return counted
 
-    def said(self) -> tuple[SureRecord, ...]:
+    def sure_records(self) -> tuple[SureRecord, ...]:
         """How sure this call and the calls below it know to be."""
         below = [record for outcome in self.recursive_calls.outcomes for record in outcome.sure]
-        return (*self.sure.said.values(), *below)
+        return (*self.sure.records.values(), *below)
 
     def citations(self) -> tuple[Citation, ...]:
         """Citations of this call and of the calls below it."""

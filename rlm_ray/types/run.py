@@ -188,6 +188,16 @@ class SureRecord(TypedDict):
     sentence: str
 
 
+class Validated(TypedDict):
+    """What labels of people show of a run; each of the three as value, low and high. See `rlm_ray.sure.validation`."""
+
+    read: int
+    precision: tuple[float, float, float]
+    recall: tuple[float, float, float]
+    missed: tuple[float, float, float]
+    sentence: str
+
+
 class AnswerRecord(TypedDict):
     """`answer.json`, which is also what `--json` prints. Runs of older versions lack some of the last keys."""
 

@@ -202,7 +202,7 @@ class Dispatcher:
             state = self._results.get(origin.id)
             if state.promise.done() and state.agreement is not None:
                 self._sure.add(state.agreement)
-                (self._failures if failures is None else failures).say(state.id, state.agreement["sentence"])
+                (self._failures if failures is None else failures).second_reading(state.id, state.agreement["sentence"])
             if state.promise.done() and state.key:
                 failure = state.failure.to_json() if state.failure is not None else None
                 self._take(failure, state.key, state.retried, self._failures if failures is None else failures)
