@@ -126,6 +126,11 @@ class Settings(BaseModel):
         le=5_000,
         description="Records of a batch of 200 judgements that are read again; 0: none.",
     )
+    share_answers: bool = Field(
+        default=True,
+        description="Ask about records of which the model is shown the same once, and give each the answer.",
+        json_schema_extra=_flag("yes|no"),
+    )
     calls_per_group: int = Field(default=1_024, ge=1, description="Leaf calls of one Ray task; a batch up to that needs none.")
     shard_bytes: int = Field(default=64 << 20, ge=1 << 10, description="Text objects are read in byte ranges of this size.")
     bytes_per_token: float = Field(default=4.0, gt=0, description="Estimate used to cut chunks.")
@@ -154,6 +159,10 @@ class Settings(BaseModel):
     csv_separator: str | None = Field(default=None, description="Between fields of CSV; found in each object where not set.")
     csv_quote: str | None = Field(default=None, description="Quote of CSV fields; empty for none.")
     csv_escape: str | None = Field(default=None, description="Escape of CSV, such as a backslash; empty for none.")
+    event_start: str | None = Field(
+        default=None, description="A pattern in the lines that begin an event of logs; found from samples where not set."
+    )
+    event_bytes: int = Field(default=1 << 20, ge=1 << 10, description="An event that goes on for one to two times as long is cut.")
     run_dir: str | None = Field(
         default=None,
         description="Folder or s3:// prefix under which run directories are made.",

@@ -18,6 +18,7 @@ from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.planning import planner
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading import decode_replacements
+from rlm_ray.corpus.reading.logs.layout import LogOptions
 from rlm_ray.corpus.reading.text.dialect import Given
 from rlm_ray.errors import UnreadShard
 from rlm_ray.handle.corpus import Backend, Corpus
@@ -27,7 +28,9 @@ from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.ports import Call
 from rlm_ray.recursion.service import Service
+from rlm_ray.sandbox.outside import parsing
 from rlm_ray.settings import Settings
+from rlm_ray.subcalls.forms import json_schema_of, model_of
 from rlm_ray.types.json import JsonObject
 from rlm_ray.types.run import Failure, Replaced, SureRecord
 
@@ -62,17 +65,26 @@ class Session(Verbs, Backend):
         self._ports: RayPorts | None = None
         self._scratch: weakref.finalize[..., Session] | None = None
 
-    def open(self, *uris: str, name: str | None = None, **options: Any) -> Corpus:
+    def open(self, *uris: str, name: str | None = None, event_start: str | None = None, **options: Any) -> Corpus:
         """Open a corpus in this session; as `rlm_ray.open`."""
         made = self.settings
+        logs = LogOptions(made.event_start if event_start is None else event_start, made.event_bytes)
         dialect = Given(made.csv_separator, made.csv_quote, made.csv_escape)
-        given: dict[str, Any] = {"encoding": made.encoding, "shard_bytes": made.shard_bytes, "dialect": dialect}
+        given: dict[str, Any] = {
+            "encoding": made.encoding,
+            "shard_bytes": made.shard_bytes,
+            "dialect": dialect,
+            "parse": parsing.parse,
+            "logs": logs,
+        }
         manifest = open_manifest(*uris, name=name or f"corpus{len(self._corpora) + 1}", **(given | options))
         self._corpora[manifest.name] = manifest
         return Corpus(Plan((Source(manifest.name),)), manifest.info(), self)
 
     def call(self, verb: str, args: JsonObject, blob: bytes = b"") -> tuple[Any, bytes]:
         """Answer a verb; see `handle.corpus.Backend`. Warns of shards that could not be read and are not part of what it gives."""
+        if model_of(args.get("schema")) is not None:
+            args = {**args, "schema": json_schema_of(args["schema"])}
         service = self._ready()
         known = len(service.failures.failures)
         reply = service.call(verb, args, blob)

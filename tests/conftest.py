@@ -39,6 +39,7 @@ _HEAVY = {"ray_local", "s3", "s3_environment", "model_server", "raw_server", "se
 _SLOW_FILES = {
     "test_architecture",
     "test_api",
+    "test_archives",
     "test_cli",
     "test_docs_site",
     "test_extracting",

@@ -26,7 +26,7 @@ from rlm_ray.errors import ClusterError
 from rlm_ray.models.client import ChatRequest
 from rlm_ray.models.contract import Endpoint, Usage
 from rlm_ray.models.rates import Rates
-from rlm_ray.recursion.ports import Call, CallOutcome, CodeGroup, Future, LeafGroup, QueryGroup, ScanGroup
+from rlm_ray.recursion.ports import Call, CallOutcome, CodeGroup, Future, LeafGroup, LeafProgress, QueryGroup, ScanGroup
 from rlm_ray.settings import Settings
 from rlm_ray.worker import queries, threads, work
 from rlm_ray.worker.calling import Watched
@@ -130,7 +130,7 @@ class RayPorts:
         task = self._tasks.query_task.options(name=f"{self._name} sql")
         return self._track(ShrinkingFuture(group, task.remote, shrinking.query_parts))
 
-    def leaves(self, group: LeafGroup, progress: Callable[[int, int, Usage], None], spread: bool) -> Future:
+    def leaves(self, group: LeafGroup, progress: LeafProgress, spread: bool) -> Future:
         """See `Ports.leaves`."""
         if not spread or self._while_ray_starts() or self._no_ray:
             run = LeafRun(replace(group, tables={}), CALLING, progress)

@@ -57,9 +57,9 @@ def leaf_task(group: LeafGroup) -> Iterator[Any]:
     run = LeafRun(_with_tables(group), metrics.CALLING)  # by its module: Ray copies the globals of a task
     try:
         while not run.wait(PROGRESS_SECONDS):
-            yield ("progress", run.done, run.failed, run.used)
+            yield ("progress", run.done, run.failed, run.used, run.contents_done)
         outcome, tables = run.result()
-        yield ("outcome", outcome, run.done, run.failed, run.used)
+        yield ("outcome", outcome, run.done, run.failed, run.used, run.contents_done)
         for table in tables:  # noqa: UP028 - Ray sends into the generator, which `yield from` a list cannot take
             yield table
     finally:

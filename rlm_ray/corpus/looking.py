@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy
@@ -12,12 +12,16 @@ import polars
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.signatures import DOCUMENTS, HEAD, LONG_HEAD, Signature, beginning, signature
 from rlm_ray.errors import StorageError
+from rlm_ray.storage.archives.places import is_solid
 from rlm_ray.text import counted
 
-THREADS = 16
-#: Above so many objects some are looked at, and all only where one of these is not what its name says. The others are looked at
-#: when they are read: one that is not what its name says is then an object that cannot be read.
-MOST, SOME = 2_000, 256
+#: Of the objects whose names say what they are, so many are looked at, spread over the listing; the others too, if one of these is
+#: not what its name says. The first bytes of objects that nobody looked at are checked when they are read.
+SOME = 24
+#: Of more objects than this whose names say nothing, a spread sample of `FEW` is looked at.
+MOST, FEW = 2_000, 256
+#: Endings of names that say that an object is text; those of the formats and of compressed objects say what they are.
+_TEXT = (".log", ".txt", ".text", ".out", ".err", ".md")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,10 @@ def looked_at(listed: polars.DataFrame, format: str | None, unit: str | None = N
         for number, (kind, size) in enumerate(zip(listed["format"], listed["size"], strict=True))
         if size > 0 and kind not in ("parquet", "document")
     ]
-    numbers, found = _looked_at_some(listed, all_numbers)
+    # what is compressed as a whole would be read to its end for the first bytes of all that is in it
+    numbers, found = _looked_at_some(listed, [number for number in all_numbers if not is_solid(listed["version"][number])])
     unseen = numpy.zeros(len(listed), numpy.bool_)
-    if unit != "document":
-        unseen[sorted(set(all_numbers) - set(numbers))] = True
+    unseen[sorted(set(all_numbers) - set(numbers))] = True
     chosen_formats = listed["format"].to_list()
     formats, packs = listed["format"].to_list(), listed["compression"].to_list()
     encodings: list[str | None] = [None] * len(listed)
@@ -68,7 +72,7 @@ def looked_at(listed: polars.DataFrame, format: str | None, unit: str | None = N
     left = set()
     for number, seen in zip(numbers, found, strict=True):
         if seen is None:
-            continue  # it cannot be read: said when it is
+            continue  # the reader reports the error
         if seen.kind == "parquet" and format is None:
             formats[number], packs[number] = "parquet", None
         elif seen.kind is not None and not (unit == "document" and seen.kind in DOCUMENTS):
@@ -93,31 +97,48 @@ def looked_at(listed: polars.DataFrame, format: str | None, unit: str | None = N
 
 def _looked_at_some(listed: polars.DataFrame, numbers: list[int]) -> tuple[list[int], list[Signature | None]]:
     """Return the numbers of the objects that are looked at, and what their first bytes say."""
-    if len(numbers) <= MOST:
-        return numbers, _signatures(listed[numbers])
-    some = sorted({numbers[round(index * (len(numbers) - 1) / (SOME - 1))] for index in range(SOME)})
+    named = _named(listed)
+    kinds = [number for number in numbers if named[number]]
+    nameless = [number for number in numbers if not named[number]]
+    some = sorted([*_spread(kinds, SOME), *(nameless if len(nameless) <= MOST else _spread(nameless, FEW))])
     found = _signatures(listed[some])
-    named = listed["compression"][some]
-    if any(seen is not None and seen != Signature(name) for seen, name in zip(found, named, strict=True)):
-        return numbers, _signatures(listed[numbers])
-    return some, found
+    given = listed["compression"][some]
+    if len(some) == len(numbers) or all(seen is None or seen == Signature(name) for seen, name in zip(found, given, strict=True)):
+        return some, found
+    rest = sorted(set(numbers) - set(some))
+    both = dict(zip(some, found, strict=True)) | dict(zip(rest, _signatures(listed[rest]), strict=True))
+    return numbers, [both[number] for number in numbers]
+
+
+def _named(listed: polars.DataFrame) -> list[bool]:
+    """Whether each object's name says what it is."""
+    says = (listed["format"] != "lines") | listed["compression"].is_not_null()
+    pattern = rf"(?i)({'|'.join(map(re.escape, _TEXT))})(\.[0-9-]*)?$"
+    return (says | listed["uri"].str.contains(pattern)).to_list()
+
+
+def _spread(numbers: list[int], count: int) -> list[int]:
+    """Return `count` of the numbers, evenly spread, with the first and the last; all of them if there are not more."""
+    if len(numbers) <= count:
+        return numbers
+    return [numbers[round(index * (len(numbers) - 1) / (count - 1))] for index in range(count)]
 
 
 def _signatures(chosen: polars.DataFrame) -> list[Signature | None]:
-    if not len(chosen):
-        return []
-    with ThreadPoolExecutor(min(THREADS, len(chosen)), thread_name_prefix="first-bytes") as pool:
-        return list(pool.map(_signature, chosen["uri"], chosen["size"], chosen["version"]))
+    objects = list(zip(chosen["uri"], chosen["version"], chosen["size"], strict=True))
+    heads = storage.read_small(objects, HEAD)
+    return [_signature(head, *item) for head, item in zip(heads, objects, strict=True)]
 
 
-def _signature(uri: str, size: int, version: str) -> Signature | None:
-    try:
-        head = storage.read_range(uri, 0, min(size, HEAD), version=version)
-        seen = signature(head)
-        if seen.compression in ("bz2", "xz") and size > HEAD and not beginning(head, seen.compression):
-            seen = signature(storage.read_range(uri, 0, min(size, LONG_HEAD), version=version))
-    except StorageError:
+def _signature(head: bytes | StorageError, uri: str, version: str, size: int) -> Signature | None:
+    if isinstance(head, StorageError):
         return None
+    seen = signature(head)
+    if seen.compression in ("bz2", "xz") and size > HEAD and not beginning(head, seen.compression):
+        try:
+            seen = signature(storage.read_range(uri, 0, min(size, LONG_HEAD), version=version))
+        except StorageError:
+            return None
     return seen
 
 

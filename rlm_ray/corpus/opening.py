@@ -12,7 +12,8 @@ import numpy
 import polars
 
 from rlm_ray import storage
-from rlm_ray.corpus import object_lists
+from rlm_ray.corpus import archive_listing, object_lists
+from rlm_ray.corpus.archive_listing import Members
 from rlm_ray.corpus.catalog.building import Builder, text_shards
 from rlm_ray.corpus.catalog.footers import (
     END,
@@ -31,12 +32,16 @@ from rlm_ray.corpus.catalog.objects import classify, partitions, relative_paths,
 from rlm_ray.corpus.catalog.shard import FRAMED, WIDE
 from rlm_ray.corpus.looking import looked_at
 from rlm_ray.corpus.reading.documents.extracting import require
+from rlm_ray.corpus.reading.foreign import Parse
+from rlm_ray.corpus.reading.logs.layout import FOUND as NO_OPTIONS
+from rlm_ray.corpus.reading.logs.layout import LogOptions
 from rlm_ray.corpus.reading.reader import reader_of
 from rlm_ray.corpus.reading.text.compressed import frames
 from rlm_ray.corpus.reading.text.dialect import FOUND, Given
 from rlm_ray.corpus.reading.text.streams import MAX_RECORD
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.storage import ObjectInfo
+from rlm_ray.storage.archives.places import is_cut_off
 from rlm_ray.text import counted
 
 #: How much text grows when it is decompressed, guessed.
@@ -56,6 +61,8 @@ def open_manifest(
     encoding: str = "utf-8",
     tracked_changes: str = "accepted",
     dialect: Given = FOUND,
+    logs: LogOptions = NO_OPTIONS,
+    parse: Parse | None = None,
 ) -> Manifest:
     """List objects, read footers where there are any, and cut shards.
 
@@ -66,8 +73,8 @@ def open_manifest(
         (see `lakehouse.names`).
     format : {None, "parquet", "text", "jsonl", "json", "csv"}
         By extension where not given; where given, objects of another extension are left out.
-    unit : {None, "line", "document", "row"}
-        What a record is.
+    unit : {None, "line", "event", "document", "row"}
+        What a record is; an event is a line with those that belong to it, as a stack trace does.
     shard_bytes : int
         About the uncompressed size of a shard.
     encoding : str
@@ -75,6 +82,10 @@ def open_manifest(
         A byte order mark, or zeros at every second byte, of an object come first.
     dialect : Given
         Separator, quote and escape of CSV; found in each object where not given.
+    logs : LogOptions
+        How events are found; by samples where not given.
+    parse : callable, optional
+        Parses foreign formats in a sandbox; without it, archives cannot be read.
     tracked_changes : {"accepted", "shown"}
         Of documents: as if all changes were accepted, or with each change marked.
 
@@ -92,19 +103,21 @@ def open_manifest(
     encoding = _checked_encoding(encoding)
     if tracked_changes not in ("accepted", "shown"):
         raise InputError(f"tracked_changes={tracked_changes!r} is not known. Use accepted or shown.")
-    infos, missing = _unique(uris)
-    table, unnamed = table_of(infos)
-    failed = missing + [{"object": name, "reason": "its name is not UTF-8; rename it"} for name in unnamed]
+    found = _unique(uris, parse)
+    table, unnamed = table_of(found.infos)
+    failed = found.failed + [{"object": name, "reason": "its name is not UTF-8; rename it"} for name in unnamed]
+    if not found.infos:
+        raise InputError(_nothing_in(uris, found))
     if not len(table):
         raise InputError(f"No name at {', '.join(uris)} is UTF-8, of {counted(len(unnamed), 'object')}: {unnamed[0]}. Rename them.")
     unreadable: list[dict[str, str]] = []
-    seen: list[str] = []
+    seen = list(found.notes)
 
     def look(named: polars.DataFrame) -> polars.DataFrame:
-        found = looked_at(named, format, unit)
-        unreadable.extend(found.failed)
-        seen.extend(found.notes)
-        return found.listed
+        by_bytes = looked_at(named, format, unit)
+        unreadable.extend(by_bytes.failed)
+        seen.extend(by_bytes.notes)
+        return by_bytes.listed
 
     kind, unit, listed = classify(table, format, unit, look)
     failed += unreadable
@@ -127,7 +140,8 @@ def open_manifest(
         failed += [{"object": uri, "reason": "the file is empty"} for uri in empty]
         manifest = _open_parquet(name, given, listed, failed, shard_bytes)
     else:
-        manifest = _open_text(name, kind, unit, given, listed, failed, shard_bytes, encoding, tracked_changes, dialect)
+        told = logs.to_text() if unit == "event" else dialect.to_text()
+        manifest = _open_text(name, kind, unit, given, listed, failed, shard_bytes, encoding, tracked_changes, told)
     return replace(
         manifest,
         failed=sorted(failed, key=lambda entry: entry["object"]),
@@ -178,20 +192,42 @@ def _has(folder: str, ending: str) -> bool:
         return False
 
 
-def _unique(uris: Sequence[str]) -> tuple[list[ObjectInfo], list[dict[str, str]]]:
-    """Return the objects at the URIs, once each and in order, and those that a list names and the store does not have."""
+def _unique(uris: Sequence[str], parse: Parse | None) -> Members:
+    """Return the objects at the URIs, once each and in order, those that a list names and the store does not have, and what
+    archives among them hold."""
     if len(uris) == 1 and not object_lists.is_list(uris[0]):
-        return sorted(storage.listing(uris[0])), []
-    found: dict[str, ObjectInfo] = {}
-    missing: list[dict[str, str]] = []
+        return _members(*archive_listing.opened(uris[0]), parse)
+    infos: dict[str, ObjectInfo] = {}
+    members: dict[str, ObjectInfo] = {}
+    failed: list[dict[str, str]] = []
+    notes: list[str] = []
     for uri in reversed(uris):
         if object_lists.is_list(uri):
-            infos, absent = object_lists.listed_in(uri, open_manifest)
-            missing += absent
+            listed, absent = object_lists.listed_in(uri, open_manifest)
+            failed += absent
+        elif (named := archive_listing.opened(uri))[1]:
+            inside = _members(*named, parse)
+            members |= {info.uri: info for info in inside.infos}
+            failed += inside.failed
+            continue
         else:
-            infos = list(storage.listing(uri))
-        found |= {info.uri: info for info in infos}
-    return [found[uri] for uri in sorted(found)], missing
+            listed = list(storage.listing(uri))
+        infos |= {info.uri: info for info in listed}
+    found = archive_listing.with_members([infos[uri] for uri in sorted(infos)], parse)
+    others = [info for uri, info in members.items() if uri not in {info.uri for info in found.infos}]
+    return Members(found.infos + others, failed + found.failed, notes + found.notes)
+
+
+def _members(place: str, wanted: str, parse: Parse | None) -> Members:
+    """Return the objects at a URI, of archives those members that are wanted."""
+    return archive_listing.chosen(archive_listing.with_members(sorted(storage.listing(place)), parse), wanted)
+
+
+def _nothing_in(uris: Sequence[str], found: Members) -> str:
+    if not found.failed:
+        return f"Nothing to read at {', '.join(uris)}: no archive there has such a member. Check the path behind '!/'."
+    reasons = "; ".join(f"{entry['object']}: {entry['reason']}" for entry in found.failed[:3])
+    return f"Nothing at {', '.join(uris)} can be read, of {counted(len(found.failed), 'object')}. {reasons}."
 
 
 def _checked_encoding(encoding: str) -> str:
@@ -269,7 +305,7 @@ def _open_text(
     shard_bytes: int,
     encoding: str,
     tracked_changes: str,
-    dialect: Given,
+    dialect: str,
 ) -> Manifest:
     facts = FORMATS[kind]
     if facts.whole_objects:
@@ -291,17 +327,18 @@ def _open_text(
     for number, nbytes in _framed(kind, listed, shard_bytes, encoding).items():
         compression[number], sizes[number] = FRAMED, nbytes
     packs = numpy.array([item not in (None, FRAMED) for item in compression])
-    whole = packs | (not facts.is_cut or encoding.startswith(WIDE)) | listed["encoding"].is_not_null().to_numpy()
+    cut_off = numpy.array([is_cut_off(version) for version in listed["version"]])
+    whole = cut_off | packs | (not facts.is_cut or encoding.startswith(WIDE)) | listed["encoding"].is_not_null().to_numpy()
     changes = [tracked_changes if facts.whole_objects and tracked_changes == "shown" else None] * len(names)
     columns = {"compression": compression, "partitions": told, "tracked_changes": changes}
     objects = listed.with_columns(polars.Series(name, values, polars.String) for name, values in columns.items())
-    shards = text_shards(
-        objects, sizes, whole, shard_bytes, kind, encoding, growth=numpy.where(packs, _GROWTH, 1), dialect=dialect.to_text()
-    )
+    shards = text_shards(objects, sizes, whole, shard_bytes, kind, encoding, growth=numpy.where(packs, _GROWTH, 1), dialect=dialect)
     sample = reader_of(kind).sample
     if sample is None:
         raise InputError(f"Objects of the format {kind} are not opened by a listing. Give another format.")
     sampled = sample(shards)
+    if sampled.dialect is not None:
+        shards = shards.read_as(sampled.dialect)
     manifest = Manifest(
         name,
         kind,
@@ -323,6 +360,7 @@ def _framed(kind: str, listed: polars.DataFrame, shard_bytes: int, encoding: str
     large = listed.with_row_index().filter(
         (polars.col("compression") == "zstd") & polars.col("encoding").is_null() & (polars.col("size") * _GROWTH > shard_bytes)
     )
+    large = large.filter([not is_cut_off(version) for version in large["version"]])
     with ThreadPoolExecutor(THREADS, thread_name_prefix="frames") as pool:
         tables = pool.map(frames, large["uri"], large["version"], large["size"])
         return {

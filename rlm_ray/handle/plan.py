@@ -144,7 +144,7 @@ class Where(Node):
 
 
 class Grep(Node):
-    """Records in which a Rust regular expression is found: in `column`, or in any text column."""
+    """Records in which a Rust regular expression is found: in `column`, or in any column, as shown."""
 
     kind: ClassVar[str] = "grep"
     pattern: str

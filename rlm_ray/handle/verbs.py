@@ -46,7 +46,8 @@ class Verbs:
         BudgetExceeded
             A limit of the run would be passed.
         """
-        return self._call("llm_query", prompt=_prompt(prompt), part=_part(part), model=model)
+        answer: str = self._call("llm_query", prompt=_prompt(prompt), part=_part(part), model=model)
+        return answer
 
     def llm_query_batched(self, prompts: Sequence[str], model: str | None = None) -> list[str]:
         """Ask many prompts at once; the answers come in the prompts' order.
@@ -104,11 +105,17 @@ class Verbs:
         model: str | None = None,
         votes: int | str = 1,
         on_error: str = "raise",
+        show: Sequence[str] | None = None,
     ) -> Corpus:
         """Ask the same about every record; many records are packed into each call. Exactly one row per record.
 
         Starts at once; reading the result waits. The columns of the input are kept beside the answer. A record that
         stays without a valid answer is a row of `.failed`, and is not among the others. `on_error` as in `llm_map`.
+
+        Records of which the model is shown the same are asked about once: each has the one answer, or shares the one error, and
+        the column `_shared` says how many they are, where there are any. A wrong answer is wrong for all that share it, so
+        check a sample of different contents. `show` names the columns that the model is shown, so that a time stamp does not
+        make equal messages different; all columns where not given.
         """
         if not isinstance(context, Corpus):
             raise InputError(f"llm_each takes a Corpus, not {type(context).__name__}. For texts use llm_query_batched or llm_map.")
@@ -120,6 +127,7 @@ class Verbs:
             model=model,
             votes=votes,
             **error_choice(on_error),
+            **({} if show is None else {"show": list(_sequence(show, "show"))}),
         )
 
     def rlm_query(self, question: str, part: Corpus | str | None = None, model: str | None = None) -> str:
@@ -127,7 +135,10 @@ class Verbs:
 
         Alone, the question is also its context. At the deepest level it becomes one plain call where the part fits one.
         """
-        return self._call("rlm_query", question=_prompt(question), part=_part(question if part is None else part), model=model)
+        answer: str = self._call(
+            "rlm_query", question=_prompt(question), part=_part(question if part is None else part), model=model
+        )
+        return answer
 
     def rlm_query_batched(self, questions: Sequence[str], parts: Sequence[Corpus | str] | None = None) -> list[str]:
         """Ask many recursive calls at once; the answers come in order.
@@ -172,7 +183,8 @@ class Verbs:
         address = record.get("_address") if isinstance(record, dict) else record
         if not isinstance(address, str):
             raise InputError("cite takes a record with its '_address', or the address itself.")
-        return self._call("cite", address=address, quote=quote)
+        citation: dict[str, Any] = self._call("cite", address=address, quote=quote)
+        return citation
 
     def budget(self) -> Budget:
         """Return what is left of the run's limits, and what was spent."""
@@ -251,4 +263,5 @@ def _answers(reply: dict[str, Any]) -> list[str]:
             reply["answers"],
             errors,
         )
-    return reply["answers"]
+    answers: list[str] = reply["answers"]
+    return answers

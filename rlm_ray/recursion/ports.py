@@ -21,12 +21,17 @@ if TYPE_CHECKING:
     from rlm_ray.ledger.segments import Segment
     from rlm_ray.models.client import ChatRequest
     from rlm_ray.models.contract import Usage
+    from rlm_ray.recursion.jobs.contents import GroupContents
     from rlm_ray.recursion.leaf.values import LeafSpec
     from rlm_ray.settings import Settings
 
 
 #: Segments by URI as objects of the cluster, which tasks read in place of the files.
 Mirrors: TypeAlias = dict[str, Any]
+
+
+#: Gets rows done and failed, what was used, and distinct contents done and failed.
+LeafProgress: TypeAlias = "Callable[[int, int, Usage, tuple[int, int]], None]"
 
 
 class TextRow(TypedDict):
@@ -203,6 +208,8 @@ class LeafGroup:
     first: int = 0  # index of the first part in the whole batch
     id: str = ""  # names the group in the ledger: what it spent is found when it dies
     depth: int = 0  # of the call that asks
+    contents: GroupContents | None = None  # those that several records have; None where equal records are asked about apart
+    failed: dict[str, str] = field(default_factory=dict)  # errors by key, of equal contents that another group asked about
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +224,8 @@ class LeafOutcome:
     refused: tuple[int, int, int] | None = None  # what it did not reach for: calls, tokens, nanodollars
     measured: Rows = ()
     noted: tuple[JsonObject, ...] = ()  # entries of the read log: records and texts that a model read
+    deferred: int = 0  # of those unasked: rows whose content another group asks about
+    failed: dict[str, str] = field(default_factory=dict)  # errors by key, of contents that records of other groups have as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,10 +323,10 @@ class Ports(Protocol):
     def query(self, group: QueryGroup) -> Future:
         """Run root code's SQL over shards; the result is a `CodeOutcome`, whose values are the query's columns in a check."""
 
-    def leaves(self, group: LeafGroup, progress: Callable[[int, int, Usage], None], spread: bool) -> Future:
+    def leaves(self, group: LeafGroup, progress: LeafProgress, spread: bool) -> Future:
         """Make leaf calls, in this process or (`spread`) as a task; the result is a `LeafOutcome`.
 
-        `progress` gets rows done and failed, and what was used, so far.
+        `progress` gets rows done and failed, what was used, and distinct contents done and failed, so far.
         """
 
     def room(self, live: int, ahead: float) -> float:

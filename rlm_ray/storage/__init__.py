@@ -14,6 +14,7 @@ True
 b'all'
 """
 
+from rlm_ray.storage.archives.places import stored_object
 from rlm_ray.storage.connections import forget_connections
 from rlm_ray.storage.listings import check_version, current_version, exists, listing, stat
 from rlm_ray.storage.names import ObjectInfo, is_local, join, literal, normal, scheme, shown
@@ -43,5 +44,6 @@ __all__ = [
     "scheme",
     "shown",
     "stat",
+    "stored_object",
     "write_bytes",
 ]

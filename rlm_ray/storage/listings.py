@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from rlm_ray.errors import InputError, ObjectChanged
 from rlm_ray.storage import local, s3
+from rlm_ray.storage.archives.places import is_member, parse
 from rlm_ray.storage.connections import S3, memory, memory_path
 from rlm_ray.storage.names import WILD, ObjectInfo, glob_regex, is_hidden, normal, scheme
 from rlm_ray.storage.s3prefixes import pages
@@ -132,6 +133,8 @@ def check_version(uri: str, version: str) -> None:
     ObjectChanged
         Another version, or the object is gone.
     """
+    if is_member(uri, version):
+        uri, version, _ = parse(uri, version)
     if version and (now := current_version(uri)) != version:
         raise ObjectChanged(
             f"{uri} changed: it was version {version} when the corpus was opened and is {now} now. Open the corpus again."

@@ -109,14 +109,15 @@ def stat(path: str) -> ObjectInfo | None:
     return ObjectInfo(path, status.st_size, _version(status))
 
 
-def read_whole(path: str) -> tuple[bytes, str] | None:
-    """Return a small file and the version that it has; None where there is none, or where it changes while it is read."""
+def read_head(path: str, most: int | None = None) -> tuple[bytes, str] | None:
+    """Return the first bytes of a file, all of them without `most`, and its version; None if it is absent or changes meanwhile."""
     try:
         with open(path, "rb", buffering=0) as file:
             before = os.fstat(file.fileno())
-            data = file.read(before.st_size)
+            wanted = before.st_size if most is None else min(most, before.st_size)
+            data = file.read(wanted)
             version = _version(before)
-            return (data, version) if version == _version(os.fstat(file.fileno())) and len(data) == before.st_size else None
+            return (data, version) if version == _version(os.fstat(file.fileno())) and len(data) == wanted else None
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except PermissionError:

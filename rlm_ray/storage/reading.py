@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm_ray.errors import CredentialsError, ObjectChanged, StorageError
 from rlm_ray.storage import local, s3, s3files
+from rlm_ray.storage.archives.places import is_member
 from rlm_ray.storage.connections import S3, memory, memory_path
 from rlm_ray.storage.listings import check_version, stat
 from rlm_ray.storage.names import normal, scheme
@@ -42,6 +43,10 @@ def open_input(uri: str, *, version: str = "", size: int | None = None) -> pyarr
     import pyarrow
 
     kind = scheme(uri)
+    if is_member(uri, version):
+        from rlm_ray.storage.archives import members
+
+        return members.open_input(_open_part, uri, version)
     if kind == "s3":
         if size is None:
             info = stat(uri)
@@ -78,11 +83,20 @@ def open_stream(uri: str, *, version: str, size: int, start: int = 0, stop: int 
     CredentialsError, StorageError
         The store refuses or cannot be reached.
     """
+    if is_member(uri, version):
+        from rlm_ray.storage.archives import members
+
+        return members.open_stream(_open_part, uri, version, size, start, early)
     if scheme(uri) == "s3":
         return s3files.S3Stream(S3, uri, version, size, start, size if stop is None else stop, early)
     file = open_input(uri, version=version)
     file.seek(start)
     return file
+
+
+def _open_part(uri: str, version: str, start: int, stop: int, early: bool) -> Any:
+    """Open a range of an archive."""
+    return open_stream(uri, version=version, size=stop, start=start, stop=stop, early=early)
 
 
 def read_range(uri: str, start: int, stop: int, *, version: str = "") -> bytes:
@@ -93,6 +107,10 @@ def read_range(uri: str, start: int, stop: int, *, version: str = "") -> bytes:
     ObjectChanged
         It has another version than `version`, or is gone.
     """
+    if is_member(uri, version):
+        from rlm_ray.storage.archives import members
+
+        return members.read_range(_open_part, uri, version, start, stop)
     if scheme(uri) == "s3":
         return S3.read(normal(uri), start, stop, version)
     with open_input(uri, version=version) as file:
@@ -100,10 +118,10 @@ def read_range(uri: str, start: int, stop: int, *, version: str = "") -> bytes:
         return file.read_at(stop - start, start) if stop > start else b""
 
 
-def read_small(objects: Iterable[tuple[str, str, int]]) -> Iterator[bytes | StorageError]:
-    """Yield the bytes of small objects, given with their versions and sizes; for one that cannot be read the error.
+def read_small(objects: Iterable[tuple[str, str, int]], most: int | None = None) -> Iterator[bytes | StorageError]:
+    """Yield the bytes of small objects, given with their versions and sizes; for an object that cannot be read, the error.
 
-    On S3 some are asked for ahead. Holds a few of them at a time.
+    Requests to S3 run a few ahead, and few objects are in memory at a time. With `most`, only the first bytes of each object.
 
     Raises
     ------
@@ -113,21 +131,24 @@ def read_small(objects: Iterable[tuple[str, str, int]]) -> Iterator[bytes | Stor
     asked: deque[s3.Reading | tuple[str, str, int]] = deque()
     for uri, version, size in objects:
         # of nothing there is no range to ask for
-        asked.append(S3.begin(uri, 0, size, version) if size and scheme(uri) == "s3" else (uri, version, size))
+        stop = size if most is None else min(size, most)
+        is_asked = stop and scheme(uri) == "s3" and not is_member(uri, version)
+        asked.append(S3.begin(uri, 0, stop, version) if is_asked else (uri, version, size))
         if len(asked) > _SMALL_AHEAD:
-            yield _small(asked.popleft())
+            yield _small(asked.popleft(), most)
     while asked:
-        yield _small(asked.popleft())
+        yield _small(asked.popleft(), most)
 
 
-def _small(asked: s3.Reading | tuple[str, str, int]) -> bytes | StorageError:
+def _small(asked: s3.Reading | tuple[str, str, int], most: int | None) -> bytes | StorageError:
     try:
         if isinstance(asked, s3.Reading):
             return bytes(S3.result(asked))
         uri, version, size = asked
-        if scheme(uri) == "file" and (found := local.read_whole(uri)) is not None and found[1] == version:
+        is_file = scheme(uri) == "file" and not is_member(uri, version)
+        if is_file and (found := local.read_head(uri, most)) is not None and found[1] == version:
             return found[0]
-        data = read_range(uri, 0, size, version=version)
+        data = read_range(uri, 0, size if most is None else min(size, most), version=version)
         check_version(uri, version)
         return data
     except StorageError as error:
@@ -168,9 +189,16 @@ def find_bytes(uri: str) -> bytes | None:
         raise StorageError(f"{uri} cannot be read: {error.strerror}. Check the path and its mode.") from None
 
 
-def polars_source(uri: str) -> tuple[Any, dict[str, str] | None]:
-    """Return what polars scans for this URI, and its storage options: the credentials and endpoint that s3fs uses."""
+def polars_source(uri: str, version: str = "") -> tuple[Any, dict[str, str] | None]:
+    """Return what polars scans for this URI, and its storage options: the credentials and endpoint that s3fs uses.
+
+    A member of an archive is held whole.
+    """
     kind = scheme(uri)
+    if is_member(uri, version):
+        from rlm_ray.storage.archives import members
+
+        return io.BytesIO(members.read_whole(_open_part, uri, version)), None
     if kind == "s3":
         return uri, S3.polars_options(uri)
     return (io.BytesIO(read_bytes(uri)) if kind == "memory" else normal(uri)), None

@@ -1,4 +1,4 @@
-"""The key of a sub-call: equal keys mean the same question to the same model about the same data."""
+"""The key of a sub-call: equal keys mean the same question to the same model about the same content."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ def question_key(kind: str, model: str, prompt: str, schema: str, temperature: f
     return digest(json.dumps([VERSION, kind, model, prompt, schema, temperature]))
 
 
-def call_key(question: str, version: str, content: str, vote: int = 0, piece: int | None = None) -> str:
-    """Key of one sub-call.
+def call_key(question: str, content: str, vote: int = 0, piece: int | None = None, pieces: int | None = None, own: str = "") -> str:
+    """Key of one sub-call: the question and exactly what the model is shown of the record, wherever the record is.
 
     Parameters
     ----------
     question : str
         From `question_key`.
-    version : str
-        The slice's fingerprint, or the record's address (which has the object's version).
     content : str
-        Digest of what the model reads of it: two records can share an address when they came from pieces.
+        Digest of the rendered record, chunk, piece or prompt.
     vote : int
         Which of several votes, from 1; 0 for the answer itself.
-    piece : int, optional
-        Which piece of a chunk that was too large.
+    piece, pieces : int, optional
+        Which piece of how many, of a chunk that was too large: the prompt says both.
+    own : str
+        Names the record and its version where equal records are asked about apart; else empty.
     """
-    return hashlib.sha256(f"{question}\n{version}\n{content}\n{vote}\n{piece}".encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(f"{question}\n{own}\n{content}\n{vote}\n{piece}/{pieces}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def canonical(value: Any) -> str:

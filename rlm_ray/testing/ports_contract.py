@@ -203,7 +203,7 @@ class PortsContract:
         """One row per part in order, the spending in the outcome's budget, and progress up to the last row."""
         with self._world(tmp_path, leaf=lambda prompt, schema: prompt.splitlines()[-1].upper()) as world:
             for spread in (False, True):
-                told: list[tuple[int, int, Usage]] = []
+                told: list[tuple[int, int, Usage, tuple[int, int]]] = []
                 group = world.leaf_group([f"text {number}" for number in range(5)], name=f"spread {spread}")
                 outcome = world.result(world.ports.leaves(group, lambda *now, told=told: told.append(now), spread))
                 assert isinstance(outcome, LeafOutcome)
@@ -499,5 +499,5 @@ class _World:
         assert time.monotonic() - started < PATIENCE
 
 
-def _no_progress(done: int, failed: int, used: Usage) -> None:
+def _no_progress(done: int, failed: int, used: Usage, contents: tuple[int, int]) -> None:
     """Whoever asks does not look at progress."""

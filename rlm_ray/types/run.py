@@ -58,6 +58,19 @@ class JobRecord(TypedDict):
     folder: str
 
 
+class JobOutcome(TypedDict):
+    """`findings.json`: what a job came to. `failing` has the ids of findings, `written` where the results are."""
+
+    name: str
+    columns: dict[str, Any]
+    fail_on: str | None
+    findings: list[JsonObject]
+    rejected: list[JsonObject]
+    failing: list[str]
+    broken: str
+    written: dict[str, str]
+
+
 # what a run answered
 
 
@@ -302,7 +315,7 @@ class TurnRecord(TypedDict):
 
 
 class RunRecord(TypedDict):
-    """What `rlm-ray show` reads of a run."""
+    """What `rlm-ray show` reads of a run; `job` is what its job came to, None where the run is a question alone."""
 
     run: str
     about: About
@@ -311,6 +324,7 @@ class RunRecord(TypedDict):
     stopped: str | None
     usage: UsageRecord | RunUsageRecord
     failed: dict[str, int]
+    job: JobOutcome | None
 
 
 class RunRow(TypedDict):

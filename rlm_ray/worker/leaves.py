@@ -20,7 +20,7 @@ from rlm_ray.ledger.segments import SegmentWriter
 from rlm_ray.models.contract import Endpoint, Usage
 from rlm_ray.models.rates import Rates
 from rlm_ray.recursion.leaf.group import Item, Row, run_group
-from rlm_ray.recursion.ports import LeafGroup, LeafOutcome, Prompted, ShardFailure, TextRow
+from rlm_ray.recursion.ports import LeafGroup, LeafOutcome, LeafProgress, Prompted, ShardFailure, TextRow
 from rlm_ray.types.json import JsonObject, Record
 from rlm_ray.worker import threads
 from rlm_ray.worker.calling import Calling, Watched
@@ -43,25 +43,28 @@ class LeafRun:
     group : LeafGroup
     calling : Calling
     progress : callable, optional
-        Gets rows done and failed, and what was used, on the models' thread.
+        Gets rows done and failed, what was used, and distinct contents done and failed, on the models' thread.
     """
 
-    def __init__(self, group: LeafGroup, calling: Calling, progress: Callable[[int, int, Usage], None] | None = None) -> None:
+    def __init__(self, group: LeafGroup, calling: Calling, progress: LeafProgress | None = None) -> None:
         self._group = group
         self._progress = progress
         self._cancelled = False
-        self._unasked = 0
+        self._unasked = self._deferred = 0
+        self._contents = group.contents
+        self._shared_errors: dict[str, str] = {}
         self._meter = meter_of(group.budget, group.settings)
         self._failures: list[ShardFailure] = []
         self._texts: list[TextRow] = []
         self._records: dict[int, JsonObject] = {}
         self._held: dict[int, list[Row]] = {}
         self._next = group.first
-        self._shown = Shown()
+        self._shown = Shown(group.spec.shown)
         self._calls_of: Callable[[str], tuple[str, ...]] = lambda key: ()
         self._writer = SegmentWriter(group.output, f"{group.number:06d}", group.columns)
         self.done = 0
         self.failed = 0
+        self.contents_done = (0, 0)
         endpoint, rates = Endpoint.of(group.settings, root=False), Rates.of(group.settings)
         client = threads.client(endpoint, group.settings.concurrency, rates, calling.make_limiter)
         self._metrics = calling.metrics
@@ -101,6 +104,8 @@ class LeafRun:
             on_row=lambda row: self._take(row, paid),
             on_vote=paid.keep,
             cancelled=lambda: self._cancelled,
+            failed=group.failed,
+            deferred=self._contents.deferred if self._contents is not None else lambda content: False,
         )
         for index in sorted(self._held):
             self._write(self._held[index])
@@ -111,7 +116,18 @@ class LeafRun:
         self._metrics.flush()
         measured = self._client.measures.rows()
         noted = self._shown.entries()
-        return LeafOutcome(tuple(segments), self._meter.budget, texts, failures, self._unasked, paid.refused, measured, noted)
+        return LeafOutcome(
+            tuple(segments),
+            self._meter.budget,
+            texts,
+            failures,
+            self._unasked,
+            paid.refused,
+            measured,
+            noted,
+            self._deferred,
+            self._shared_errors,
+        )
 
     # reading
 
@@ -178,16 +194,27 @@ class LeafRun:
         if paid is not None:
             paid.keep(row)
         self._unasked += row.unasked
-        if row.piece in (None, 1):
-            self.done += 1
-        self.failed += row.error is not None
+        self._deferred += row.deferred
+        if not row.deferred:
+            self._count(row)
         rows = self._held.setdefault(row.index, [])
         rows.append(row)
         while (ready := self._held.get(self._next)) is not None and len(ready) >= (ready[0].pieces or 1):
             self._write(self._held.pop(self._next))
             self._next += 1
         if self._progress is not None:
-            self._progress(self.done, self.failed, self.used)
+            self._progress(self.done, self.failed, self.used, self.contents_done)
+
+    def _count(self, row: Row) -> None:
+        first, failed = row.piece in (None, 1), row.error is not None
+        self.done += first
+        self.failed += failed
+        contents = self._contents
+        if row.equal or (contents is not None and not contents.mine(row.prompt_hash)):
+            return
+        self.contents_done = (self.contents_done[0] + first, self.contents_done[1] + failed)
+        if contents is not None and row.error is not None and not row.unasked and contents.elsewhere(row.prompt_hash):
+            self._shared_errors[row.key] = row.error
 
     def _write(self, rows: list[Row]) -> None:
         whole = len(rows) >= (rows[0].pieces or 1) and all(row.error is None for row in rows)
@@ -204,6 +231,8 @@ class LeafRun:
                 record["_votes"] = row.votes
             if kind == "records":
                 record = self._records.pop(row.index, {}) | record
+                if self._contents is not None and "_shared" in self._group.columns:
+                    record["_shared"] = self._contents.records(row.prompt_hash)
             else:
                 record |= {"_part": row.index, "_piece": row.piece or 1}
             self._writer.add(record)

@@ -19,7 +19,7 @@ from rlm_ray.models.client import ChatRequest
 from rlm_ray.models.contract import Endpoint, Usage
 from rlm_ray.models.rates import Rates
 from rlm_ray.recursion.driver import Driver
-from rlm_ray.recursion.ports import Call, CallOutcome, CodeGroup, Future, LeafGroup, QueryGroup, ScanGroup
+from rlm_ray.recursion.ports import Call, CallOutcome, CodeGroup, Future, LeafGroup, LeafProgress, QueryGroup, ScanGroup
 from rlm_ray.settings import Settings
 from rlm_ray.worker import queries, threads, work
 from rlm_ray.worker.calling import Watched, local_calling
@@ -97,7 +97,7 @@ class LocalPorts:
         """See `Ports.query`."""
         return self._track(threads.code_thread().submit(queries.query, replace(group, tables={})))
 
-    def leaves(self, group: LeafGroup, progress: Callable[[int, int, Usage], None], spread: bool) -> Future:
+    def leaves(self, group: LeafGroup, progress: LeafProgress, spread: bool) -> Future:
         """See `Ports.leaves`. There is one place only: `spread` changes nothing."""
         run = LeafRun(replace(group, tables={}), CALLING, progress)
         return self._track(run.future, run.cancel)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rlm_ray.corpus.catalog.address import Address
@@ -14,7 +14,6 @@ from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
 from rlm_ray.ledger.read_log import DERIVED, RECORDS, TEXTS, Entry, Marks, object_key
 from rlm_ray.recursion.jobs.coverage_recorder import looked_at
-from rlm_ray.subcalls.render import render
 from rlm_ray.types.json import JsonObject, Record
 
 Page = tuple[list[JsonObject], list[Extent]]
@@ -31,9 +30,16 @@ class _About:
 
 
 class Shown:
-    """Notes the records, and the text that is no record's, of calls that were answered."""
+    """Notes the records, and the text that is no record's, of calls that were answered.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    shown : callable
+        Renders a record as the text that the model is shown.
+    """
+
+    def __init__(self, shown: Callable[[Record], str]) -> None:
+        self._text_of = shown
         self._marks = Marks()
         self._about: dict[int, _About] = {}
 
@@ -61,13 +67,13 @@ class Shown:
         for record, place in itertools.zip_longest(records, places):
             address = _address(record)
             if address is None or (work.corpus is None and address.object == work.shard.uri):  # a row's place in a result
-                about.characters += len(render(record))
+                about.characters += len(self._text_of(record))
                 continue
             key = object_key(address.unit, address.version, address.object)
             position, part = address.start, address.chars[0] if address.chars else 0
             if place is not None:
                 position, part = place[0], part or place[1] - place[0]
-            about.shown.append((kind, key, position, part, len(render(record))))
+            about.shown.append((kind, key, position, part, len(self._text_of(record))))
 
     def text(self, index: int, text: str) -> None:
         """Say that call `index` is about a text of root code's."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,8 @@ from rlm_ray.corpus.reading.records import batch_addresses
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import StorageError
 from rlm_ray.ledger.segments import SegmentWriter
+from rlm_ray.recursion.jobs.contents import ShardContents, contents_of
+from rlm_ray.recursion.leaf.values import LeafSpec
 from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, ScanGroup, ShardFailure
 from rlm_ray.sandbox.outside import documents
 from rlm_ray.types.json import JsonObject
@@ -30,11 +33,20 @@ STOP_AFTER = 1_000
 def scan(group: ScanGroup) -> list[Any]:
     """Run an operation over each shard of a group; a shard that cannot be read is a ShardFailure in its place."""
     works = at_hand(group.works, group.tables)
+    if group.operation == "contents":
+        return [_contents(work, group.args["spec"]) for work in small_objects.without_others(works)]
     partials = operations.run_all(group.operation, works, group.args)
     return [
         failure(work, partial) if isinstance(partial, StorageError) else partial
         for work, partial in zip(works, partials, strict=True)
     ]
+
+
+def _contents(work: Work, spec: LeafSpec) -> ShardContents | ShardFailure:
+    try:
+        return contents_of(itertools.chain.from_iterable(operations.records(work)), spec)
+    except StorageError as error:
+        return failure(work, error)
 
 
 def at_hand(works: Sequence[Work], tables: Mapping[str, pyarrow.Table]) -> list[Work]:

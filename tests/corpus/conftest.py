@@ -29,9 +29,10 @@ settings.load_profile(os.environ.get("RLM_RAY_TEST_PROFILE", "corpus"))
 _numbers = itertools.count()
 
 
-def _records(manifest: Manifest, *steps: Node, run_dir: str | None = None) -> list[dict[str, Any]]:
+def _records(manifest: Manifest, *steps: Node, run_dir: str | None = None, **parsers: Any) -> list[dict[str, Any]]:
     works = (
-        Work(shard, bind(steps, manifest.schema), run_dir) for shard in planner.shards_for(bind(steps, manifest.schema), manifest)
+        Work(shard, bind(steps, manifest.schema), run_dir, **parsers)
+        for shard in planner.shards_for(bind(steps, manifest.schema), manifest)
     )
     return [record for work in works for page in operations.records(work) for record in page]
 

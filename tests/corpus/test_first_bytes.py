@@ -142,14 +142,13 @@ def test_a_text_may_begin_with_the_letters_of_a_binary_format(kit: SimpleNamespa
         (b"%PDF-1.7\n" + bytes(100), ".log", "PDF"),
         (gzip.compress(b"PK\x03\x04" + bytes(100)), ".gz", "zip archive"),
         (b"PAR1" + bytes(100) + b"PAR1", ".jsonl", "Parquet"),
-        (TEXT * 40_000, ".log", ""),
+        (TEXT * 1_000, ".log", ""),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_of_very_many_objects_each_is_what_its_name_says_when_it_is_read(
+def test_an_object_that_nobody_looked_at_is_what_its_name_says_when_it_is_read(
     kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, data: bytes, ending: str, kind: str
 ) -> None:
-    monkeypatch.setattr(looking, "MOST", 4)
     monkeypatch.setattr(looking, "SOME", 2)
     base = kit.folder()
     plain = b'{"text": "ERROR"}\n' if ending == ".jsonl" else gzip.compress(TEXT) if ending == ".gz" else TEXT
@@ -169,13 +168,52 @@ def test_of_very_many_objects_each_is_what_its_name_says_when_it_is_read(
 
 
 def test_where_some_are_not_what_their_names_say_all_are_looked_at(kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looking, "MOST", 4)
     monkeypatch.setattr(looking, "SOME", 3)
     base = kit.folder()
     for number in range(9):
         storage.write_bytes(f"{base}/{number}.log", gzip.compress(TEXT) if number in (3, 4) else TEXT)
     manifest = open_manifest(base)
     assert kit.operate(manifest, "count", Grep("ERROR")) == 450
+
+
+def test_objects_whose_names_say_nothing_are_all_looked_at(kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "SOME", 2)
+    base = kit.folder()
+    for number in range(4):
+        storage.write_bytes(f"{base}/{number}.log", TEXT)
+        storage.write_bytes(f"{base}/{number}.log.1", TEXT)
+        storage.write_bytes(f"{base}/part-{number}", gzip.compress(TEXT) if number == 2 else TEXT)
+    manifest = open_manifest(base)
+    assert kit.operate(manifest, "count", Grep("ERROR")) == 12 * 50
+    storage.write_bytes(f"{base}/part-2", TEXT)
+    unseen = {shard.uri.removeprefix(f"{base}/") for shard in open_manifest(base).shards if shard.unseen}
+    assert unseen == {f"{number}.log{end}" for number in range(4) for end in ("", ".1")} - {"0.log", "3.log.1"}
+    monkeypatch.setattr(looking, "MOST", 3)
+    monkeypatch.setattr(looking, "FEW", 2)
+    unseen = {shard.uri.removeprefix(f"{base}/") for shard in open_manifest(base).shards if shard.unseen}
+    assert {"part-1", "part-2"} == {name for name in unseen if name.startswith("part")}
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [(gzip.compress(TEXT), "compressed by gzip"), (TEXT.decode().encode("utf-16"), "utf-16"), (TEXT, "")],
+    ids=["gzip", "utf-16", "text"],
+)
+def test_a_document_that_nobody_looked_at_is_checked_when_it_is_read(
+    kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, data: bytes, kind: str
+) -> None:
+    monkeypatch.setattr(looking, "SOME", 2)
+    base = kit.folder()
+    for number in range(3):
+        storage.write_bytes(f"{base}/{number}.txt", data if number == 1 else TEXT)
+    manifest = open_manifest(base, unit="document")
+    assert [shard.unseen for shard in manifest.shards] == [False, True, False]
+    work = Work(manifest.shards[1], bind((), manifest.schema))
+    if kind:
+        with pytest.raises(ObjectUnreadable, match=kind):
+            list(operations.records(work))
+    else:
+        assert [[record["text"] for record in page] for page in operations.records(work)] == [[TEXT.decode()]]
 
 
 def test_zeros_and_line_breaks_alone_are_no_wide_text() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import json
 import math
 import operator
 import os
+import re
 import struct
 from collections import Counter
 from collections.abc import Callable
@@ -146,6 +148,12 @@ def test_conditions_mean_what_is_written(kit: SimpleNamespace, tmp_path_factory:
     counts = kit.operate(manifest, "count_by", column="x", limit=1_000)["counts"]
     if 0.0 not in shown:  # of two zeros one is counted
         assert Counter({repr(key): number for key, number in counts}) == Counter(map(repr, shown))
+    for text in shown[:1]:
+        # what is shown is found by a search for it, in the column and in all
+        pattern = re.escape(text if isinstance(text, str) else json.dumps(text))
+        if text is not None:
+            assert 0 in [record["i"] for record in kit.records(manifest, Grep(pattern, column="x"))]
+            assert 0 in [record["i"] for record in kit.records(manifest, Grep(pattern))]
     if pyarrow.types.is_temporal(kind):
         # what is shown is found by itself
         for number, text in enumerate(shown):
@@ -194,6 +202,8 @@ def test_duckdbs_types(kit: SimpleNamespace, tmp_path: Path) -> None:
     assert [first["v"], second["v"], third["v"]] == [{"msg": "disk full"}, "timeout", 5]
     for condition in (("u", "==", second["u"].upper()), ("v", "==", "timeout"), ("v", ">", 4)):
         assert len(kit.records(manifest, Where((condition,)))) == 1
+    for pattern in ("base64:/w==", "P1M2DT3.5S", "20206-01-01"):
+        assert len(kit.records(manifest, Grep(re.escape(pattern)))) == 3
     for condition in (("raw", "==", "base64:/w=="), ("day", ">", "9999-12-31"), ("far", ">", "9999-12-31")):
         assert len(kit.records(manifest, Where((condition,)))) == 3
     assert len(kit.records(manifest, Grep("timeout"))) == 1
@@ -205,6 +215,15 @@ def test_a_variant_that_is_wholly_shredded_needs_no_bytes(kit: SimpleNamespace) 
     manifest = open_manifest(kit.parquet(table, f"{kit.folder()}/a.parquet"))
     assert [record["v"] for record in kit.records(manifest)] == ["timeout"]
     assert kit.operate(manifest, "count", Where((("v", "==", "timeout"),))) == 1
+
+
+def test_long_numbers_among_other_values_compare_by_their_digits(kit: SimpleNamespace, tmp_path: Path) -> None:
+    ids = [1234567890123456788, "x", 1234567890123456789, 0.5, 10**30, 1e300]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"id": item}) + "\n" for item in ids))
+    manifest = open_manifest(str(tmp_path / "a.jsonl"))
+    for (operator_, test), value in itertools.product(TESTS.items(), (ids[0], 10**30, 10**40)):
+        right = [item for item in ids if (operator_ == "!=" if isinstance(item, str) else test(item, value))]
+        assert [record["id"] for record in kit.records(manifest, Where((("id", operator_, value),)))] == right
 
 
 def test_a_column_is_found_by_its_path(kit: SimpleNamespace) -> None:

@@ -137,7 +137,7 @@ def test_formats(
     ("options", "said"),
     [
         ({"format": "xml"}, "parquet, text, jsonl, json, csv"),
-        ({"unit": "page"}, "line, document, row"),
+        ({"unit": "page"}, "line, event, document, row"),
         ({"unit": "row"}, "unit='row' does not go with lines"),
         ({"format": "parquet", "unit": "document"}, "unit='document' does not go with parquet"),
     ],

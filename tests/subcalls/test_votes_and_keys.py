@@ -41,17 +41,18 @@ def test_every_part_of_the_question_is_in_the_key() -> None:
     assert len(keys) == 6
     question = question_key(*base)
     calls = {
-        call_key(question, "v", "c"),
-        call_key(question, "v2", "c"),
-        call_key(question, "v", "c2"),
-        call_key(question, "v", "c", vote=1),
-        call_key(question, "v", "c", piece=1),
-        call_key(question_key("chunks", "model", "prompt", "{}", None), "v", "c"),
+        call_key(question, "c"),
+        call_key(question, "c2"),
+        call_key(question, "c", vote=1),
+        call_key(question, "c", piece=1, pieces=2),
+        call_key(question, "c", piece=1, pieces=3),
+        call_key(question, "c", own="v"),
+        call_key(question_key("chunks", "model", "prompt", "{}", None), "c"),
     }
-    assert len(calls) == 6
+    assert len(calls) == 7
 
 
 def test_keys_are_the_same_on_every_day() -> None:
     question = question_key("records", "model", "prompt", "{}", None)
     assert question == question_key("records", "model", "prompt", "{}", None)
-    assert len(call_key(question, "address\ud800", digest("text"))) == 64
+    assert len(call_key(question, digest("text"), own="address\ud800")) == 64

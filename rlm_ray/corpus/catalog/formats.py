@@ -12,7 +12,7 @@ from rlm_ray.corpus.catalog.document_kinds import DOCUMENT_KINDS
 from rlm_ray.errors import InputError
 
 #: What a record may be.
-UNITS = ("line", "document", "row")
+UNITS = ("line", "event", "document", "row")
 
 _READING = "rlm_ray.corpus.reading"
 
@@ -27,7 +27,7 @@ class Format:
         Its name in shards and manifests.
     reader : str
         The module whose `READER` reads it.
-    unit : {"row", "line", "document"}
+    unit : {"row", "line", "event", "document"}
         What a record is.
     option : str, optional
         Its name as the argument `format`; None for what a caller does not name.
@@ -82,6 +82,7 @@ _TABLE = (
            is_text=False, in_rows=True, is_cut=True, is_counted=True, first_records=False, is_result=True),
     Format(name="lines", reader=f"{_READING}.text.lines", unit="line", option="text",
            is_cut=True, lines_are_records=True, shows_bytes=True),
+    Format(name="events", reader=f"{_READING}.logs.reader", unit="event", is_cut=True),
     Format(name="jsonl", reader=f"{_READING}.text.jsonl", unit="row", option="jsonl", extensions=(".jsonl", ".ndjson"),
            is_cut=True),
     Format(name="json", reader=f"{_READING}.text.json_values", unit="row", option="json", extensions=(".json",)),

@@ -63,6 +63,10 @@ class Shards(Sequence[Shard]):
         self.objects, self.table, self.format, self.encoding, self.ranges = objects, shards, format, encoding, ranges
         self._kept: dict[tuple[int, int], tuple[Shard, ...]] = {}
 
+    def read_as(self, dialect: str) -> Shards:
+        """Return the shards with another dialect."""
+        return Shards(self.objects, self.table, self.format, self.encoding, self.ranges, dialect)
+
     def __len__(self) -> int:
         return int(self.table.num_rows)
 

@@ -96,6 +96,8 @@ def classify(
     if unit == "document":
         others = polars.when(polars.col("format") == "parquet").then("format").otherwise(polars.lit("document"))
         listed = listed.with_columns(format=others)
+    if unit == "event":
+        listed = listed.with_columns(polars.col("format").replace("lines", "events"))
     # an empty object is a marker at most
     first_of = listed.filter(polars.col("size") > 0).unique("format", keep="first", maintain_order=True)
     if len(first_of) > 1:

@@ -53,7 +53,8 @@ class Shard:
     tracked_changes : {"accepted", "shown"}
         Of a document: its text with all changes accepted, or with each change marked.
     dialect : str
-        Of CSV: what the caller says of separator, quote and escape; see `reading.text.dialect.Given`.
+        Of CSV: what the caller says of separator, quote and escape; see `reading.text.dialect.Given`. Of events: how they are
+        found; see `reading.logs.layout.Layout`.
     unseen : bool
         Whether its first bytes were not looked at when the corpus was opened: they are when it is read.
     """

@@ -332,6 +332,8 @@ def _uuid(value: str) -> str:
 
 # -- values of several types in one column
 
+_INT128 = 1 << 127
+
 
 def _json(left: polars.Expr, operator: str, value: Any) -> polars.Expr:
     """A column that is JSON text: a value compares with those of its own kind, and equals no other."""
@@ -342,8 +344,8 @@ def _json(left: polars.Expr, operator: str, value: Any) -> polars.Expr:
         numbers = left.cast(polars.Float64, strict=False)
         here = numbers.is_not_null()
         test = _test(numbers, operator, polars.lit(_rounded(value, "double")))
-        if isinstance(value, int) and abs(value) > 1 << 53 and operator in ("==", "!="):
-            test = _test(left, operator, polars.lit(str(value)))
+        if isinstance(value, int) and abs(value) > 1 << 53:
+            test = _large(left, numbers, operator, value)
     elif operator in ("==", "!="):
         here = polars.lit(True)
         test = left.is_in([value, json.dumps(value, ensure_ascii=False)])
@@ -354,6 +356,19 @@ def _json(left: polars.Expr, operator: str, value: Any) -> polars.Expr:
         texts = polars.when(quoted).then(left.str.slice(1, left.str.len_chars() - 2)).otherwise(left)
         test = _test(texts, operator, polars.lit(value))
     return polars.when(left.is_null()).then(polars.lit(None, polars.Boolean)).when(here).then(test).otherwise(operator == "!=")
+
+
+def _large(left: polars.Expr, numbers: polars.Expr, operator: str, value: int) -> polars.Expr:
+    """Numbers as texts beside one that no double holds: whole ones by their digits, the others as doubles."""
+    if abs(value) >= _INT128:
+        return (
+            _test(left, operator, polars.lit(str(value)))
+            if operator in ("==", "!=")
+            else _test(numbers, operator, polars.lit(float(value)))
+        )
+    whole = left.cast(polars.Int128, strict=False)
+    exact = _test(whole, operator, polars.lit(value, dtype=polars.Int128))
+    return polars.when(whole.is_not_null()).then(exact).otherwise(_test(numbers, operator, polars.lit(float(value))))
 
 
 def _folder(left: polars.Expr, operator: str, value: Any) -> polars.Expr:

@@ -121,7 +121,7 @@ def _asked(
     asked = {number: query for number, query in zip(numbers, queries, strict=True) if query is not None}
     if len(asked) < 2:
         return [], None
-    objects = sorted({(works[number].shard.uri, works[number].shard.version) for number in asked})
+    objects = sorted({storage.stored_object(works[number].shard.uri, works[number].shard.version) for number in asked})
     try:
         _check_versions(objects)
         frame = polars_rows.together(list(asked.values()), reduce)

@@ -13,7 +13,8 @@ from polars.exceptions import PolarsError
 
 from rlm_ray.corpus.meaning import comparing
 from rlm_ray.corpus.meaning.comparing import dtype
-from rlm_ray.corpus.meaning.types import FOLDER, is_text
+from rlm_ray.corpus.meaning.searching import may_be_found, shown_text
+from rlm_ray.corpus.meaning.types import FOLDER
 from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Grep, Where
 
@@ -57,24 +58,26 @@ def matches_empty(pattern: str) -> bool:
 
 
 def grep_columns(step: Grep, schema: Mapping[str, str]) -> list[str]:
-    """Return the columns that a search looks in: the named one, or all text of a record (a document's path is none).
+    """Return the columns that a search looks in: the named one, or all that a record shows (a document's path and folders not).
+
+    Columns of numbers and times are left out where the pattern cannot be found in any.
 
     Raises
     ------
     InputError
-        No such column, or none with text.
+        No such column, or none that could have the pattern.
     """
     if step.column is not None:
-        kind = column_type(step.column, schema)
-        if not is_text(kind) and kind != FOLDER:
-            raise InputError(f"Column {step.column!r} is {kind}, not text: use .where([({step.column!r}, '==', …)]).")
+        column_type(step.column, schema)
         return [step.column]
     # `_more` holds what no column does
-    names = [name for name, kind in schema.items() if is_text(kind) and (not name.startswith("_") or name == "_more")]
-    if "path" in names and list(schema) == ["path", "text"]:
-        names = ["text"]
+    searched = {name: kind for name, kind in schema.items() if kind != FOLDER and (not name.startswith("_") or name == "_more")}
+    if list(schema) == ["path", "text"]:
+        return ["text"]
+    pattern = _flagged(step.pattern, step.ignore_case)
+    names = [name for name, kind in searched.items() if may_be_found(pattern, kind)]
     if not names:
-        raise InputError(f"There is no text column to search. Columns: {listed(schema)}. Use .where on one of them.")
+        raise InputError(f"No column can hold {step.pattern!r:.100}. Columns: {listed(schema)}. Use .where on one of them.")
     return names
 
 
@@ -82,7 +85,8 @@ def grep(step: Grep, schema: Mapping[str, str]) -> polars.Expr:
     """Return whether a record has the pattern, as an expression for a filter (null means no)."""
     pattern = _flagged(step.pattern, step.ignore_case)
     literal = not step.ignore_case and re.fullmatch(r"[\w \-,:;/=<>@!%&'\"~`]+", step.pattern) is not None
-    tests = [polars.col(name).str.contains(pattern, literal=literal) for name in grep_columns(step, schema)]
+    texts = [shown_text(polars.col(name), schema[name]) for name in grep_columns(step, schema)]
+    tests = [text.str.contains(pattern, literal=literal) for text in texts]
     found = functools.reduce(operator.or_, tests)
     # only where it must be: a null that is filled keeps polars from decoding just what is found
     return ~found.fill_null(False) if step.invert else found

@@ -177,8 +177,8 @@ class BoundGrep(BoundStep[Grep]):
     @classmethod
     def of(cls, node: Grep, sees: Columns, split: frozenset[str]) -> BoundGrep:
         """Bind the node; compiles the pattern."""
-        columns = tuple(expressions.grep_columns(node, sees))
         expressions.check_pattern(node.pattern, node.ignore_case)
+        columns = tuple(expressions.grep_columns(node, sees))
         return cls(node, sees, sees, columns, expressions.grep(node, sees))
 
 

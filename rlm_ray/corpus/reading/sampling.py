@@ -28,11 +28,14 @@ class Sample:
         Average bytes of a record.
     note : str
         How the objects are read, where that was found out.
+    dialect : str, optional
+        What shards carry of it from now on; None where they carry it already.
     """
 
     schema: dict[str, str]
     width: float = 1.0
     note: str = ""
+    dialect: str | None = None
 
 
 def first_sample(shards: Sequence[Shard], sampled: Callable[[Shard], Sample | None], empty: dict[str, str]) -> Sample:

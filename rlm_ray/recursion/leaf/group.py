@@ -6,7 +6,8 @@ Knows no Ray and no storage: items come from an iterator, rows go to a callback,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from rlm_ray.models.contract import Meter
@@ -31,6 +32,8 @@ async def run_group(
     on_row: Callable[[Row], None],
     cancelled: Callable[[], bool] = lambda: False,
     on_vote: Callable[[Row], None] | None = None,
+    failed: Mapping[str, str] = MappingProxyType({}),
+    deferred: Callable[[str], bool] = lambda content: False,
 ) -> None:
     """Ask about every item. Calls a model; reads data only through `items`.
 
@@ -47,6 +50,10 @@ async def run_group(
         Looked at 20 times a second; once true, calls in flight are dropped (charged in full) and the rest has no rows.
     on_vote : callable, optional
         With `votes`, gets each vote as a row of its own key, so that a resumed run does not ask it again.
+    failed : mapping
+        Errors by key, of what other groups of the batch asked in vain: equal contents share one error.
+    deferred : callable
+        Whether another group of the batch asks about a content, by its digest; such an item is a row with `deferred`.
 
     Raises
     ------
@@ -55,7 +62,7 @@ async def run_group(
     InputError
         The schema or the number of votes cannot work, or a dollar limit meets an unknown price.
     """
-    group = Group(spec, client=client, meter=meter, known=known, on_row=on_row, on_vote=on_vote)
+    group = Group(spec, client=client, meter=meter, known=known, on_row=on_row, on_vote=on_vote, failed=failed, deferred=deferred)
     source = Source(items)
     work = _Work(Packs(group, source) if spec.kind == "records" else Singles(group, source), max(1, spec.concurrency))
     watch = asyncio.create_task(_until(cancelled))

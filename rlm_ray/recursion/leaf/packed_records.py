@@ -14,7 +14,7 @@ from rlm_ray.subcalls.keys import digest
 from rlm_ray.subcalls.numbered import PackReply, number_key, pack_line, pack_messages, pack_schema, read_pack
 from rlm_ray.subcalls.pack import tokens
 from rlm_ray.subcalls.prompts import too_long
-from rlm_ray.subcalls.render import clean, render
+from rlm_ray.subcalls.render import clean
 from rlm_ray.text import counted
 
 #: Different notes on what was wrong that a prompt repeats.
@@ -222,7 +222,7 @@ class Packs:
     def _open(self, item: Item) -> None:
         """Queue one record, unless the ledger answers it or no call can hold it."""
         group, spec = self._group, self._group.spec
-        text = render(item.records[0]) if item.records else ""
+        text = spec.shown(item.records[0]) if item.records else ""
         target = Target(item, digest(text))
         size = tokens(pack_line(spec.records_per_call, text), spec.bytes_per_token) + 1
         if size > self._room:

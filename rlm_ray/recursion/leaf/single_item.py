@@ -35,14 +35,12 @@ class Ask:
 
 
 class Singles:
-    """Makes asks out of items and answers them. Equal keys are one call."""
+    """Makes asks out of items and answers them."""
 
     def __init__(self, group: Group, source: Source) -> None:
         self._group = group
         self._source = source
         self._ready: deque[Ask] = deque()
-        self._twins: dict[str, list[Ask]] = {}
-        self._done: dict[str, Result] = {}
         self._most_bytes = sys.maxsize
         spec = group.spec
         self._overhead = tokens(prompts.single("", "", group.schema, (99, 99))[0]["content"], spec.bytes_per_token)
@@ -61,25 +59,12 @@ class Singles:
         return bool(self._ready)
 
     async def run(self, ask: Ask) -> None:
-        """Make one call, or wait for its twin."""
-        done = self._done.get(ask.key)
-        if done is not None:
-            self._close(ask, _reused(done))
-            return
-        if ask.key in self._twins:
-            self._twins[ask.key].append(ask)
-            return
-        self._twins[ask.key] = []
+        """Make one call, and settle what it answers."""
         result = await self._answer(ask)
-        twins = self._twins.pop(ask.key)
         if result is None:
-            for refused in (ask, *twins):
-                self._split(refused)
-            return
-        self._done[ask.key] = result
-        self._close(ask, result)
-        for twin in twins:
-            self._close(twin, _reused(result))
+            self._split(ask)
+        else:
+            self._close(ask, result)
 
     def _close(self, ask: Ask, result: Result) -> None:
         """Enter a result; further votes that it makes needful are asked for next."""
@@ -129,12 +114,12 @@ class Singles:
         """The endpoint finds a whole chunk too long: ask about pieces, and make those of later chunks as small."""
         if ask.tally.replaced:
             return  # another of its votes was refused before
-        ask.tally.replaced = True
-        item = ask.tally.target.item
-        rendered = render_all(item.records)
+        items = self._group.replace(ask.tally)
+        rendered = render_all(items[0].records)
         self._most_bytes = max(_LEAST_PIECE, min(self._most_bytes, len(join(rendered).encode()) // _SMALLER))
-        prompt = clean(item.prompt if item.prompt is not None else self._group.spec.prompt)
-        self._ready.extend(self._open(item, prompt, pieces(rendered, self._most_bytes)))
+        for item in items:
+            prompt = clean(item.prompt if item.prompt is not None else self._group.spec.prompt)
+            self._ready.extend(self._open(item, prompt, pieces(rendered, self._most_bytes)))
 
     async def _answer(self, ask: Ask) -> Result | None:
         """Ask until the answer is valid, the error fed back each time; None: the chunk is too long for the endpoint."""
@@ -171,10 +156,6 @@ class Singles:
             if tries >= TRIES or broken >= BROKEN_TRIES or tries + broken >= BROKEN_TRIES:
                 return Result(error=f"The reply was not valid after {counted(tries + broken, 'asking')}. {reason}")
             messages = prompts.retry_messages(ask.messages, reply.text, reason)
-
-
-def _reused(result: Result) -> Result:
-    return Result(result.answer, result.error, result.unasked, reused=True, call=result.call)
 
 
 def _too_large(what: str, room: int, call_tokens: int) -> str:

@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlm_ray.models.contract import Usage
+from rlm_ray.subcalls import keys
+from rlm_ray.subcalls.render import render
+from rlm_ray.subcalls.votes import Votes
+from rlm_ray.types.json import Record
 
 if TYPE_CHECKING:
     from rlm_ray.settings import Settings
@@ -40,6 +44,10 @@ class LeafSpec:
         Calls in flight.
     structured_output : {"auto", "json_schema", "json"}
         With `json` no `response_format` is sent.
+    shared : bool
+        Equal contents are asked about once; else each record by itself.
+    show : tuple of str, optional
+        The columns of a record that the model is shown; all where None.
     """
 
     kind: Kind
@@ -54,10 +62,19 @@ class LeafSpec:
     temperature: float | None = None
     concurrency: int = 512
     structured_output: Literal["auto", "json_schema", "json"] = "auto"
+    shared: bool = True
+    show: tuple[str, ...] | None = None
 
     @classmethod
     def of(
-        cls, settings: Settings, kind: Kind, prompt: str, model: str, schema: dict[str, Any] | None = None, votes: int | str = 1
+        cls,
+        settings: Settings,
+        kind: Kind,
+        prompt: str,
+        model: str,
+        schema: dict[str, Any] | None = None,
+        votes: int | str = 1,
+        show: tuple[str, ...] | None = None,
     ) -> LeafSpec:
         """A batch with the sizes of `settings`."""
         return cls(
@@ -73,7 +90,24 @@ class LeafSpec:
             temperature=settings.temperature,
             concurrency=settings.concurrency,
             structured_output=settings.structured_output,
+            shared=settings.share_answers,
+            show=show,
         )
+
+    def shown(self, record: Record) -> str:
+        """Return a record as the text that the model is shown."""
+        return render(record if self.show is None else {name: record.get(name) for name in self.show})
+
+    @property
+    def question(self) -> str:
+        """The part of a key that names the question, the answers of single calls and of votes apart."""
+        return self.question_of(self.prompt, 0)
+
+    def question_of(self, prompt: str, vote: int) -> str:
+        """Return the part of a key that names the question, with the prompt of an item."""
+        # The votes are a parameter of the answer: a majority of three is not the answer of one call.
+        kind = self.kind if vote or Votes.of(self.votes).most == 1 else f"{self.kind} votes={self.votes}"
+        return keys.question_key(kind, self.model, prompt, keys.canonical(self.schema), self.temperature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +119,7 @@ class Item:
     index : int
         Its place in the batch; comes back in its rows.
     version_key : str
-        What it is and in which version: the slice's fingerprint, or the record's address. Goes into the key.
+        What it is and in which version. Goes into the key where equal contents are asked about apart.
     records : tuple of dict
         One record (`records`), the chunk's records (`chunks`), or none for a bare prompt.
     address : str, optional
@@ -134,6 +168,10 @@ class Row:
     calls : tuple of str
         Names of the calls that gave the answer, one for each vote; records of one pack have the same. Empty where the ledger
         answered.
+    equal : bool
+        An equal item of this group was answered, or failed, in its place.
+    deferred : bool
+        Another group of the batch asks about the same content: this one is to run again when that has ended.
     """
 
     index: int
@@ -151,3 +189,5 @@ class Row:
     votes: float | None = None
     times: Times = field(default=(), compare=False)
     calls: tuple[str, ...] = field(default=(), compare=False)
+    equal: bool = False
+    deferred: bool = False

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from rlm_ray.errors import BudgetExceeded, ModelError
@@ -25,6 +26,7 @@ BROKEN_TRIES = 5
 FIRST_REPLIES = 8
 #: Characters of such a reply that its error shows.
 _SHOWN_REPLY = 200
+_DEFERRED = "not asked: an equal record of another group was not answered."
 #: Items that are taken without a pause, so that others on the loop get their turn.
 _TURN = 64
 
@@ -55,16 +57,33 @@ class Result:
     unasked: bool = False
     reused: bool = False
     call: str = ""
+    deferred: bool = False
 
 
 @dataclass(slots=True)
 class Tally:
-    """The votes on one target, as they come in."""
+    """The votes on one target, as they come in.
+
+    Attributes
+    ----------
+    equal : list of Target
+        Further targets with the same content, which get the same answer or share the error.
+    """
 
     target: Target
     key: str
     results: list[Result | None]
     replaced: bool = False  # by tallies of its pieces
+    equal: list[Target] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """How a content ended, for the targets with the same content that come later."""
+
+    result: Result
+    agreed: float | None
+    calls: tuple[str, ...]
 
 
 class Group:
@@ -87,6 +106,8 @@ class Group:
         known: Callable[[str], dict[str, Any] | None],
         on_row: Callable[[Row], None],
         on_vote: Callable[[Row], None] | None,
+        failed: Mapping[str, str] = MappingProxyType({}),
+        deferred: Callable[[str], bool] = lambda content: False,
     ) -> None:
         self.spec = spec
         self.votes = Votes.of(spec.votes)
@@ -102,18 +123,20 @@ class Group:
         self._on_vote = on_vote
         self._unbilled = Usage()
         self._times: list[tuple[float, float]] = []
-        self._schema_text = keys.canonical(spec.schema)
+        self._failed = failed
+        self._deferred = deferred
+        self._questions = (spec.question_of(spec.prompt, 0), spec.question_of(spec.prompt, 1))
+        self._under_way: dict[str, Tally] = {}
+        self._decided: dict[str, Decided] = {}
 
     # keys
 
     def key(self, target: Target, vote: int) -> str:
         """Key of the answer (vote 0) or of one vote on a target."""
-        spec = self.spec
-        prompt = target.item.prompt if target.item.prompt is not None else spec.prompt
-        # The votes are a parameter of the answer: a majority of three is not the answer of one call.
-        kind = spec.kind if vote or self.votes.most == 1 else f"{spec.kind} votes={spec.votes}"
-        question = keys.question_key(kind, spec.model, prompt, self._schema_text, spec.temperature)
-        return keys.call_key(question, target.item.version_key, target.text_hash, vote, target.piece)
+        spec, prompt = self.spec, target.item.prompt
+        question = self._questions[vote > 0] if prompt is None else spec.question_of(prompt, vote)
+        own = "" if spec.shared else target.item.version_key
+        return keys.call_key(question, target.text_hash, vote, target.piece, target.pieces, own)
 
     # calls
 
@@ -168,14 +191,26 @@ class Group:
     # rows
 
     def open(self, target: Target) -> tuple[Tally | None, list[int]]:
-        """Begin a target: its tally and the votes to ask for; no tally where the ledger answers it whole."""
+        """Begin a target: its tally and the votes to ask for; no tally where the ledger or an equal target answers it whole."""
         most = self.votes.most
         key = self.key(target, 0)
+        if (tally := self._under_way.get(key)) is not None and not tally.replaced:
+            tally.equal.append(target)
+            return None, []
+        if (decided := self._decided.get(key)) is not None:
+            self._equal_row(target, key, decided)
+            return None, []
         found = self.known(key)
         if found is not None:
             self._row(target, key, Result(found, reused=True), 1.0 if most > 1 else None)
             return None, []
-        tally = Tally(target, key, [None] * most)
+        if (error := self._failed.get(key)) is not None:
+            self._row(target, key, Result(error=error, reused=True))
+            return None, []
+        if self._deferred(target.text_hash):
+            self._row(target, key, Result(error=_DEFERRED, unasked=True, reused=True, deferred=True))
+            return None, []
+        tally = self._under_way[key] = Tally(target, key, [None] * most)
         if most == 1:
             return tally, [0]
         return tally, self._missing(tally, range(1, self.votes.first + 1)) or self._settle(tally)
@@ -196,6 +231,12 @@ class Group:
     def refuse(self, target: Target, reason: str) -> None:
         """An error row for a target that is not asked about at all."""
         self._row(target, self.key(target, 0), Result(error=reason))
+
+    def replace(self, tally: Tally) -> list[Item]:
+        """Give a tally up for those of its pieces; returns the items that are to be opened in its place."""
+        tally.replaced = True
+        self._under_way.pop(tally.key, None)
+        return [target.item for target in (tally.target, *tally.equal)]
 
     def _missing(self, tally: Tally, votes: Iterable[int]) -> list[int]:
         """Enter the votes that the ledger has; return the others."""
@@ -221,18 +262,26 @@ class Group:
 
     def _decide(self, tally: Tally) -> None:
         results = [result for result in tally.results if result is not None]
-        if self.votes.most == 1:
-            self._row(tally.target, tally.key, results[0], calls=_calls(results))
-            return
         answers = [result.answer for result in results]
         unasked = any(result.unasked for result in results)
-        if unasked or not any(answer is not None for answer in answers):
+        if self.votes.most == 1:
+            decided = Decided(results[0], None, _calls(results))
+        elif unasked or not any(answer is not None for answer in answers):
             worst = next((result for result in results if result.unasked), results[0])
-            self._row(tally.target, tally.key, Result(error=worst.error, unasked=unasked))
-            return
-        winner, agreed = majority(answers, self.schema)
-        found = Result(winner, reused=all(result.reused for result in results))
-        self._row(tally.target, tally.key, found, agreed, _calls(results))
+            decided = Decided(Result(error=worst.error, unasked=unasked), None, ())
+        else:
+            winner, agreed = majority(answers, self.schema)
+            found = Result(winner, reused=all(result.reused for result in results))
+            decided = Decided(found, agreed, _calls(results))
+        self._row(tally.target, tally.key, decided.result, decided.agreed, decided.calls)
+        self._under_way.pop(tally.key, None)
+        self._decided[tally.key] = decided
+        for target in tally.equal:
+            self._equal_row(target, tally.key, decided)
+
+    def _equal_row(self, target: Target, key: str, decided: Decided) -> None:
+        result = replace(decided.result, reused=True)
+        self._on_row(replace(self._make(target, key, result, decided.agreed, decided.calls), equal=True))
 
     def _row(self, target: Target, key: str, result: Result, agreed: float | None = None, calls: tuple[str, ...] = ()) -> None:
         self._on_row(self._make(target, key, result, agreed, calls))
@@ -258,6 +307,7 @@ class Group:
             agreed,
             tuple(times),
             calls,
+            deferred=result.deferred,
         )
 
 

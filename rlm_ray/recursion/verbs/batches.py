@@ -7,7 +7,7 @@ asks, and writes its segment; this process sees counts. Recursive calls are in `
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rlm_ray.corpus.reading.work import Work
@@ -147,10 +147,11 @@ class Batches:
         votes: int | str,
         request: RequestKey,
         keep: bool = False,
+        show: tuple[str, ...] | None = None,
         again: bool = True,
     ) -> Job:
         """Start one answer per record; return the handle of the result at once. Some of many judgements are read `again`."""
-        spec, many = self._spec("records", prompt, model, schema, votes), Votes.of(votes)
+        spec, many = self._spec("records", prompt, model, schema, votes, show), Votes.of(votes)
         if request.resumed and (before := self._results.finished(request.name)) is not None:
             return before.reply()
         manifest = yield from self._scans.manifest(plan)
@@ -160,31 +161,36 @@ class Batches:
             raise InputError(
                 f"The records already have the column {taken[0]!r}: give the answer another name, or .select() other columns."
             )
+        _check_shown(show, given)
         works = yield from self._scans.works(plan)
-        counts = yield from self._scans.partials("count", works, {})
+        contents = (yield from self._scans.contents(works, spec)) if spec.shared else None
+        counts = contents.counts if contents is not None else (yield from self._scans.partials("count", works, {}))
         total = sum(count for count in counts if isinstance(count, int))
-        least = math.ceil(total / spec.records_per_call) * many.first
-        self._check(least, request)
+        distinct = total if contents is None else contents.distinct
+        self._check(math.ceil(distinct / spec.records_per_call) * many.first, request)
         columns = {**given, **answer, "_address": "string", "_error": "string"} | _votes_column(many)
+        columns |= {"_shared": "int64"} if contents is not None and distinct < total else {}
         state = self._results.new(request.name, {**given, **answer}, total)
         state.given = self._scans.recorder.showing(plan, tuple(given))
         size = max(1, min(self._settings.calls_per_group * spec.records_per_call, ROWS_PER_GROUP))
         if total > size:
             size = max(1, min(size, math.ceil(total / self._ports.capacity())))
         cut = [list(group) for group in _cut(works, counts, size)]
+        sizes = [sum(count for _, count in group) for group in cut]
+        parts = [(size, None) for size in sizes] if contents is None else contents.groups(sizes)
         groups = [
-            Piece(number, _calls([count for _, count in group], spec) * many.most, works=tuple(work for work, _ in group))
-            for number, group in enumerate(cut)
+            Piece(number, _calls(asked, spec) * many.most, works=tuple(work for work, _ in group), contents=known)
+            for number, (group, (asked, known)) in enumerate(zip(cut, parts, strict=True))
         ]
         state.key, state.retried = target("llm_each", [plan]), retried(plan)
 
         def ask(words: str, some: Plan, columns: JsonSchema, key: RequestKey) -> Job:
-            return self.each(words, some, columns, model, 1, key, keep=True, again=False)
+            return self.each(words, some, columns, model, 1, key, keep=True, again=False, show=show)
 
         def second(rows: int) -> Job:
             return self._second_readings.read(state, rows, prompt, schema, request, ask)
 
-        filled = self._fill(state, spec, columns, groups, total)
+        filled = self._fill(state, spec, columns, groups, distinct)
         self.begin(state, filled, "llm_each", prompt, keep, second if again and many.most == 1 else None)
         return state.reply()
 
@@ -243,10 +249,12 @@ class Batches:
         if not request.resumed:
             self._lender.check(calls)
 
-    def _spec(self, kind: Kind, prompt: str, model: str | None, schema: Any, votes: int | str) -> LeafSpec:
+    def _spec(
+        self, kind: Kind, prompt: str, model: str | None, schema: Any, votes: int | str, show: tuple[str, ...] | None = None
+    ) -> LeafSpec:
         AnswerSchema.of(schema)  # a schema that cannot work is an error before anything is spent
         named = self._settings.leaf_model if model is None else self.known_model(model)
-        return LeafSpec.of(self._settings, kind, prompt, named or "", schema, votes)
+        return LeafSpec.of(self._settings, kind, prompt, named or "", schema, votes, show)
 
     def known_model(self, model: str) -> str:
         """Return a model's name; raise InputError where it is not one of the run's."""
@@ -311,8 +319,15 @@ def _cut(works: Sequence[Work], counts: Sequence[Any], size: int) -> Iterator[li
         yield group
 
 
-def _calls(counts: Sequence[int], spec: LeafSpec) -> int:
-    return max(1, math.ceil(sum(counts) / spec.records_per_call))
+def _calls(records: int, spec: LeafSpec) -> int:
+    return max(1, math.ceil(records / spec.records_per_call))
+
+
+def _check_shown(show: tuple[str, ...] | None, given: Mapping[str, str]) -> None:
+    if show is not None and not show:
+        raise InputError("show = []: the model would be shown nothing. Name at least one column.")
+    if unknown := [name for name in show or () if name not in given]:
+        raise InputError(f"show names the column {unknown[0]!r:.80}, which the records do not have: {', '.join(given)[:400]}.")
 
 
 def _votes_column(votes: Votes) -> dict[str, str]:

@@ -317,6 +317,7 @@ class Dispatcher:
                 _votes(args),
                 request,
                 _keep(args),
+                _shown(args),
             )
         )
 
@@ -510,6 +511,10 @@ def _int(args: JsonObject, name: str, least: int = 0) -> int:
     return value
 
 
+def _shown(args: JsonObject) -> tuple[str, ...] | None:
+    return None if args.get("show") is None else tuple(_strings(args, "show"))
+
+
 def _number(args: JsonObject, name: str) -> float:
     value = args.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -523,4 +528,5 @@ def _optional_number(args: JsonObject, name: str) -> float | None:
 
 def _votes(args: JsonObject) -> int | str:
     Votes.of(args.get("votes"))
-    return args["votes"]
+    votes: int | str = args["votes"]
+    return votes

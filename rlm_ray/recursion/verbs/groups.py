@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rlm_ray.corpus.reading.work import Work
@@ -18,6 +18,7 @@ from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.models.contract import Usage
 from rlm_ray.recursion.budget.amounts import NOTHING, Amount
 from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.jobs.contents import GroupContents
 from rlm_ray.recursion.jobs.loans import BudgetLoan, may_run_again, settle_ended, starting
 from rlm_ray.recursion.jobs.progress import BatchTally, Spending, Tally
 from rlm_ray.recursion.jobs.results import ResultState
@@ -44,6 +45,10 @@ class Piece:
         Rows done and failed that were counted.
     losses : int
         Workers that were lost with it.
+    contents : GroupContents, optional
+        Those that other records of the batch have as well.
+    failed : dict of str to str
+        Errors by key, of what other groups asked about in vain.
     """
 
     number: int
@@ -51,8 +56,10 @@ class Piece:
     parts: tuple[Any, ...] = ()
     works: tuple[Work, ...] = ()
     first: int = 0
-    reported: list[int] = field(default_factory=lambda: [0, 0])
+    reported: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     losses: int = 0
+    contents: GroupContents | None = None
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +73,7 @@ class Batch:
     folder : str
         Where the segments go.
     expected : int
-        Rows that are to come.
+        Distinct contents that are to be asked about, or rows that are to come where equal ones are asked about apart.
     landed : callable
         Called with the number and outcome of each group that ended.
     """
@@ -102,12 +109,18 @@ class Groups:
 
     def _run(self, batch: Batch, groups: list[Piece], counted: BatchTally) -> Job:
         outcomes: dict[int, LeafOutcome] = {}
-        spread, todo = 0, groups
+        spread, todo, left = 0, groups, None
         while todo:
+            self._defer(groups, outcomes)
             yield from self._round(batch, todo, counted, outcomes, spread, whole=todo is not groups)
             todo = [group for group in groups if outcomes[group.number].unasked]
             if not todo:
                 break
+            # rows that wait for another group's answers cost nothing, so they need no room in the budget
+            deferred = sum(outcomes[group.number].deferred for group in todo)
+            if deferred and deferred != left:
+                todo, left = [group for group in todo if outcomes[group.number].deferred], deferred
+                continue
             needed = max(Amount(*(outcomes[group.number].refused or NOTHING)) for group in todo)
             while (problem := self._lender.problem(needed)) is not None and self._lender.budget.lent:
                 yield from self._lender.next_repayment()
@@ -116,6 +129,15 @@ class Groups:
                 break
             spread = max(1, min(self._most(), len(todo), self._lender.times(needed) // LEAST_CALLS))
         return [outcomes[group.number] for group in groups]
+
+    def _defer(self, groups: Sequence[Piece], outcomes: Mapping[int, LeafOutcome]) -> None:
+        """Let each group defer what another group that has not ended asks about, and know what one that has ended asked in vain."""
+        waits = frozenset(group.number for group in groups if group.number not in outcomes or outcomes[group.number].unasked)
+        failed = {key: error for outcome in outcomes.values() for key, error in outcome.failed.items()}
+        for group in groups:
+            group.failed = failed
+            if group.contents is not None:
+                group.contents = replace(group.contents, waits=waits)
 
     def _most(self) -> int:
         """Return how many groups may be in flight; nodes come and go."""
@@ -167,14 +189,16 @@ class Groups:
             first=piece.first,
             id=f"{self._call.id}:{secrets.token_hex(4)}",
             depth=self._call.depth,
+            contents=piece.contents,
+            failed=piece.failed,
         )
         reported = piece.reported
 
-        def progress(done: int, failed: int, spent: Usage) -> None:
-            for one in (batch.state, counted):
-                one.done += done - reported[0]
-                one.failed += failed - reported[1]
-            reported[:] = [done, failed]
+        def progress(done: int, failed: int, spent: Usage, contents: tuple[int, int]) -> None:
+            for one, now, before in ((batch.state, (done, failed), reported[:2]), (counted, contents, reported[2:])):
+                one.done += now[0] - before[0]
+                one.failed += now[1] - before[1]
+            reported[:] = [done, failed, *contents]
             if budget.name in counted.live:
                 counted.live[budget.name] = Spending(spent)
 

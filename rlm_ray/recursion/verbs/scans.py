@@ -22,10 +22,12 @@ from rlm_ray.corpus.planning.bind import BoundPlan, bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, SubcallFailed
 from rlm_ray.handle.plan import Between, Keep, Node, Plan, Result, Slice, Where, Window
+from rlm_ray.recursion.jobs.contents import BatchContents, ShardContents
 from rlm_ray.recursion.jobs.coverage_recorder import CoverageRecorder
 from rlm_ray.recursion.jobs.progress import ShardTally
 from rlm_ray.recursion.jobs.results import ResultState
 from rlm_ray.recursion.jobs.scheduler import Job, Until
+from rlm_ray.recursion.leaf.values import LeafSpec
 from rlm_ray.recursion.ports import Future, ScanGroup, ShardFailure
 from rlm_ray.recursion.verbs.context import CallContext
 from rlm_ray.types.json import JsonObject
@@ -198,6 +200,14 @@ class Scans:
             done = [(work, partial) for work, partial in zip(works, partials, strict=True) if not isinstance(partial, ShardFailure)]
             self.recorder.done(operation, done)
         return partials
+
+    def contents(self, works: Sequence[Work], spec: LeafSpec) -> Job:
+        """Return the distinct contents of the works' records, as a model is shown them."""
+        partials = yield from self.partials("contents", works, {"spec": spec}, looks=False)
+        found = [partial if isinstance(partial, ShardContents) else None for partial in partials]
+        read = [(work, part.records) for work, part in zip(works, found, strict=True) if part is not None]
+        self.recorder.done("count", read)
+        return BatchContents(found)
 
     def groups(self, works: Sequence[Work], most_bytes: int, part: float = 1.0) -> list[list[Work]]:
         """Return works in groups for tasks: two for each CPU, unless they would be too small or too large, where `part` is read."""

@@ -166,7 +166,7 @@ def _source(shard: Shard, table: pyarrow.Table | None) -> polars.LazyFrame:
     if table is not None:
         frame = polars.DataFrame(table)
         return frame.lazy().with_row_index("_pos")
-    source, options = storage.polars_source(shard.uri)
+    source, options = storage.polars_source(shard.uri, shard.version)
     return polars.scan_parquet(
         source,
         row_index_name="_pos",

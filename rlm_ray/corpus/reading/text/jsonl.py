@@ -69,7 +69,8 @@ def prefilter(step: BoundStep[Node]) -> str | None:
         columns = () if node.invert or _ENDS.search(node.pattern) else step.looks_at
         # a value of JSON is written anew: its blanks and its numbers with exponents may stand otherwise in the line
         anew = any(schema[name] != "string" for name in columns)
-        if columns and "_error" not in columns and (not anew or _SIMPLE.fullmatch(node.pattern)):
+        anew_at_all = any(schema[name] == "double" for name in columns)  # 1 is shown as 1.0
+        if columns and not anew_at_all and "_error" not in columns and (not anew or _SIMPLE.fullmatch(node.pattern)):
             pattern = line_search.prefilter(node.pattern, node.ignore_case)
             return None if pattern is None else f"(?:{pattern})|{_BACKSLASH}" + (f"|{_EXPONENT}" if anew else "")
     elif isinstance(node, Where):

@@ -65,12 +65,17 @@ def _sampled(shard: Shard) -> Sample | None:
 
 def found_pieces(shard: Shard, low: int, high: int | None, pattern: str | None, early: bool) -> Iterator[Piece]:
     """Yield the lines that start in `[low, high)`, but for most of those in which the pattern finds nothing."""
-    if encoding_of(shard) not in _UTF8:
+    if not is_in_utf8(shard):
         pattern = None  # the pattern would look at other letters than a line has
     for run in runs(shard, low, high, early):
         piece = run.piece() if pattern is None else narrowed(run, pattern)
         if piece is not None:
             yield piece
+
+
+def is_in_utf8(shard: Shard) -> bool:
+    """Whether the bytes of lines are UTF-8 by the shard's encoding."""
+    return encoding_of(shard) in _UTF8
 
 
 def chosen_pieces(shard: Shard, low: int, high: int | None, numbers: Sequence[int]) -> Iterator[Piece]:

@@ -22,10 +22,10 @@ import pyarrow
 
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.shard import FRAMED, Shard
-from rlm_ray.corpus.catalog.signatures import HEAD, Unpacked, otherwise
+from rlm_ray.corpus.catalog.signatures import DOCUMENTS, HEAD, Unpacked, otherwise
 from rlm_ray.corpus.reading.decode_replacements import ERRORS, add
 from rlm_ray.corpus.reading.text.compressed import frames, open_framed, open_indexed
-from rlm_ray.errors import ObjectUnreadable, RlmRayError
+from rlm_ray.errors import ObjectUnreadable, RlmRayError, StorageError
 
 #: Bytes that are looked at together: fewer cost more calls, more do not stay in the processor's cache. The first are
 #: fewer, since who looks at a few records wants no more.
@@ -82,13 +82,16 @@ def look_at(shard: Shard, head: bytes | None = None) -> None:
     Raises
     ------
     ObjectUnreadable
-        It is not; names what it is.
+        The object is something else; the message says what.
     """
     if head is None:
-        head = storage.read_range(shard.uri, 0, min(shard.size, HEAD), version=shard.version)
+        (given,) = storage.read_small([(shard.uri, shard.version, shard.size)], HEAD)
+        if isinstance(given, StorageError):
+            raise given
+        head = given
     compression = "zstd" if shard.compression == FRAMED else shard.compression
     found = otherwise(head[:HEAD], compression, shard.encoding)
-    if found is not None:
+    if found is not None and not (shard.traits.is_parsed and found in DOCUMENTS):
         raise ObjectUnreadable(
             f"{shard.uri} is {found} by its first bytes, which is not what its name says. Name it so, convert it, or leave it out."
         )

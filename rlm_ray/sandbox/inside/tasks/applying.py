@@ -55,6 +55,7 @@ class Functions:
             "bind": self._bind,
             "sql": self._sql,
             "extract": self._extract,
+            "parse": self._parse,
         }
 
     def _load(self, header: Header, blob: bytes) -> None:
@@ -146,6 +147,24 @@ class Functions:
                 break
             results.add(outcome)
             if "error" in outcome:
+                break
+        results.send()
+        self._link.send({"t": "applied", "denied": denials.take()})
+
+    def _parse(self, header: Header, blob: bytes) -> None:
+        from rlm_ray.sandbox.inside.tasks.parsing import RemoteFile, parsed
+
+        results = _Results(self._link, 0, at_once=False)
+        found = parsed(header["kind"], RemoteFile(self._link, header["size"]), json.loads(blob))
+        while True:
+            outcome = self._outcome(lambda: next(found, None), header["seconds"])
+            value = outcome.get("value")
+            if isinstance(value, bytes):
+                results.send()
+                self._link.send({"t": "blob"}, value)
+            elif value is not None or "error" in outcome:
+                results.add(outcome)
+            if value is None:
                 break
         results.send()
         self._link.send({"t": "applied", "denied": denials.take()})
