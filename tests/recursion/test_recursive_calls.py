@@ -240,7 +240,7 @@ def test_at_the_deepest_level_a_recursive_call_is_one_plain_call_and_says_so(dee
 
 def test_at_the_deepest_level_a_batch_runs_together(deepest: Deepest) -> None:
     made, server = deepest(lambda prompt, schema: json.dumps({"errors": prompt.count("ERROR")}))
-    server.hold()
+    server.hold(after=1)
     result = made.verbs.rlm_map("How many?", made["logs"].chunks(tokens=100), schema={"errors": "integer"})
     server.wait_for(len(made["logs"].chunks(tokens=100)))
     server.release()

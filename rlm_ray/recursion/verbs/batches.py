@@ -7,7 +7,7 @@ asks, and writes its segment; this process sees counts. Recursive calls are in `
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rlm_ray.corpus.reading.work import Work
@@ -18,14 +18,16 @@ from rlm_ray.recursion.cell_reports import ends_run
 from rlm_ray.recursion.failed_verbs import MAX_ERROR, MAX_WHAT, FailedVerb
 from rlm_ray.recursion.jobs.progress import Tally
 from rlm_ray.recursion.jobs.results import ResultState
-from rlm_ray.recursion.jobs.scheduler import Job, immediate
+from rlm_ray.recursion.jobs.scheduler import Job, Until, immediate
+from rlm_ray.recursion.jobs.underway import Asked, Underway, part_name, row_of
 from rlm_ray.recursion.leaf.values import Kind, LeafSpec
 from rlm_ray.recursion.ports import LeafOutcome, Prompted, RequestKey, TextRow
 from rlm_ray.recursion.verbs.context import CallContext
-from rlm_ray.recursion.verbs.groups import Batch, Groups, Piece
+from rlm_ray.recursion.verbs.groups import Batch, Groups, Piece, Trial
 from rlm_ray.recursion.verbs.sampling.samples import Samples
 from rlm_ray.recursion.verbs.sampling.second_readings import SecondReadings
 from rlm_ray.recursion.verbs.scans import Scans, retried, target, with_steps
+from rlm_ray.subcalls import keys
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.subcalls.votes import Votes
 from rlm_ray.types.json import JsonSchema
@@ -49,6 +51,8 @@ class Batches:
         self.tally = Tally()
         self._groups = Groups(context, self.tally)
         self._second_readings = SecondReadings(context, scans, samples)
+        self._underway = Underway()
+        self._trials: dict[str, Trial] = {}
 
     def left(self) -> dict[str, float | None]:
         """Return the rest of the limits, and the usage so far."""
@@ -70,7 +74,7 @@ class Batches:
     def prompts(self, prompts: list[str], model: str | None, request: RequestKey) -> Job:
         """Ask many prompts; return answers and errors by index."""
         self._check(len(prompts), request)
-        rows = yield from self._texts(self._spec("prompts", "", model, None, 1), prompts)
+        rows = yield from self._texts(self._spec("prompts", "", model, None, 1), prompts, prompts)
         errors = {index: row["error"] for index, row in enumerate(rows) if row["error"] is not None}
         return {"answers": [row["answer"] for row in rows], "errors": errors}
 
@@ -79,26 +83,50 @@ class Batches:
         self._check(len(questions), request)
         resolved = yield from self._resolve([part for _, part in questions])
         parts = [Prompted(prompt, part) for (prompt, _), part in zip(questions, resolved, strict=True)]
-        return (yield from self._texts(self._spec("prompts", "", model, schema, 1), parts))
+        names = [(prompt, part_name(part)) for prompt, part in questions]
+        return (yield from self._texts(self._spec("prompts", "", model, schema, 1), parts, names))
 
-    def _texts(self, spec: LeafSpec, parts: Sequence[Any]) -> Job:
-        """Run bare calls whose answers root code wants as values; they never become a table. Equal ones are one call."""
+    def _texts(self, spec: LeafSpec, parts: Sequence[Any], names: Sequence[Hashable]) -> Job:
+        """Run bare calls whose answers root code wants as values; they never become a table.
+
+        Equal ones, which have equal names, are one call: also with those that are under way for others.
+        """
         rows: list[TextRow] = [{"answer": None, "error": "The call gave no answer.", "address": None} for _ in parts]
-        places: dict[Any, list[int]] = {}
-        for index, part in enumerate(parts):
-            places.setdefault(_alike(part, index), []).append(index)
-        alike = list(places.values())
-        size = self._group_size([parts[indices[0]] for indices in alike], self._settings.calls_per_group)
-        groups: list[Piece] = []
-        for first in range(0, len(alike), size):
-            group = tuple(parts[indices[0]] for indices in alike[first : first + size])
-            groups.append(Piece(len(groups), len(group), group, first=first))
-        batch = Batch(ResultState("texts", {}), spec, {}, self._results.folder("texts"), len(alike))
-        for outcome in (yield from self._groups.run(batch, groups)):
-            for row in outcome.rows:
-                for index in alike[row["index"]]:
-                    rows[index] = row
+        places: dict[Hashable, list[int]] = {}
+        for index, name in enumerate(names):
+            places.setdefault((_question(spec), name), []).append(index)
+
+        def take(name: Hashable, row: TextRow) -> None:
+            for index in places[name]:
+                rows[index] = row
+
+        todo = list(places)
+        while todo:
+            others = self._underway.texts(todo)
+            mine = [name for name in todo if name not in others]
+            if mine:
+                with self._underway.asking(mine) as promises:
+                    for index, row in (yield from self._asked(spec, [parts[places[name][0]] for name in mine])):
+                        take(mine[index], row)
+                        promises[mine[index]].set(row)
+            yield Until(tuple(others.values()))
+            ended = {name: row_of(promise) for name, promise in others.items()}
+            for name, row in ended.items():
+                if row is not None:
+                    take(name, row)
+            todo = [name for name, row in ended.items() if row is None]
         return rows
+
+    def _asked(self, spec: LeafSpec, parts: Sequence[Any]) -> Job:
+        """Run the calls of a batch of values; return their rows with their places."""
+        size = self._group_size(parts, self._settings.calls_per_group)
+        groups = [
+            Piece(first // size, len(parts[first : first + size]), tuple(parts[first : first + size]), first=first)
+            for first in range(0, len(parts), size)
+        ]
+        batch = Batch(ResultState("texts", {}), spec, {}, self._results.folder("texts"), len(parts), trial=self._trial(spec))
+        outcomes = yield from self._groups.run(batch, groups)
+        return [(row["index"], row) for outcome in outcomes for row in outcome.rows]
 
     @immediate
     def map(
@@ -135,7 +163,8 @@ class Batches:
             yield from self._fill(state, spec, columns, groups, len(parts))
 
         state.key = target("llm_map", parts)
-        self.begin(state, work(), "llm_map", prompt, keep)
+        asked = Asked(_question(spec), parts=frozenset(map(part_name, parts)))
+        self.begin(state, self._underway.in_turn(asked, work()), "llm_map", prompt, keep)
         return state.reply()
 
     def each(
@@ -190,8 +219,10 @@ class Batches:
         def second(rows: int) -> Job:
             return self._second_readings.read(state, rows, prompt, schema, request, ask)
 
-        filled = self._fill(state, spec, columns, groups, distinct)
-        self.begin(state, filled, "llm_each", prompt, keep, second if again and many.most == 1 else None)
+        filling = self._fill(state, spec, columns, groups, distinct)
+        asking = Asked(_question(spec), nodes=plan.nodes)
+        in_turn = self._underway.in_turn(asking, filling)
+        self.begin(state, in_turn, "llm_each", prompt, keep, second if again and many.most == 1 else None)
         return state.reply()
 
     def begin(
@@ -238,11 +269,19 @@ class Batches:
             if not outcome.unasked:
                 state.land(number, list(outcome.segments))
 
-        batch = Batch(state, spec, columns, self._results.folder(state.id), expected, landed)
+        batch = Batch(state, spec, columns, self._results.folder(state.id), expected, landed, self._trial(spec))
         outcomes = yield from self._groups.run(batch, groups)
         state.segments += [segment for outcome in outcomes for segment in outcome.segments]
         state.unasked = sum(outcome.unasked for outcome in outcomes)
         state.landed.clear()
+
+    def _trial(self, spec: LeafSpec) -> Trial:
+        """Return the trial of a question: a new one where its last batch was stopped."""
+        name = keys.digest(_question(spec))
+        before = self._trials.get(name)
+        if before is None or before.unusable is not None:
+            before = self._trials[name] = Trial()
+        return before
 
     def _check(self, calls: int, request: RequestKey) -> None:
         """Refuse a batch larger than the calls left; a batch of an earlier session has passed, and is paid in part."""
@@ -279,11 +318,9 @@ class Batches:
         return resolved
 
 
-def _alike(part: Any, index: int) -> Any:
-    """Return what equal parts have in common; parts that are read from shards differ by the keys of their calls."""
-    if isinstance(part, str):
-        return part
-    return (part.prompt, part.part) if isinstance(part.part, str) else index
+def _question(spec: LeafSpec) -> str:
+    """Return what equal questions have in common, whatever they are about."""
+    return keys.canonical([spec.kind, spec.model, spec.prompt, spec.schema, spec.votes, spec.show])
 
 
 def answer_columns(schema: Any) -> dict[str, str]:
