@@ -83,6 +83,10 @@ class Finished:
         answer: JsonObject = json.loads(packed)
         return answer
 
+    def has(self, key: str) -> bool:
+        """Whether the validated answer of a key is there."""
+        return key in self._answers
+
     def calls(self, key: str) -> tuple[str, ...]:
         """Return the names of the calls that gave the answer of a key; without any where it was a call of its own."""
         return self._calls.get(key, ())

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rlm_ray.ledger.segments import Segment
     from rlm_ray.models.client import ChatRequest
     from rlm_ray.models.contract import Usage
+    from rlm_ray.recursion.jobs.batch_plans import Learned
     from rlm_ray.recursion.jobs.contents import GroupContents
     from rlm_ray.recursion.leaf.values import LeafSpec
     from rlm_ray.settings import Settings
@@ -232,6 +233,7 @@ class LeafOutcome:
     noted: tuple[JsonObject, ...] = ()  # entries of the read log: records and texts that a model read
     deferred: int = 0  # of those unasked: rows whose content another group asks about
     failed: dict[str, str] = field(default_factory=dict)  # errors by key, of contents that records of other groups have as well
+    learned: Learned | None = None
     unusable: str | None = None  # why it stopped the batch
 
 

@@ -307,7 +307,7 @@ class Dispatcher:
             )
         )
 
-    def _verb_llm_each(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
+    def _verb_llm_each(self, args: JsonObject, blob: bytes, request: RequestKey, dry: bool = False) -> Job:
         return (
             yield from self._batches.each(
                 _str(args, "prompt"),
@@ -318,8 +318,12 @@ class Dispatcher:
                 request,
                 _keep(args),
                 _shown(args),
+                dry,
             )
         )
+
+    def _verb_llm_each_plan(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
+        return (yield from self._verb_llm_each(args, blob, request, dry=True))
 
     def _verb_rlm_query(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         (part,) = parts_from_json([args.get("part")])
@@ -399,6 +403,7 @@ VERBS: dict[str, Verb] = {
     "llm_query_batched": Verb(Dispatcher._verb_llm_query_batched, "repeat", "many"),
     "llm_map": Verb(Dispatcher._verb_llm_map, "repeat"),
     "llm_each": Verb(Dispatcher._verb_llm_each, "repeat"),
+    "llm_each_plan": Verb(Dispatcher._verb_llm_each_plan),
     "rlm_query": Verb(Dispatcher._verb_rlm_query, "repeat", "one"),
     "rlm_query_batched": Verb(Dispatcher._verb_rlm_query_batched, "repeat", "many"),
     "rlm_map": Verb(Dispatcher._verb_rlm_map, "repeat"),

@@ -18,6 +18,7 @@ from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.models.contract import Usage
 from rlm_ray.recursion.budget.amounts import NOTHING, Amount
 from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.jobs.batch_plans import Learned
 from rlm_ray.recursion.jobs.contents import GroupContents
 from rlm_ray.recursion.jobs.loans import BudgetLoan, may_run_again, settle_ended, starting
 from rlm_ray.recursion.jobs.progress import BatchTally, Spending, Tally
@@ -127,6 +128,7 @@ class Groups:
             return (yield from self._run(batch, groups, counted))
         finally:
             self._tally.end(counted)
+            batch.state.used = counted.settled
 
     def _run(self, batch: Batch, groups: list[Piece], counted: BatchTally) -> Job:
         outcomes: dict[int, LeafOutcome] = {}
@@ -192,6 +194,7 @@ class Groups:
                 if outcome is None:
                     waiting.append(group)
                 else:
+                    batch.state.learned += outcome.learned or Learned()
                     outcomes[group.number] = outcome
                     trial.unusable = trial.unusable or outcome.unusable
                     batch.landed(group.number, outcome)

@@ -53,6 +53,7 @@ class Scans:
         self._corpora = context.corpora
         self._results = context.results
         self._run_dir = context.call.run_dir
+        self._others = context.call.others
         self._settings = context.call.settings
         self._failures = context.failures
         self.recorder = CoverageRecorder(context.marks, context.corpora, context.results)
@@ -208,6 +209,13 @@ class Scans:
         read = [(work, part.records) for work, part in zip(works, found, strict=True) if part is not None]
         self.recorder.done("count", read)
         return BatchContents(found)
+
+    def answered(self, keys: Sequence[str]) -> Job:
+        """Return for each key of a sub-call whether its answer is known."""
+        args = {"run_dir": self._run_dir, "others": self._others, "keys": keys}
+        future = self._ports.scan(ScanGroup("answered", (), args))
+        yield Until((future,))
+        return future.result()
 
     def groups(self, works: Sequence[Work], most_bytes: int, part: float = 1.0) -> list[list[Work]]:
         """Return works in groups for tasks: two for each CPU, unless they would be too small or too large, where `part` is read."""
