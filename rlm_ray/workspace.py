@@ -74,7 +74,7 @@ class Session(Verbs, Backend):
             "encoding": made.encoding,
             "shard_bytes": made.shard_bytes,
             "dialect": dialect,
-            "parse": parsing.parse,
+            "parsers": parsing.PARSERS,
             "logs": logs,
         }
         manifest = open_manifest(*uris, name=name or f"corpus{len(self._corpora) + 1}", **(given | options))
