@@ -115,7 +115,7 @@ def open_manifest(
     seen = list(found.notes)
 
     def look(named: polars.DataFrame) -> polars.DataFrame:
-        by_bytes = looked_at(named, format, unit)
+        by_bytes = looked_at(named, format, unit, encoding)
         unreadable.extend(by_bytes.failed)
         seen.extend(by_bytes.notes)
         return by_bytes.listed
@@ -252,7 +252,7 @@ def _open_parquet(name: str, uris: list[str], listed: polars.DataFrame, failed: 
         reasons = "; ".join(f"{entry['object']}: {entry['reason']}" for entry in failed[:3])
         raise InputError(f"No Parquet file at {', '.join(uris)} can be read, of {len(failed)}. {reasons}. Check the files.")
     readable = [number for number in range(len(infos)) if number in good or number not in footers]
-    schema, conflicts = unite_columns(footer.columns for footer in good.values())
+    schema, conflicts = unite_columns(list(good.values()))
     folders = [infos[number].uri.rpartition("/")[0] for number in readable]
     split_columns, by_folder = partitions(dict.fromkeys(folders))
     values = [by_folder[folder] for folder in folders]
