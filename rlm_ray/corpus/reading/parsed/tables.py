@@ -9,7 +9,7 @@ import polars
 import pyarrow
 import pyarrow.ipc
 
-from rlm_ray.corpus.catalog.footers import unite_columns
+from rlm_ray.corpus.catalog.footers import Footer, unite_columns
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.meaning.types import JSON, arrow_type, shown_name, type_name
 from rlm_ray.corpus.reading.parquet.arrow_rows import short, stored_column
@@ -111,7 +111,7 @@ def sample(shards: Sequence[Shard], parsers: Parsers | None) -> Sample:
     InputError
         None of them can be read.
     """
-    found: list[dict[str, tuple[str, str]]] = []
+    found: list[Footer] = []
     failure: StorageError | None = None
     step = max(1, len(shards) // _SAMPLED)
     for shard in shards[::step]:
@@ -122,10 +122,10 @@ def sample(shards: Sequence[Shard], parsers: Parsers | None) -> Sample:
         except StorageError as error:
             failure = error
             continue
-        found.append({shown_name(field.name): (_kind(field), field.name) for field in schema})
+        found.append(Footer({shown_name(field.name): (_kind(field), field.name) for field in schema}))
     if not found:
         raise InputError(f"No object could be sampled for its columns; the last one: {failure}")
-    united, conflicts = unite_columns(iter(found))
+    united, conflicts = unite_columns(found)
     note = f"columns of several types, as JSON: {', '.join(conflicts)}" if conflicts else ""
     return Sample(united, _WIDTH * max(1, len(united)), note)
 
