@@ -353,8 +353,6 @@ def summary(spec: Spec, audited: JobResult) -> str:
             lines.append("| " + " | ".join(f"`{_code(finding.get(name))}`" for name in [*columns, "address"]) + " |")
         if len(shown) > MAX_LISTED:
             lines += ["", f"{counted(len(shown) - MAX_LISTED, 'more is', 'more are')} in the table."]
-    if not isinstance(answer.value, list) and answer.answered:  # a job's findings are the table above
-        lines += ["", "## Answer", "", *(f"    {line}" for line in answer.text.splitlines()[:MAX_LISTED])]
     if checked.rejected:
         lines += ["", "## Rejected", ""]
         lines += [f"- `{_code(item['reason'])}`" for item in checked.rejected[:MAX_LISTED]]

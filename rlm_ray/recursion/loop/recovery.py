@@ -86,7 +86,7 @@ class Past:
 def prompts(entries: Sequence[LogEntry], limit_tokens: int, bytes_per_token: float, max_turns: int) -> list[list[Message]]:
     """Return the messages that each turn's reply answers, to the letter: what the root model was sent."""
     started = next((entry for entry in entries if entry["event"] == "Started"), None)
-    if started is None:
+    if started is None or "system" not in started:
         return []
     history = History(started["system"], started["task"], limit_tokens=limit_tokens, bytes_per_token=bytes_per_token)
     state = loop.State(history, max_turns, questions_unread=started["questions_unread"])
