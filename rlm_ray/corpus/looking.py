@@ -10,6 +10,7 @@ import numpy
 import polars
 
 from rlm_ray import storage
+from rlm_ray.corpus.catalog.formats import FORMATS
 from rlm_ray.corpus.catalog.signatures import DOCUMENTS, HEAD, LONG_HEAD, Signature, beginning, signature
 from rlm_ray.errors import StorageError
 from rlm_ray.storage.archives.places import is_solid
@@ -59,7 +60,7 @@ def looked_at(listed: polars.DataFrame, format: str | None, unit: str | None = N
     all_numbers = [
         number
         for number, (kind, size) in enumerate(zip(listed["format"], listed["size"], strict=True))
-        if size > 0 and kind not in ("parquet", "document")
+        if size > 0 and kind != "parquet" and not FORMATS[kind].is_parsed
     ]
     # what is compressed as a whole would be read to its end for the first bytes of all that is in it
     numbers, found = _looked_at_some(listed, [number for number in all_numbers if not is_solid(listed["version"][number])])

@@ -23,7 +23,7 @@ from rlm_ray.report.evidence import ShownNight, ShownSource, nights_of, sources_
 from rlm_ray.report.pictures import Intervals, Span
 from rlm_ray.text import counted
 from rlm_ray.types.json import Record
-from rlm_ray.types.run import About, AnswerRecord, AskedVerb, JobOutcome, LogEntry, OutcomeRecord, TurnRecord
+from rlm_ray.types.run import About, AnswerRecord, AskedVerb, JobOutcome, LogEntry, OutcomeRecord, TurnRecord, Validated
 from rlm_ray.types.usage import UsageRecord
 
 #: Rows of all results together, and characters of one value, that go into a report.
@@ -86,6 +86,7 @@ class GatheredRun(TypedDict):
     run: str
     about: About
     answer: AnswerRecord | None
+    validated: Validated | None
     calls: list[ShownCall]
     results: dict[str, ShownResult]
     shards: dict[str, ShownShards]
@@ -119,6 +120,7 @@ def gather(run: RunDirectory) -> GatheredRun:
         "run": run.uri,
         "about": about,
         "answer": answer,
+        "validated": run.validated(),
         "calls": found.calls,
         "results": results,
         "shards": {name: _shards(run, name, found.failures) for name in about.get("corpora", {})},

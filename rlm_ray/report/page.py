@@ -119,6 +119,7 @@ def page(gathered: GatheredRun) -> str:
         run=gathered["run"],
         about=gathered["about"],
         answer=gathered["answer"],
+        validated=gathered["validated"],
         value=_value(gathered["answer"]),
         job=_job(gathered["job"], gathered["nights"]),
         job_data=_json(_findings(gathered["job"])),
