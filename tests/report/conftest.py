@@ -72,6 +72,7 @@ def told(calls: int, rows: int | None = None, jobs: bool = False) -> dict[str, A
         + [Span("call", 1 + number % 7, 2 + number % 9, "0-1") for number in range(calls // 10)],
         "leaves": Intervals.of((1 + number % 97 / 10, 2 + number % 89 / 9) for number in range(calls)),
         "seconds": 12.5,
+        "validated": None,
         "job": job() if jobs else None,
         "nights": [night(number) for number in range(5)] if jobs else [],
         "sources": [SOURCE, SOURCE | {"problem": HOSTILE}, SOURCE | {"label": HOSTILE, "quote": None}],
