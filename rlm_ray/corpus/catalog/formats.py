@@ -83,6 +83,7 @@ _TABLE = (
     Format(name="lines", reader=f"{_READING}.text.lines", unit="line", option="text",
            is_cut=True, lines_are_records=True, shows_bytes=True),
     Format(name="events", reader=f"{_READING}.logs.reader", unit="event", is_cut=True),
+    Format(name="fields", reader=f"{_READING}.logs.reader", unit="line", is_cut=True),
     Format(name="jsonl", reader=f"{_READING}.text.jsonl", unit="row", option="jsonl", extensions=(".jsonl", ".ndjson"),
            is_cut=True),
     Format(name="json", reader=f"{_READING}.text.json_values", unit="row", option="json", extensions=(".json",)),
