@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
+import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+import os
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
 
 from rlm_ray import __version__, estimates
 from rlm_ray import settings as settings_module
@@ -29,7 +33,7 @@ from rlm_ray.recursion.ports import Call
 from rlm_ray.report.progress import in_notebook
 from rlm_ray.sandbox.outside import isolation, parsing
 from rlm_ray.settings import Settings
-from rlm_ray.subcalls.forms import check_json_schema
+from rlm_ray.subcalls.forms import check_json_schema, json_schema_of, model_of
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.text import counted
 from rlm_ray.types.estimate import Estimate
@@ -37,9 +41,17 @@ from rlm_ray.types.json import JsonSchema, Record
 from rlm_ray.types.run import About, Verified
 from rlm_ray.workspace import Opened, Session
 
+if TYPE_CHECKING:
+    from rlm_ray.audit.running import JobResult
+    from rlm_ray.evals.running import Evaluated
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 Observer = Callable[[Progress], None]
 
 _log = logging.getLogger(__name__)
+# in a notebook without ipywidgets, the import of Ray would log that they are missing, in a red box; nothing here needs them
+logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
 
 
 def open(
@@ -132,7 +144,7 @@ def ask(
     corpus: Corpus | Mapping[str, Corpus] | str,
     question: str,
     settings: Settings | None = None,
-    schema: Record | None = None,
+    schema: Record | type | None = None,
     *,
     program: Sequence[str] = (),
     reuse: Sequence[str] = (),
@@ -147,8 +159,9 @@ def ask(
     question : str
     settings : Settings, optional
         Models, limits, where it runs; from the environment where not given.
-    schema : mapping, optional
-        Shape of the answer: `{"count": "integer", "hosts": ["string"]}` or a JSON Schema.
+    schema : mapping or type, optional
+        Shape of the answer: `{"count": "integer", "hosts": ["string"]}`, a JSON Schema, or a pydantic model or `list[Model]`, as
+        which `answer.parsed` has the answer.
     program : sequence of str, optional
         Cells that run in the place of a root model's, one a turn; the last sets `Final`. No root model is asked then, and a
         cell that fails ends the run, with `stop_reason` "program".
@@ -176,7 +189,7 @@ def ask(
         asked = begun.about().get("question")
         if asked is not None and asked != question:
             raise InputError(f"The run {settings.run_id} was asked another question: {asked!r:.200}. Give another run id.")
-        return resume(begun.uri, settings, observe=observe)
+        return _typed(resume(begun.uri, settings, observe=observe), schema)
     text, contexts, main, corpora = contexts_of(corpus)
     answer_schema = check_schema(schema)
     others = [RunDirectory.find(settings.reuse, settings.run_dir).uri] if settings.reuse else []
@@ -203,7 +216,95 @@ def ask(
         settings.run_dir, settings.run_id, about, text=text, store_prompts=settings.store_prompts, manifests=corpora
     )
     connect.check_reach([*(uri for manifest in corpora.values() for uri in manifest.uris), run.uri])
-    return _carry_on(run, about, text, settings, corpora, observe, probed)
+    return _typed(_carry_on(run, about, text, settings, corpora, observe, probed), schema)
+
+
+def run_job(
+    spec: str | os.PathLike[str] | Mapping[str, object],
+    settings: Settings | None = None,
+    *,
+    changes: Mapping[str, object] | None = None,
+    observe: Observer | None = None,
+) -> JobResult:
+    """Run a job: its question over its corpora, each finding checked against the record that it rests on.
+
+    Reads its corpora, calls models, and writes its findings, a report and a summary; what `rlm-ray run SPEC.yaml` does.
+
+    Parameters
+    ----------
+    spec : path or mapping
+        The YAML file of the job, or what would stand in it.
+    settings : Settings, optional
+        What is set here goes before the job's own settings.
+    changes : mapping, optional
+        Replaces what the file says: `{"corpora.logs.uris": "s3://logs/", "settings.max_usd": 2}`.
+    observe : callable, optional
+        As of `ask`.
+
+    Returns
+    -------
+    JobResult
+        `findings`, `rejected`, `failing`, `answer`, and where the results were `written`.
+
+    Raises
+    ------
+    SpecError
+        Names the file, the line, the key and the value, and what to do.
+    AssumptionBroken
+        Before any model call: the program was made for data of another shape.
+    """
+    from rlm_ray.audit import running
+    from rlm_ray.audit import spec as specs
+    from rlm_ray.report.page import report
+
+    made, beside = specs.read(spec, _assignments(changes))
+    flags = settings.model_dump(exclude_unset=True) if settings is not None else {}
+    return running.run(made, beside, ask, open, report, flags, observe=observe)
+
+
+def evaluate(
+    spec: str | os.PathLike[str],
+    settings: Settings | None = None,
+    *,
+    changes: Mapping[str, object] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Evaluated:
+    """Run an evaluation: every method on every case. Calls models, where the file does not simulate them; writes its results.
+
+    Parameters
+    ----------
+    spec : path
+        The YAML file of the evaluation.
+    settings, changes
+        As of `run_job`.
+    say : callable
+        Gets a line for each method that is done.
+
+    Returns
+    -------
+    Evaluated
+        `rows`, `means`, and where the results were `written`.
+
+    Raises
+    ------
+    SpecError
+        Names the file, the line, the key and the value, and what to do.
+    """
+    from rlm_ray.evals import methods, running
+    from rlm_ray.evals import spec as specs
+
+    made = specs.load(Path(spec), _assignments(changes))
+    flags = settings.model_dump(exclude_unset=True) if settings is not None else {}
+    known = methods.simulated_prices(specs.settings_of(made, flags))
+    return running.run(made, methods.Tools(ask, open, session, known, made.window), say)
+
+
+def _assignments(changes: Mapping[str, object] | None) -> list[str]:
+    return [f"{key}={json.dumps(value, default=str)}" for key, value in (changes or {}).items()]
+
+
+def _typed(answer: Answer, schema: Record | type | None) -> Answer:
+    return answer if model_of(schema) is None else dataclasses.replace(answer, model=schema)
 
 
 def resume(run: str, settings: Settings | None = None, *, observe: Observer | None = None) -> Answer:
@@ -391,9 +492,21 @@ def _carry_on(
     return answer
 
 
-async def aask(*args: Any, **options: Any) -> Answer:
-    """As `ask`, awaitable: the run has a thread of its own."""
-    return await asyncio.to_thread(functools.partial(ask, *args, **options))
+def _awaitable(call: Callable[_P, _T]) -> Callable[_P, Coroutine[Any, Any, _T]]:
+    """Return a function with the same parameters that runs `call` in a thread of its own."""
+
+    @functools.wraps(call)
+    async def run(*args: _P.args, **options: _P.kwargs) -> _T:
+        return await asyncio.to_thread(call, *args, **options)
+
+    run.__name__ = run.__qualname__ = f"a{call.__name__}"
+    run.__doc__ = f"As `{call.__name__}`, awaitable: the run has a thread of its own."
+    return run
+
+
+aask = _awaitable(ask)
+aresume = _awaitable(resume)
+arun_job = _awaitable(run_job)
 
 
 def _ready(settings: Settings, question: str, program: Sequence[str]) -> Settings:
@@ -415,8 +528,8 @@ def _ready(settings: Settings, question: str, program: Sequence[str]) -> Setting
     return settings
 
 
-def check_schema(schema: Record | None) -> JsonSchema | None:
-    """Return the JSON Schema of an answer, from either form that `ask` takes; None stays None.
+def check_schema(schema: Record | type | None) -> JsonSchema | None:
+    """Return the JSON Schema of an answer, from any form that `ask` takes; None stays None.
 
     Raises
     ------
@@ -425,6 +538,8 @@ def check_schema(schema: Record | None) -> JsonSchema | None:
     """
     if schema is None:
         return None
+    if model_of(schema) is not None:
+        schema = json_schema_of(schema)
     if not isinstance(schema, Mapping):
         kind = type(schema).__name__
         raise InputError(

@@ -158,15 +158,16 @@ def resume(run: str, settings_file: Path | None, progress: str, as_json: bool, *
 def forget(run: str, run_dir: str | None, yes: bool) -> None:
     """Remove a run's directory, with all prompts, records and answers in it. RUN is an id or a directory."""
     with console.errors():
-        from rlm_ray import runs, settings
+        from rlm_ray import history
 
-        base = settings.load(run_dir=run_dir).run_dir
-        where = runs.show(run, base)["run"]
+        found = history.load(run, run_dir)
+        where = found.uri
         if not yes and not sys.stdin.isatty():
             console.fail(f"{where} is not removed: there is no terminal to ask at. Give --yes.", console.WRONG_USE)
         if not yes:
             click.confirm(f"Remove {where}?", abort=True, err=True)
-        click.echo(f"removed {runs.forget(run, base)}", err=True)
+        found.forget()
+        click.echo(f"removed {where}", err=True)
 
 
 @main.command()
@@ -174,34 +175,37 @@ def forget(run: str, run_dir: str | None, yes: bool) -> None:
 @click.option("--run-dir", metavar="URL", help="Where run directories are.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a report: one file that loads nothing.")
 @click.option("--finding", type=int, metavar="N", help="Show the N-th citation with the records around it.")
+@click.option("--turns", is_flag=True, help="Show every turn's code and output.")
+@click.option("--citations", is_flag=True, help="Show all citations.")
+@click.option("--failures", is_flag=True, help="Show all that could not be read, failed, or was refused, with the reasons.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def show(run: str, run_dir: str | None, html: Path | None, finding: int | None, as_json: bool) -> None:
-    """Show a run: its question, every turn's code and output, the answer. RUN is an id or a directory."""
+def show(run: str, run_dir: str | None, html: Path | None, finding: int | None, turns: bool, citations: bool, failures: bool,
+         as_json: bool) -> None:  # fmt: skip
+    """Show a run on a page: its question, the answer, what it rests on. RUN is an id, the beginning of one, or a directory."""
     with console.errors():
-        from rlm_ray import runs, settings
+        from rlm_ray import history
 
-        base = settings.load(run_dir=run_dir).run_dir
+        found = history.load(run, run_dir)
         if html is not None:
-            from rlm_ray.report.page import report
-
-            console.write_file(html, report(run, base))
+            console.write_file(html, found.report())
             return
+        from rlm_ray.report import run_pages
+
         if finding is not None:
             from rlm_ray.report.sources import source
-            from rlm_ray.report.terminal import source_text
 
-            found = source(run, finding, base)
-            click.echo(json.dumps(found, ensure_ascii=False) if as_json else source_text(found))
+            record = source(found.uri, finding)
+            click.echo(json.dumps(record, ensure_ascii=False) if as_json else run_pages.source_text(record))
             return
-        told = runs.show(run, base)
         if as_json:
-            click.echo(json.dumps(told, ensure_ascii=False))
+            click.echo(json.dumps(found.record, ensure_ascii=False))
             return
         from rich.console import Console
 
-        from rlm_ray.report.terminal import show_run
-
-        show_run(told, Console(highlight=False))
+        out = Console(highlight=False)
+        parts = {run_pages.show_turns: turns, run_pages.show_citations: citations, run_pages.show_failures: failures}
+        for part in [part for part, wanted in parts.items() if wanted] or [run_pages.show_page]:
+            part(found.record, out)
 
 
 @main.command()
@@ -356,29 +360,29 @@ def verify(run: str, run_dir: str | None, as_json: bool) -> None:
 
 
 @main.command("runs")
+@click.argument("beginning", default="", metavar="[BEGINNING]")
 @click.option("--run-dir", metavar="URL", help="Where run directories are.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def list_runs(run_dir: str | None, as_json: bool) -> None:
-    """List the runs, newest first."""
+def list_runs(beginning: str, run_dir: str | None, as_json: bool) -> None:
+    """List the runs, newest first; with BEGINNING those whose ids begin so. Not on a terminal, ids and questions are whole."""
     with console.errors():
-        from rlm_ray import runs, settings
+        from rlm_ray import history
 
-        rows = runs.runs(settings.load(run_dir=run_dir).run_dir)
+        rows = [run.summary for run in history.runs(run_dir) if run.id.startswith(beginning)]
         if as_json:
             for row in rows:
                 click.echo(json.dumps(row, ensure_ascii=False))
             return
         from rich.console import Console
 
-        from rlm_ray.report.terminal import runs_lines, runs_table
+        from rlm_ray.report.run_pages import runs_lines, runs_table
 
-        found = list(rows)
-        if not found:
-            click.echo("no runs yet")
+        if not rows:
+            click.echo(f"no run begins with {beginning}" if beginning else "no runs yet")
         elif sys.stdout.isatty():
-            Console(highlight=False).print(runs_table(found))
+            Console(highlight=False).print(runs_table(rows))
         else:  # nothing is cut where no person looks
-            for line in runs_lines(found):
+            for line in runs_lines(rows):
                 click.echo(line)
 
 

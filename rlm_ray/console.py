@@ -85,7 +85,7 @@ def print_answer(answer: Any, as_json: bool) -> None:
 
 
 def print_audited(spec: Any, audited: Any, as_json: bool) -> None:
-    """Print what a job came to: its findings to stdout, a JSON object each, and words to stderr."""
+    """Print what a job came to: its findings to stdout, on a terminal as a table, else a JSON object each; words to stderr."""
     if as_json:
         click.echo(json.dumps(audited.to_json(), ensure_ascii=False))
         return
@@ -94,12 +94,11 @@ def print_audited(spec: Any, audited: Any, as_json: bool) -> None:
     from rlm_ray.report.terminal import audited_lines, summary
 
     if sys.stdout.isatty():
-        from rlm_ray.report.terminal import findings_table
+        from rlm_ray.report.run_pages import findings_table
 
-        if audited.checked.standing:
-            Console(highlight=False).print(findings_table(audited.checked.standing))
+        Console(highlight=False).print(findings_table(audited.findings, [finding["id"] for finding in audited.failing]))
     else:
-        for finding in audited.checked.standing:
+        for finding in audited.findings:
             click.echo(json.dumps(finding, ensure_ascii=False))
     summary(audited.answer, Console(stderr=True, highlight=False))
     for line in audited_lines(spec.fail_on, audited):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 import re
@@ -16,8 +17,9 @@ from rlm_ray.handle.corpus import Corpus
 from rlm_ray.handle.plan import Keep, Plan, Source
 from rlm_ray.ledger import coverage
 from rlm_ray.ledger.rundir import RunDirectory
-from rlm_ray.recursion.answer import Answer
+from rlm_ray.recursion.answer import Answer, CitedRecord
 from rlm_ray.recursion.ports import CallOutcome
+from rlm_ray.report.sources import source_at
 from rlm_ray.sandbox.outside import counts
 from rlm_ray.settings import Settings
 from rlm_ray.types.run import AnswerRecord, Context, Coverage, Failure
@@ -93,6 +95,7 @@ def answer_of(outcome: CallOutcome, run: RunDirectory, settings: Settings, corpo
     ]
     failures += [failure.shown() for failure in outcome.failed_verbs]
     usage = outcome.budget.usage
+    reader = functools.partial(source_at, run)
     events, denied = counts.split(outcome.events)
     table = None
     if outcome.kind == "corpus":
@@ -113,7 +116,7 @@ def answer_of(outcome: CallOutcome, run: RunDirectory, settings: Settings, corpo
             by_model=outcome.measured,
         ),
         coverage=_coverage(run, corpora, outcome),
-        citations=list(outcome.citations),
+        citations=[CitedRecord(item, reader) for item in outcome.citations],
         refused=list(outcome.refused),
         failures=failures,
         isolation=outcome.isolation,
@@ -129,9 +132,10 @@ def saved_answer(saved: AnswerRecord, run: RunDirectory, settings: Settings, cor
     """Return the answer of a finished run."""
     value = saved["value"]
     if not isinstance(value, dict) or "table" not in value:
-        return Answer.from_json(saved)
+        return Answer.from_json(saved, read=functools.partial(source_at, run))
     session = Session(settings, run=run, corpora=corpora)
-    return Answer.from_json(saved, Corpus(Plan.from_json(value["table"]), value["info"], session))
+    table = Corpus(Plan.from_json(value["table"]), value["info"], session)
+    return Answer.from_json(saved, table, functools.partial(source_at, run))
 
 
 def _coverage(run: RunDirectory, corpora: dict[str, Manifest], outcome: CallOutcome) -> Coverage:

@@ -30,6 +30,7 @@ from rlm_ray.recursion.ports import Call
 from rlm_ray.recursion.service import Service
 from rlm_ray.sandbox.outside import parsing
 from rlm_ray.settings import Settings
+from rlm_ray.subcalls.forms import json_schema_of, model_of
 from rlm_ray.types.json import JsonObject
 from rlm_ray.types.run import Failure, Replaced
 
@@ -82,6 +83,8 @@ class Session(Verbs, Backend):
 
     def call(self, verb: str, args: JsonObject, blob: bytes = b"") -> tuple[Any, bytes]:
         """Answer a verb; see `handle.corpus.Backend`. Warns of shards that could not be read and are not part of what it gives."""
+        if model_of(args.get("schema")) is not None:
+            args = {**args, "schema": json_schema_of(args["schema"])}
         service = self._ready()
         known = len(service.failures.failures)
         reply = service.call(verb, args, blob)

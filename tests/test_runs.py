@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 import rlm_ray
-from rlm_ray import api, runs, storage
+from rlm_ray import api, history, storage
 from rlm_ray.cli import main
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.errors import InputError, RunNotFound, SettingsError, StorageError
@@ -141,7 +141,7 @@ def test_many_asks_leave_no_file_no_thread_and_no_memory(
 def test_runs_are_listed_by_when_they_were_made(run_dir: Path) -> None:
     for name, made in (("zebra", "2026-01-01"), ("ant", "2026-03-01"), ("20260201-x", "2026-02-01")):
         RunDirectory.create(str(run_dir), name, {"question": "?" * 300, "made": made})
-    assert [row["run"] for row in runs.runs(str(run_dir))] == ["ant", "20260201-x", "zebra"]
+    assert [run.id for run in history.runs(str(run_dir))] == ["ant", "20260201-x", "zebra"]
     listed = CliRunner().invoke(main, ["runs", "--run-dir", str(run_dir)])
     assert [line.split("\t")[0] for line in listed.stdout.splitlines()] == ["run", "ant", "20260201-x", "zebra"]
     assert "?" * 300 in listed.stdout

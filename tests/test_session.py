@@ -125,5 +125,5 @@ def test_describe_says_what_a_filter_would_read(session: Session, tmp_path: Path
 def test_a_notebook_shows_an_answer(session: Session, lake: Path) -> None:
     answer = rlm_ray.ask(session.open(str(lake), name="logs"), "How many?", session.settings)
     shown = answer._repr_html_()
-    assert "<td>20</td>" in shown
+    assert "<b>20</b>" in shown
     assert "complete" in shown

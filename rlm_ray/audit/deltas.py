@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rlm_ray import storage
-from rlm_ray.errors import InputError, MissingExtra, StorageError
+from rlm_ray.errors import MissingExtra, StorageError
 
 #: Times that a write begins anew because another writer was there first.
 ATTEMPTS = 8
@@ -47,11 +47,9 @@ def write(folder: str, run: str, rows: Any) -> str:
     from deltalake.exceptions import CommitFailedError, DeltaError
 
     place = storage.normal(folder)
-    if storage.scheme(place) == "memory":
-        raise InputError(f"A Delta table cannot be written to {place}. Name one on S3 or on a local path.")
     if storage.is_local(place):
         storage.make_dirs(place)
-    _, options = storage.polars_source(place)
+    options = storage.table_options(place)
     table = rows.append_column("run", pyarrow.array([run] * len(rows), pyarrow.string()))
     for attempt in range(ATTEMPTS):
         try:

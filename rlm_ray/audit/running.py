@@ -18,22 +18,23 @@ from rlm_ray.audit.incremental import CARRIED, GONE, NEW, Night, check_of
 from rlm_ray.audit.programs import Program
 from rlm_ray.audit.spec import EVIDENCE, NIGHT, Spec, settings_of
 from rlm_ray.corpus.catalog.manifest import Manifest
-from rlm_ray.errors import AssumptionBroken
+from rlm_ray.errors import AssumptionBroken, InputError, MissingExtra
 from rlm_ray.handle.corpus import Corpus
+from rlm_ray.handle.values import facts_html, rows_html
 from rlm_ray.ledger.rundir import RunDirectory, default_base, new_id
-from rlm_ray.recursion.answer import Answer, partial_because
+from rlm_ray.recursion.answer import SHOWN_ROWS, Answer, partial_because
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.text import counted
 from rlm_ray.types.json import JsonObject
-from rlm_ray.types.run import AnswerRecord, JobRecord
+from rlm_ray.types.run import AnswerRecord, JobOutcome, JobRecord
 from rlm_ray.types.usage import RunUsage
 
 #: Findings that the summary lists.
 MAX_LISTED = 200
 
 
-class AuditedRecord(AnswerRecord):
+class JobResultRecord(AnswerRecord):
     """What `rlm-ray run --json` prints of a job; `failing` has the ids of findings."""
 
     findings: list[Finding]
@@ -43,8 +44,8 @@ class AuditedRecord(AnswerRecord):
     written: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Audited:
+@dataclass(frozen=True, slots=True, repr=False)
+class JobResult:
     """What a job came to.
 
     Attributes
@@ -67,12 +68,79 @@ class Audited:
     written: dict[str, str] = field(default_factory=dict)
 
     @property
+    def findings(self) -> list[Finding]:
+        """Findings that stand: the columns of the job, with `id`, `address`, `quote`; of an incremental job also `status`."""
+        return self.checked.standing
+
+    @property
+    def rejected(self) -> list[JsonObject]:
+        """Findings that are not what their record says, each with its `reason`."""
+        return self.checked.rejected
+
+    def parse(self, model: Any) -> list[Any]:
+        """Return the findings as a pydantic model, one each.
+
+        Raises
+        ------
+        InputError
+            A finding has another shape.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        try:
+            return TypeAdapter(list[model]).validate_python(self.findings)
+        except ValidationError as error:
+            raise InputError(f"The findings are no {model}: {error}. Look at .findings.") from None
+
+    def to_polars(self) -> Any:
+        """Return the findings as a `polars.DataFrame`."""
+        import polars
+
+        return polars.DataFrame(self.findings, infer_schema_length=None)
+
+    def to_pandas(self) -> Any:
+        """Return the findings as a `pandas.DataFrame`.
+
+        Raises
+        ------
+        MissingExtra
+            pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise MissingExtra("A DataFrame of pandas", "pandas") from None
+        return pandas.DataFrame(self.findings)
+
+    def __repr__(self) -> str:
+        failing = f", {len(self.failing):,} of them make the job fail" if self.failing else ""
+        rejected = f"; {counted(len(self.rejected), 'finding was', 'findings were')} rejected" if self.rejected else ""
+        broken = f"; {self.broken}" if self.broken else ""
+        found = f"{counted(len(self.findings), 'finding')}{self.statuses}"
+        return f"<JobResult: {found}{failing}{rejected}{broken}; run: {self.answer.run}>"
+
+    def _repr_html_(self) -> str:
+        """Show in a notebook the findings, those that make the job fail first, then what it cost and where its results are."""
+        failing = {finding["id"] for finding in self.failing}
+        rows = sorted(self.findings, key=lambda finding: finding["id"] not in failing)[:SHOWN_ROWS]
+        shown = [{name: value for name, value in row.items() if name != "id"} for row in rows]
+        usage = self.answer.usage
+        facts = {
+            "make the job fail": f"{len(self.failing):,}" if self.failing else "",
+            "rejected": "\n".join(str(item["reason"]) for item in self.rejected[:10]),
+            "broken": self.broken,
+            "cost": f"{counted(usage.calls, 'call')}, " + ("price unknown" if usage.usd is None else f"${usage.usd:.4f}"),
+            "run": self.answer.run,
+        } | self.written
+        return rows_html(shown, len(self.findings), "finding") + facts_html("", facts)
+
+    @property
     def statuses(self) -> str:
         """How many findings of an incremental job are new, carried forward and gone, in words; else nothing."""
         counts = {status: sum(row.get("status") == status for row in self.checked.standing) for status in (NEW, CARRIED, GONE)}
         return f" ({', '.join(f'{count:,} {status}' for status, count in counts.items())})" if any(counts.values()) else ""
 
-    def to_json(self) -> AuditedRecord:
+    def to_json(self) -> JobResultRecord:
         """Return what `--json` prints: the answer's record, with `findings`, `rejected`, `failing` and `written`."""
         return {
             **self.answer.to_json(),
@@ -92,7 +160,7 @@ def run(
     report: Callable[[str], str],
     flags: JsonObject,
     observe: Any = None,
-) -> Audited:
+) -> JobResult:
     """Run a job. Reads its corpora, calls models, writes its findings, a report and a summary.
 
     Parameters
@@ -166,18 +234,18 @@ def _audited(
     corpora: Sequence[str],
     report: Callable[[str], str],
     night: Night | None = None,
-) -> Audited:
+) -> JobResult:
     """Hold an answer's findings against their records, and write them."""
     broken = ""
     if program is not None and answer.answered:
         try:
             program.check_answer(answer.value)
         except AssumptionBroken as error:
-            return Audited(answer, broken=str(error))
+            return JobResult(answer, broken=str(error))
     elif answer.stop_reason == "program":
         broken = answer.message
     if not answer.answered:
-        return Audited(answer, broken=broken)
+        return JobResult(answer, broken=broken)
     directory = RunDirectory(answer.run)
     manifests = {name: Manifest.load(directory.path("manifest", name)) for name in corpora}
     if spec.require_coverage is not None:
@@ -187,7 +255,8 @@ def _audited(
     if night is not None:
         checked = replace(checked, standing=night.settle(checked.standing))
     written = _written(spec, directory.id, checked.standing)
-    audited = Audited(answer, checked, failing, broken, written)
+    audited = JobResult(answer, checked, failing, broken, written)
+    directory.save_outcome_of_job(_outcome(spec, audited))
     # a night with failed sub-calls or functions has not looked at all that is new: the next one does
     if night is not None and answer.stop_reason == "answered" and all("object" in item for item in answer.failures):
         night.finish(checked.standing, {item["object"] for item in answer.failures if "object" in item})
@@ -195,15 +264,29 @@ def _audited(
     return audited
 
 
-def _nothing_new(spec: Spec, night: Night) -> Audited:
+def _nothing_new(spec: Spec, night: Night) -> JobResult:
     """A night on which nothing is to be read: what stood before, but for what is gone; or what this very run found before."""
     rows = night.finished if night.finished is not None else night.settle(())
     answer = Answer([], True, "nothing new", "", RunUsage())
     failing = _failing(spec, [row for row in rows if row["status"] == NEW])
-    audited = Audited(answer, Checked(rows), failing, "", _written(spec, night.run_id, rows))
+    audited = JobResult(answer, Checked(rows), failing, "", _written(spec, night.run_id, rows))
     night.finish(rows)
     _report(spec, audited, night.run_id, None)
     return audited
+
+
+def _outcome(spec: Spec, audited: JobResult) -> JobOutcome:
+    """What a job came to, as its run directory keeps it."""
+    return {
+        "name": spec.name,
+        "columns": AnswerSchema.of(spec.finding).properties,
+        "fail_on": spec.fail_on,
+        "findings": audited.findings,
+        "rejected": audited.rejected,
+        "failing": [finding["id"] for finding in audited.failing],
+        "broken": audited.broken,
+        "written": audited.written,
+    }
 
 
 def _failing(spec: Spec, findings: Sequence[Finding]) -> list[Finding]:
@@ -216,7 +299,7 @@ def _written(spec: Spec, run: str, findings: Sequence[Finding]) -> dict[str, str
     return {"findings": table.write(spec.output.findings, run, findings, kinds, spec.output.format)}
 
 
-def _report(spec: Spec, audited: Audited, run: str, report: Callable[[str], str] | None) -> None:
+def _report(spec: Spec, audited: JobResult, run: str, report: Callable[[str], str] | None) -> None:
     if spec.output.reports is None:
         return
     folder = storage.join(storage.normal(spec.output.reports), run)
@@ -244,7 +327,7 @@ def _cells(program: Program | None, spec: Spec) -> tuple[str, ...]:
     return (values.cell(spec.values), *program.cells) if spec.values else program.cells
 
 
-def summary(spec: Spec, audited: Audited) -> str:
+def summary(spec: Spec, audited: JobResult) -> str:
     """Return a job's summary as Markdown. What came from a corpus or a model stands in code, where it is no markup."""
     answer, checked = audited.answer, audited.checked
     state = "complete" if answer.complete else f"partial ({partial_because(answer.stop_reason, answer.failures)})"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -172,6 +175,20 @@ class Spec(_Part):
     def condition(self) -> Condition | None:
         """The condition that fails a run."""
         return None if self.fail_on is None else Condition.of(self.fail_on, self.finding)
+
+
+def read(spec: str | os.PathLike[str] | Mapping[str, object], changes: Sequence[str] = ()) -> tuple[Spec, Path]:
+    """Return a specification from its file or from what would stand in one, and the folder that its program is meant from."""
+    if not isinstance(spec, Mapping):
+        path = Path(spec)
+        return load(path, changes), path.parent
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "job.yaml"
+        path.write_text(json.dumps(dict(spec), default=str), "utf-8")  # JSON is YAML, and an error names its line
+        try:
+            return load(path, changes), Path.cwd()
+        except SpecError as error:
+            raise SpecError(str(error).replace(str(path), "the job")) from None
 
 
 def load(path: Path, changes: Sequence[str] = ()) -> Spec:

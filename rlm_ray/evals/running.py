@@ -6,7 +6,7 @@ import io
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from rlm_ray import storage
 from rlm_ray.errors import RlmRayError
@@ -95,6 +95,16 @@ class Evaluated:
     def means(self) -> list[Mean]:
         """Means over the cases of each method; `spread` is the standard deviation of the seeds' means."""
         return means(self.rows)
+
+    def to_polars(self) -> Any:
+        """Return the rows as a `polars.DataFrame`."""
+        import polars
+
+        return polars.read_parquet(io.BytesIO(_parquet(self.rows)))
+
+    def _repr_markdown_(self) -> str:
+        """Show the means in a notebook."""
+        return as_table(self.means)
 
     def to_json(self) -> EvaluatedRecord:
         """Return what `--json` prints."""

@@ -15,7 +15,8 @@ def pickled(function: Any) -> bytes:
         raise InputError(f"{function!r:.80} is no function. Give a function of one record.")
     import cloudpickle
 
-    return cloudpickle.dumps(function)
+    data: bytes = cloudpickle.dumps(function)
+    return data
 
 
 def count_of(value: Any, what: str) -> int:

@@ -7,9 +7,9 @@ code's process imports it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from rlm_ray.errors import InputError
+from rlm_ray.errors import InputError, RlmRayError
 from rlm_ray.handle.arguments import count_of, error_choice, hashable, literal, pickled
 from rlm_ray.handle.chunks import Chunks
 from rlm_ray.handle.display import shown_html, shown_line, shown_reading, shown_step
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from rlm_ray.handle.tabular import Table
-    from rlm_ray.types.json import JsonObject, JsonSchema
+    from rlm_ray.types.json import JsonObject, JsonSchema, Record
 else:
     Protocol = object
 
 PAGE_RECORDS = 2_000
+#: Records that a notebook shows.
+FIRST_ROWS = 5
 
 
 class Backend(Protocol):
@@ -122,14 +124,16 @@ class Corpus(Tabular):
 
     def head(self, n: int = 5) -> list[dict[str, Any]]:
         """Return the first `n` records, each a dict with its `_address`. Reads from the first shard until it has them."""
-        return self._ask("head", n=count_of(n, "n"))
+        found: list[dict[str, Any]] = self._ask("head", n=count_of(n, "n"))
+        return found
 
     def sample(self, n: int = 20, seed: int = 0) -> list[dict[str, Any]]:
         """Return `n` records drawn uniformly, in order. The same seed draws the same records.
 
         Reads what it draws where footers give the counts, else counts first.
         """
-        return self._ask("sample", n=count_of(n, "n"), seed=int(seed))
+        found: list[dict[str, Any]] = self._ask("sample", n=count_of(n, "n"), seed=int(seed))
+        return found
 
     def draw(self, n: int, seed: int = 0, skip: int = 0) -> Corpus:
         """Return `n` records drawn at random, without repetition, as a Corpus: the way to ask models about a sample.
@@ -146,7 +150,8 @@ class Corpus(Tabular):
 
     def text(self, max_chars: int = 20_000) -> str:
         """Return the records as text, up to `max_chars` characters; what was cut is said at the end."""
-        return self._ask("text", max_chars=count_of(max_chars, "max_chars"))
+        text: str = self._ask("text", max_chars=count_of(max_chars, "max_chars"))
+        return text
 
     def __getitem__(self, key: int | slice) -> Any:
         if isinstance(key, bool) or not isinstance(key, int | slice):
@@ -434,7 +439,8 @@ class Corpus(Tabular):
         """How far a result is that is still being worked on; does not wait."""
         if not isinstance(self.plan.origin, Result):
             raise InputError("Only what llm_map, llm_each, rlm_map and map return has progress.")
-        return self._backed().call("progress", {"id": self.plan.origin.id})[0]
+        progress: dict[str, Any] = self._backed().call("progress", {"id": self.plan.origin.id})[0]
+        return progress
 
     @property
     def so_far(self) -> Corpus:
@@ -493,8 +499,20 @@ class Corpus(Tabular):
         return hash(self.plan)
 
     def _repr_html_(self) -> str:
-        """Show in a notebook what is known without reading."""
-        return shown_html(self.describe(), self.shards, self.nbytes)
+        """Show in a notebook what is known without reading, and the first records where looking costs little."""
+        rows, problem = self._first_rows()
+        return shown_html(self.describe(), self.shards, self.nbytes, rows, problem)
+
+    def _first_rows(self) -> tuple[Sequence[Record], str]:
+        """Return the first records where that reads little and waits for nothing; else why there are none."""
+        if self._backend is None or any(step.to_json()["node"] != "select" for step in self.plan.steps):
+            return [], "not looked at, since that may read much: .head(5)"
+        try:
+            if isinstance(self.plan.origin, Result) and not self.progress["finished"]:
+                return [], "not all there yet: .so_far"
+            return self.head(FIRST_ROWS), ""
+        except RlmRayError as error:
+            return [], f"cannot be read: {error}"
 
     def __repr__(self) -> str:
         return shown_line(self.plan, self._info, list(self.schema), self.shards, self.nbytes, self._count)

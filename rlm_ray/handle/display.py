@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rlm_ray.handle.plan import Plan, Result
-from rlm_ray.handle.values import facts_html, size
+from rlm_ray.handle.values import facts_html, rows_html, size
 
 TYPE_CHECKING = False  # see rlm_ray/__init__.py
 if TYPE_CHECKING:
     from typing import Any
+
+    from rlm_ray.types.json import Record
 
 
 def shown_line(plan: Plan, info: Mapping[str, Any], columns: Sequence[str], shards: int, nbytes: int, count: int | None) -> str:
@@ -36,8 +38,8 @@ def shown_reading(would: Mapping[str, int]) -> str:
     return f"at most {shards}, {nbytes}"
 
 
-def shown_html(known: Mapping[str, Any], shards: int, nbytes: int) -> str:
-    """Return what a notebook shows of what `describe` knows."""
+def shown_html(known: Mapping[str, Any], shards: int, nbytes: int, rows: Sequence[Record] = (), problem: str = "") -> str:
+    """Return what a notebook shows: what `describe` knows, and the first rows or why there are none."""
     counted = f"{known['records']:,}" if "records" in known else f"about {known['estimate']:,}" if "estimate" in known else ""
     facts = {
         "records": counted,
@@ -46,8 +48,9 @@ def shown_html(known: Mapping[str, Any], shards: int, nbytes: int) -> str:
         "columns": ", ".join(f"{name}: {kind}" for name, kind in list(known["schema"].items())[:30]),
         "narrowed by": " ".join(known.get("narrowed by", ())),
         "cannot be read": f"{len(known['failed']):,} objects" if known.get("failed") else "",
+        "rows": problem,
     }
-    return facts_html(f"Corpus of {known.get('unit', 'record')}s", facts)
+    return facts_html(f"Corpus of {known.get('unit', 'record')}s", facts) + (rows_html(rows, None, "record") if rows else "")
 
 
 def shown_step(step: dict[str, Any]) -> str:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 TYPE_CHECKING = False  # see rlm_ray/__init__.py
 if TYPE_CHECKING:
     from typing import Any
+
+    from rlm_ray.types.json import Record
 else:
     Any = object
+
+#: Characters of a value that a table in a notebook shows.
+MAX_CELL = 300
 
 
 class Description(dict[str, Any]):
@@ -106,7 +113,42 @@ def facts_html(title: str, facts: dict[str, str]) -> str:
     from html import escape
 
     rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items() if value)
-    return f"<table><caption>{escape(title)}</caption>{rows}</table>"
+    return f"<table>{f'<caption>{escape(title)}</caption>' if title else ''}{rows}</table>"
+
+
+def rows_html(rows: Sequence[Record], total: int | None, noun: str) -> str:
+    """Return rows as a table for a notebook: the first of `total`. Text of a corpus or a model is escaped, and long text cut.
+
+    Examples
+    --------
+    >>> rows_html([{"n": 1, "text": "<b>"}], 3, "row")
+    '<table><caption>1 of 3 rows</caption><tr><th>n</th><th>text</th></tr><tr><td>1</td><td>&lt;b&gt;</td></tr></table>'
+    """
+    from html import escape
+
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    head = "".join(f"<th>{escape(str(name))}</th>" for name in columns)
+    lines = (f"<tr>{''.join(f'<td>{escape(cell_text(row.get(name)))}</td>' for name in columns)}</tr>" for row in rows)
+    many = "" if total == 1 else "s"
+    caption = f"{len(rows):,} of {total:,} {noun}{many}" if total is not None else f"the first {noun}s"
+    caption = f"{total:,} {noun}{many}" if total == len(rows) else caption
+    return f"<table><caption>{escape(caption)}</caption><tr>{head}</tr>{''.join(lines)}</table>"
+
+
+def cell_text(value: Any) -> str:
+    """Return a value as a cell of a table shows it: text as it is, nothing for None, cut where it is long.
+
+    Examples
+    --------
+    >>> cell_text(None), cell_text(True), cell_text(0.5), cell_text({"a": [1]})
+    ('', 'true', '0.5', '{"a": [1]}')
+    """
+    import json
+
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]} …"
 
 
 def size(nbytes: int | None) -> str:

@@ -46,7 +46,8 @@ class Verbs:
         BudgetExceeded
             A limit of the run would be passed.
         """
-        return self._call("llm_query", prompt=_prompt(prompt), part=_part(part), model=model)
+        answer: str = self._call("llm_query", prompt=_prompt(prompt), part=_part(part), model=model)
+        return answer
 
     def llm_query_batched(self, prompts: Sequence[str], model: str | None = None) -> list[str]:
         """Ask many prompts at once; the answers come in the prompts' order.
@@ -134,7 +135,10 @@ class Verbs:
 
         Alone, the question is also its context. At the deepest level it becomes one plain call where the part fits one.
         """
-        return self._call("rlm_query", question=_prompt(question), part=_part(question if part is None else part), model=model)
+        answer: str = self._call(
+            "rlm_query", question=_prompt(question), part=_part(question if part is None else part), model=model
+        )
+        return answer
 
     def rlm_query_batched(self, questions: Sequence[str], parts: Sequence[Corpus | str] | None = None) -> list[str]:
         """Ask many recursive calls at once; the answers come in order.
@@ -179,7 +183,8 @@ class Verbs:
         address = record.get("_address") if isinstance(record, dict) else record
         if not isinstance(address, str):
             raise InputError("cite takes a record with its '_address', or the address itself.")
-        return self._call("cite", address=address, quote=quote)
+        citation: dict[str, Any] = self._call("cite", address=address, quote=quote)
+        return citation
 
     def budget(self) -> Budget:
         """Return what is left of the run's limits, and what was spent."""
@@ -258,4 +263,5 @@ def _answers(reply: dict[str, Any]) -> list[str]:
             reply["answers"],
             errors,
         )
-    return reply["answers"]
+    answers: list[str] = reply["answers"]
+    return answers

@@ -351,8 +351,10 @@ def measure(run_dir: str, manifests: Mapping[str, Manifest], failures: Iterable[
     every = list(sums.values())
     nbytes = [sum(cast(dict[str, int], item["bytes"])[kind] for item in every) for kind in CLASSES]
     records = [_sum(cast(dict[str, int | None], item["records"])[kind] for item in every) for kind in CLASSES]
+    classes = _by_class(nbytes, records)
     return {
-        **_by_class(nbytes, records),
+        "bytes": classes["bytes"],
+        "records": classes["records"],
         "shards": sum(item["shards"] for item in every),
         "shards_failed": sum(item["shards_failed"] for item in every),
         "shown": prompted(found, manifests.values()),

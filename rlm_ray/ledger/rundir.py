@@ -5,6 +5,7 @@
     RUN/
       run.json               question, settings without secrets, corpora, when and by which version it was made
       job.json               the job's specification, where a job made the run
+      findings.json          what the job came to: findings that stand, findings that were rejected
       context.txt            the context, where it is a str
       manifest/NAME/         the shards of each corpus
       lease/                 who works on it
@@ -40,7 +41,7 @@ from rlm_ray.errors import InputError, RunNotFound
 from rlm_ray.ledger import finished
 from rlm_ray.ledger.calllog import CallLog, root_calls, session_seconds
 from rlm_ray.models.contract import Usage
-from rlm_ray.types.run import About, AnswerRecord, JobRecord, OutcomeRecord
+from rlm_ray.types.run import About, AnswerRecord, JobOutcome, JobRecord, OutcomeRecord
 
 #: Raised when the layout changes in a way that older code cannot read.
 LAYOUT = 1
@@ -179,6 +180,15 @@ class RunDirectory:
         """Return the job of the run, or None where the run is a question alone."""
         job: JobRecord | None = self._read("job.json")
         return job
+
+    def save_outcome_of_job(self, outcome: JobOutcome) -> None:
+        """Write down what the job of this run came to."""
+        self._write("findings.json", outcome)
+
+    def outcome_of_job(self) -> JobOutcome | None:
+        """Return what the job of this run came to, or None where no job made it or it has not ended."""
+        outcome: JobOutcome | None = self._read("findings.json")
+        return outcome
 
     def log(self, call: str = "0") -> CallLog:
         """Return the log of a call."""

@@ -3,21 +3,80 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any, cast
 
-from rlm_ray.handle.values import facts_html
+from rlm_ray.corpus.operations.operations import shown_text
+from rlm_ray.errors import InputError
+from rlm_ray.handle.values import cell_text, facts_html, rows_html
 from rlm_ray.text import counted
 from rlm_ray.types.json import JsonObject, Record
-from rlm_ray.types.run import AnswerRecord, Citation, Coverage, Failure, RefusedCitation
+from rlm_ray.types.run import AnswerRecord, Citation, Coverage, Failure, RefusedCitation, SourceRecord
 from rlm_ray.types.usage import RunUsage
 
 if TYPE_CHECKING:
     from rlm_ray.handle.corpus import Corpus
 
-#: Characters of an answer that a notebook shows.
+#: Characters, rows and citations of an answer that a notebook shows.
 SHOWN = 4_000
+SHOWN_ROWS = 20
+SHOWN_CITATIONS = 5
+#: Reads the record of a citation, with what stands around it.
+ReadSource = Callable[[Citation], SourceRecord]
+
+
+class CitedRecord(dict[str, Any]):
+    """A citation of an answer: a dict with `address` and `quote`, whose record is read from the lake when it is asked for.
+
+    Examples
+    --------
+    >>> cited = CitedRecord({"address": "s3://lake/a.log@1#byte=0-9", "quote": "disk full"})
+    >>> cited.quote, cited["quote"]
+    ('disk full', 'disk full')
+    """
+
+    def __init__(self, citation: Citation, read: ReadSource | None = None) -> None:
+        super().__init__(address=citation["address"], quote=citation["quote"])
+        self._read = read
+
+    @property
+    def address(self) -> str:
+        """Where the record is."""
+        return cast(str, self["address"])
+
+    @property
+    def quote(self) -> str | None:
+        """The words that matter, as the record has them; None where none were given."""
+        return cast("str | None", self["quote"])
+
+    @property
+    def record(self) -> Record:
+        """The record. Reads it from the lake.
+
+        Raises
+        ------
+        InputError
+            It is a row of a result, or there is no such record any more.
+        ObjectChanged, ObjectUnreadable
+            The object is no longer what was read.
+        """
+        return self.source()["record"]
+
+    @property
+    def text(self) -> str:
+        """The record as text; see `record`."""
+        return shown_text({**self.record})
+
+    def source(self) -> SourceRecord:
+        """Return the record with what stands around it: `record`, `before`, `behind`. Reads it from the lake."""
+        if self._read is None:
+            raise InputError("This citation is no part of an answer, so nothing says where its corpus is. Use answer.citations.")
+        return self._read({"address": self.address, "quote": self.quote})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CitedRecord, ({"address": self.address, "quote": self.quote}, self._read)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -30,8 +89,9 @@ class Answer:
         JSON value; None where there is no answer, and where the answer is `table`.
     table : Corpus or None
         The answer where it is a table: a handle over its rows in the run directory.
-    citations : list of dict
-        `address`, and `quote` where one was given: it was looked for in the record, and found.
+    citations : list of CitedRecord
+        `address`, and `quote` where one was given: it was looked for in the record, and found. `.text` and `.record` read the
+        record.
     refused : list of dict
         Citations whose quote is not at their address: `address`, `quote`, `reason`. No part of the answer.
     coverage : dict
@@ -51,13 +111,15 @@ class Answer:
         What the answer may lack, each with a `reason`: shards that could not be read (`object`, `shard`), and verbs that
         failed on some of what they were given (`verb`, `what`, `failed`, `of`, the first `error` and its `address`).
     run : str
-        The run directory.
+        The run directory; `rlm_ray.load(answer)` has its turns, its calls and its report.
     isolation : str
         The level of the walls that root code ran behind.
     events : dict
         Security events: denials, restarts, protocol errors.
     denied : dict
         Operations that the walls denied, with their number. The sandboxes report them, so this is a hint.
+    model : type, optional
+        What was given as `schema`, where that was a pydantic model: the type of `parsed`.
     """
 
     value: Any
@@ -66,7 +128,7 @@ class Answer:
     run: str
     usage: RunUsage
     coverage: Coverage = field(default_factory=lambda: cast(Coverage, {}))
-    citations: list[Citation] = field(default_factory=list)
+    citations: list[CitedRecord] = field(default_factory=list)
     refused: list[RefusedCitation] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     isolation: str = "strict"
@@ -75,6 +137,28 @@ class Answer:
     message: str = ""
     turns: int = 0
     table: Corpus | None = None
+    model: Any = None
+
+    @property
+    def parsed(self) -> Any:
+        """The value as the pydantic model that was given as `schema`, or a list of them; the value where none was given."""
+        return self.value if self.model is None else self.parse(self.model)
+
+    def parse(self, model: Any) -> Any:
+        """Return the value, or the rows of a table, in a type that pydantic knows: a model, `list[Model]`, a dataclass.
+
+        Raises
+        ------
+        InputError
+            The value is of another shape.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        value = self.value if self.table is None else [dict(row) for row in self.table]
+        try:
+            return TypeAdapter(model).validate_python(value)
+        except ValidationError as error:
+            raise InputError(f"The answer is no {model}: {error}. Look at answer.value.") from None
 
     @property
     def text(self) -> str:
@@ -97,14 +181,12 @@ class Answer:
         return f"{shown if self.answered else '(no answer)'}\n[{state}; {counted(usage.calls, 'call')}{dollars}; run: {self.run}]"
 
     def _repr_html_(self) -> str:
-        """Show in a notebook the answer, whether it is complete, and what it cost."""
+        """Show in a notebook the answer as a text, a list of facts or a table, then what it rests on and what it cost."""
         usage = self.usage
         state = "complete" if self.complete else f"in part: {self.stop_reason}" if self.answered else f"none: {self.stop_reason}"
-        text = self.text
-        more = counted(len(text) - SHOWN, "more character")
         facts = {
-            "answer": text if len(text) <= SHOWN else f"{text[:SHOWN]} … [{more} in .value]",
             "state": state,
+            "why": self.message if not self.complete else "",
             "cost": f"{counted(usage.calls, 'call')}, {counted(usage.tokens, 'token')}, "
             + ("price unknown" if usage.usd is None else f"${usage.usd:.4f}")
             + f", {usage.seconds:.1f} s",
@@ -116,7 +198,23 @@ class Answer:
             "failed": "\n".join(item["reason"] for item in self.failures if "verb" in item),
             "run": self.run,
         }
-        return facts_html("Answer", facts)
+        cited = [{"quote": item.quote or "", "address": item.address} for item in self.citations[:SHOWN_CITATIONS]]
+        shown = [self._value_html(), facts_html("", facts)]
+        return "".join([*shown, rows_html(cited, len(self.citations), "citation")] if cited else shown)
+
+    def _value_html(self) -> str:
+        value: Any = self.value
+        if self.table is not None:
+            return rows_html(self.table.head(SHOWN_ROWS), self.table.count(), "row")
+        if not self.answered:
+            return "<p><b>(no answer)</b></p>"
+        if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            return rows_html(value[:SHOWN_ROWS], len(value), "row")
+        if isinstance(value, dict) and value:
+            return facts_html("Answer", {str(name): cell_text(item) or "null" for name, item in value.items()})
+        text = self.text
+        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]} … [{counted(len(text) - SHOWN, 'more character')} in .value]"
+        return f'<p style="white-space:pre-wrap"><b>{escape(shown)}</b></p>'
 
     def to_json(self) -> AnswerRecord:
         """Return what `--json` prints. Of a table, `value` is what it is and where its segments are."""
@@ -131,7 +229,7 @@ class Answer:
             "stop_reason": self.stop_reason,
             "usage": self.usage.to_json(),
             "coverage": self.coverage,
-            "citations": self.citations,
+            "citations": [{"address": item.address, "quote": item.quote} for item in self.citations],
             "refused": self.refused,
             "failures": self.failures,
             "isolation": self.isolation,
@@ -143,9 +241,10 @@ class Answer:
         }
 
     @classmethod
-    def from_json(cls, value: AnswerRecord, table: Corpus | None = None) -> Answer:
-        """Read back what `to_json` gave."""
-        fields = cast(JsonObject, value) | {"usage": RunUsage.from_json(value["usage"])}
+    def from_json(cls, value: AnswerRecord, table: Corpus | None = None, read: ReadSource | None = None) -> Answer:
+        """Read back what `to_json` gave; `read` reads the record of a citation."""
+        cited = [CitedRecord(item, read) for item in value["citations"]]
+        fields = cast(JsonObject, value) | {"usage": RunUsage.from_json(value["usage"]), "citations": cited}
         return cls(**(fields | {"value": None if table is not None else value["value"]}), table=table)
 
     def rows(self) -> Iterator[Record]:

@@ -115,6 +115,11 @@ def gather(run: RunDirectory) -> GatheredRun:
     }
 
 
+def calls_of(run: RunDirectory) -> list[ShownCall]:
+    """Return the calls of a run, the root's first, then by when they began."""
+    return _calls(run, ()).calls
+
+
 @dataclass(frozen=True, slots=True)
 class _Calls:
     """The calls of a run, by when they began.

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import html
 import json
+import os
 import re
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, TypedDict
 
 from rlm_ray import __version__
@@ -22,6 +25,8 @@ from rlm_ray.types.usage import ModelUsage
 
 #: Turns of these calls stand in the page itself; those of the others are drawn when they are opened.
 _DRAWN = ("0",)
+#: Height of the frame in a notebook.
+HEIGHT = 720
 _SPECIAL = re.compile("[&<>\u2028\u2029]")
 
 
@@ -41,7 +46,27 @@ class ShownReading(TypedDict):
     parts: list[str]
 
 
-def report(run: str, base: str | None = None) -> str:
+class Report(str):
+    """A run as HTML, complete in itself. A notebook shows it in a frame of its own."""
+
+    __slots__ = ()
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write it to a file and return its path."""
+        file = Path(path)
+        file.write_text(self, "utf-8")
+        return file
+
+    def __repr__(self) -> str:
+        return f"<Report of {len(self):,} characters: .save('report.html') writes it>"
+
+    def _repr_html_(self) -> str:
+        # the frame's content is a document of its own, which neither sees the notebook nor reaches any server
+        frame = f'sandbox="allow-scripts allow-downloads" style="width:100%;height:{HEIGHT}px;border:0" title="the report of a run"'
+        return f'<iframe {frame} srcdoc="{html.escape(self)}"></iframe>'
+
+
+def report(run: str, base: str | None = None) -> Report:
     """Return the report of a run. Reads its directory, in bounded amounts; calls no model.
 
     Parameters
@@ -51,15 +76,15 @@ def report(run: str, base: str | None = None) -> str:
 
     Returns
     -------
-    str
-        HTML, complete in itself.
+    Report
+        A str of HTML, complete in itself.
 
     Raises
     ------
     RunNotFound
         There is no such run.
     """
-    return page(gather(RunDirectory.find(run, base)))
+    return Report(page(gather(RunDirectory.find(run, base))))
 
 
 def page(gathered: GatheredRun) -> str:
@@ -77,7 +102,7 @@ def page(gathered: GatheredRun) -> str:
     )
     results, settings = gathered["results"], gathered["about"].get("settings", {})
     below = [call for call in gathered["calls"] if call["id"] not in _DRAWN]
-    html: str = _template().render(
+    text: str = _template().render(
         version=__version__,
         policy=policy,
         style=style,
@@ -103,7 +128,7 @@ def page(gathered: GatheredRun) -> str:
         depths=cost_by_depth(_by_model(gathered["answer"])) if len(_by_model(gathered["answer"])) > 1 else "",
         settings={name: value for name, value in sorted(settings.items()) if value not in (None, {}, [])},
     )
-    return html
+    return text
 
 
 @functools.cache

@@ -56,7 +56,19 @@ def source(run_or_id: str, number: int, base: str | None = None) -> SourceRecord
         )
     if not 1 <= number <= len(citations):
         raise InputError(f"The run {run.id} has {counted(len(citations), kind)}; there is none with the number {number}.")
-    citation = citations[number - 1]
+    return source_at(run, citations[number - 1])
+
+
+def source_at(run: RunDirectory, citation: Citation) -> SourceRecord:
+    """Return a citation of a run with what stands around its record.
+
+    Raises
+    ------
+    InputError
+        Its corpus is no longer known, or there is no record any more.
+    ObjectChanged, ObjectUnreadable
+        The object is no longer what was read.
+    """
     address = Address.parse(citation["address"])
     for name in run.about().get("corpora", {}):
         manifest = Manifest.load(run.path("manifest", name))

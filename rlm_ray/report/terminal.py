@@ -1,4 +1,4 @@
-"""What the command line prints of an answer, a corpus and a run. Text of a corpus or a model is printed as it is, without
+"""What the command line prints of an answer, a corpus and an estimate. Text of a corpus or a model is printed as it is, without
 control characters: a terminal obeys those."""
 
 from __future__ import annotations
@@ -9,24 +9,20 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from rlm_ray.corpus.operations.operations import shown_text
 from rlm_ray.handle.values import Description, size
 from rlm_ray.recursion.answer import Answer
 from rlm_ray.text import counted
 from rlm_ray.types.estimate import Cost, Estimate
-from rlm_ray.types.json import JsonObject, Record
-from rlm_ray.types.run import Coverage, Failure, RunRecord, RunRow, SourceRecord, Verified
+from rlm_ray.types.json import JsonObject
+from rlm_ray.types.run import Coverage, Failure, Verified
 from rlm_ray.types.usage import RunUsage, RunUsageRecord, UsageRecord
 
 #: Different refused acts that are printed.
 MAX_DENIED = 10
 #: Objects with replaced bytes that are named.
 MAX_REPLACED = 5
-#: Different reasons of failed sub-calls that are printed.
-MAX_REASONS = 10
 _REPLACED = ("byte that is no text is shown as", "bytes that are no text are shown as")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -51,7 +47,7 @@ def summary(answer: Answer, console: Console) -> None:
     """Print what an answer cost and what is to be known about it, to stderr."""
     usage = answer.usage
     dollars = "price unknown" if usage["usd"] is None else f"${usage['usd']:.4f}"
-    lines = [f"{_state(answer)}: {counted(answer.turns, 'turn')}, {_spent(usage)}, {dollars}, {usage['seconds']:.1f} s"]
+    lines = [f"{_state(answer)}: {counted(answer.turns, 'turn')}, {spent_text(usage)}, {dollars}, {usage['seconds']:.1f} s"]
     lines += coverage_lines(answer.coverage)
     if answer.message:
         lines.append(answer.message)
@@ -179,112 +175,6 @@ def corpus_text(info: JsonObject) -> str:
     return safe(repr(Description({key: value for key, value in info.items() if value not in (None, [], {})})))
 
 
-def runs_table(rows: list[RunRow]) -> Table:
-    """Return the table of `rlm-ray runs`."""
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
-    numbers = ("calls", "dollars", "shown")
-    for name in ("run", "state", *numbers):
-        table.add_column(name, no_wrap=name != "state", justify="right" if name in numbers else "left", overflow="fold")
-    table.add_column("question", overflow="fold", ratio=1)
-    for row in rows:
-        dollars = "unknown" if row["dollars"] is None else f"{row['dollars']:.4f}"
-        question = " ".join((row["question"] or "(not stored)").split())
-        table.add_row(
-            *(Text(safe(text)) for text in (row["run"], row["state"], f"{row['calls']:,}", dollars, _shown(row), question))
-        )
-    return table
-
-
-def runs_lines(rows: list[RunRow]) -> list[str]:
-    """Return the same as whole lines, a tab between columns: what a pipe gets."""
-    lines = ["run\tstate\tcalls\tdollars\tshown\tquestion"]
-    for row in rows:
-        dollars = "unknown" if row["dollars"] is None else f"{row['dollars']:.4f}"
-        question = " ".join((row["question"] or "(not stored)").split())
-        lines.append(safe("\t".join((row["run"], row["state"], str(row["calls"]), dollars, str(row["shown"] or 0), question))))
-    return lines
-
-
-def _shown(row: RunRow) -> str:
-    return "" if row["shown"] is None else f"{row['shown']:,}"
-
-
-def findings_table(findings: Sequence[Record]) -> Table:
-    """Return a job's findings as a table for a terminal."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = [name for name in findings[0] if name != "id"]
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    for finding in findings:
-        table.add_row(*(Text(safe("" if finding.get(name) is None else value_text(finding[name]))) for name in columns))
-    return table
-
-
-def show_run(run: RunRecord, console: Console) -> None:
-    """Print a run: the question, each turn's cells with what they gave, and the answer."""
-    about, answer = run["about"], run["answer"]
-    console.print(Text(f"question: {safe(about.get('question') or '(not stored)')}", style="bold"), soft_wrap=True)
-    for turn in run["turns"]:
-        console.print(Text(f"\nturn {turn['turn']}", style="bold"))
-        for cell in turn["cells"]:
-            if cell["code"] is not None:
-                console.print(Text(safe(cell["code"]), style="cyan"), soft_wrap=True)
-            for text, style in ((cell["output"], ""), (cell["error"], "red"), (cell["problem"], "red")):
-                if text:
-                    console.print(Text(safe(text), style=style), soft_wrap=True)
-    usage = run["usage"]
-    cost = f"{_spent(usage)}, {_dollars(usage['usd'])}"
-    for text in failed_lines(run["failed"]):
-        console.print(Text(safe(text), style="red"), soft_wrap=True)
-    if answer is None:
-        console.print(Text(f"\nno answer yet: stopped in {run['stopped']}; {cost} so far"), soft_wrap=True)
-        return
-    console.print(Text("\nanswer", style="bold"))
-    console.print(Text(value_text(answer["value"])), soft_wrap=True)
-    for text in coverage_lines(answer["coverage"]) if answer.get("coverage") else ():
-        console.print(Text(safe(text)), soft_wrap=True)
-    if any(answer.get("events", {}).values()):
-        for text in security(answer["events"], answer.get("denied", {})):
-            console.print(Text(safe(text), style="red"), soft_wrap=True)
-    if answer.get("message") and not answer["complete"]:
-        console.print(Text(safe(answer["message"]), style="red"), soft_wrap=True)
-    console.print(Text(f"\n{answer['stop_reason']}: {cost}, {answer['usage']['seconds']:.1f} s", style="dim"), soft_wrap=True)
-
-
-def failed_lines(failed: dict[str, int]) -> list[str]:
-    """Return the lines that say how many sub-calls failed, and why.
-
-    Examples
-    --------
-    >>> failed_lines({"no such model": 1_200, "timed out": 1})
-    ['', '1,201 sub-calls failed:', '  1,200 times: no such model', '  once: timed out']
-    """
-    if not failed:
-        return []
-    total = sum(failed.values())
-    lines = ["", f"{counted(total, 'sub-call')} failed:"]
-    lines += [f"  {'once' if n == 1 else f'{n:,} times'}: {reason}" for reason, n in list(failed.items())[:MAX_REASONS]]
-    if len(failed) > MAX_REASONS:
-        lines.append(f"  … and {counted(len(failed) - MAX_REASONS, 'other reason')}")
-    return lines
-
-
-def source_text(source: SourceRecord) -> str:
-    """Return what `rlm-ray show --finding` prints: the record, and a little of what stands before and behind it."""
-    lines = [source["address"]]
-    if source["quote"]:
-        lines.append(f"quote: {source['quote']}")
-    lines.append("")
-    lines += [f"  {line}" for item in source["before"] for line in _record_text(item).splitlines()]
-    lines += [f"> {line}" for line in _record_text(source["record"]).splitlines()]
-    lines += [f"  {line}" for item in source["behind"] for line in _record_text(item).splitlines()]
-    return safe("\n".join(lines))
-
-
-def _record_text(record: Record | str) -> str:
-    return record if isinstance(record, str) else shown_text(record)
-
-
 def audited_lines(fail_on: str | None, audited: Any) -> list[str]:
     """Return what is said of a job beside its answer."""
     checked = audited.checked
@@ -314,7 +204,7 @@ def estimate_text(estimate: Estimate) -> str:
     lines.append("to have a model read all of it once:")
     rows = [("llm_map over chunks", estimate["ways"]["llm_map"]), ("llm_each over records", estimate["ways"]["llm_each"])]
     for name, way in [*rows, ("the root model beside", estimate["root"])]:
-        lines.append(f"  {name}: about {_spent(way)}, {_dollars(way['usd'])}")
+        lines.append(f"  {name}: about {spent_text(way)}, {dollars_text(way['usd'])}")
     limits = [
         f"${value:g}" if name == "usd" else counted(value, name.removesuffix("s"))
         for name, value in dict[str, Any](estimate["limits"]).items()
@@ -329,12 +219,14 @@ def estimate_text(estimate: Estimate) -> str:
     return safe("\n".join(lines))
 
 
-def _spent(usage: UsageRecord | RunUsageRecord | RunUsage | Cost) -> str:
+def spent_text(usage: UsageRecord | RunUsageRecord | RunUsage | Cost) -> str:
+    """Return calls and tokens."""
     tokens = usage["prompt_tokens"] + usage["completion_tokens"]
     return f"{counted(usage['calls'], 'call')}, {counted(tokens, 'token')}"
 
 
-def _dollars(usd: float | None) -> str:
+def dollars_text(usd: float | None) -> str:
+    """Return dollars as people write them."""
     return "price unknown" if usd is None else f"${usd:.4f}"
 
 

@@ -1,11 +1,12 @@
 """The one seam to storage: corpus, ledger and reports list, read and write through it.
 
-A URI is a local path (relative, absolute, `~`, `file://`), `s3://bucket/key` or `memory://name` (this process only).
-Whatever s3fs honours works for S3: the `AWS_*` variables (also `AWS_ENDPOINT_URL`), profiles, roles. fsspec and s3fs
-are imported in this room and nowhere else, when they are needed.
+A URI is a local path (relative, absolute, `~`, `file://`), `s3://bucket/key`, `gs://bucket/key`, `az://container/key`,
+`abfss://container@account.dfs.core.windows.net/key`, `hf://datasets/owner/name/path`, `https://host/path` or `memory://name` (this
+process only). Keys and endpoints come from each cloud's own environment, as s3fs, gcsfs and adlfs read it. They are imported in
+this room and nowhere else, when they are needed.
 
-A **version** tells two contents of one object apart: an etag on S3, size and modification time of a local file, a
-digest in memory.
+A **version** tells two contents of one object apart: an ETag on S3, Azure and the web, a generation on Google, size and
+modification time of a local file, a digest in memory.
 
 >>> from rlm_ray import storage
 >>> storage.write_bytes("memory://notes/today.txt", b"all well")
@@ -17,8 +18,18 @@ b'all'
 from rlm_ray.storage.archives.places import stored_object
 from rlm_ray.storage.connections import forget_connections
 from rlm_ray.storage.listings import check_version, current_version, exists, listing, stat
-from rlm_ray.storage.names import ObjectInfo, is_local, join, literal, normal, scheme, shown
-from rlm_ray.storage.reading import find_bytes, open_input, open_stream, polars_source, read_bytes, read_range, read_small
+from rlm_ray.storage.names import ObjectInfo, is_local, is_remote, join, literal, normal, scheme, shown
+from rlm_ray.storage.reading import (
+    find_bytes,
+    open_input,
+    open_stream,
+    polars_reads,
+    polars_source,
+    read_bytes,
+    read_range,
+    read_small,
+    table_options,
+)
 from rlm_ray.storage.writing import delete_tree, make_dirs, write_bytes
 
 __all__ = [
@@ -30,6 +41,7 @@ __all__ = [
     "find_bytes",
     "forget_connections",
     "is_local",
+    "is_remote",
     "join",
     "listing",
     "literal",
@@ -37,6 +49,7 @@ __all__ = [
     "normal",
     "open_input",
     "open_stream",
+    "polars_reads",
     "polars_source",
     "read_bytes",
     "read_range",
@@ -45,5 +58,6 @@ __all__ = [
     "shown",
     "stat",
     "stored_object",
+    "table_options",
     "write_bytes",
 ]

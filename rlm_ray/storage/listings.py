@@ -6,16 +6,15 @@ import hashlib
 from collections.abc import Iterator
 
 from rlm_ray.errors import InputError, ObjectChanged
-from rlm_ray.storage import local, s3
+from rlm_ray.storage import local
 from rlm_ray.storage.archives.places import is_member, parse
-from rlm_ray.storage.connections import S3, memory, memory_path
-from rlm_ray.storage.names import WILD, ObjectInfo, glob_regex, is_hidden, normal, scheme
-from rlm_ray.storage.s3prefixes import pages
+from rlm_ray.storage.connections import memory, memory_path, store_of
+from rlm_ray.storage.names import WILD, ObjectInfo, glob_regex, has_any_key, is_hidden, is_pattern, is_remote, normal, scheme
 
 
 def listing(uri: str) -> Iterator[ObjectInfo]:
     """Yield the objects at a file, below a directory or prefix, or of a glob (`*`, `**`, `?`, `[…]`), in URI order
-    (on S3 in none: large listings are made by several prefixes at once).
+    (in object storage in none: large listings are made by several prefixes at once).
 
     Below directories and wildcards, names that begin with `.` or `_` (such as `_SUCCESS`, `_delta_log`) are left out,
     unless they are partitions (`_day=1`) or the glob spells them. Reads no object; holds some pages of a listing at a time.
@@ -33,19 +32,21 @@ def listing(uri: str) -> Iterator[ObjectInfo]:
         found = found or bool(some)
         yield from some
     if not found:
-        hint = "The glob matches no object" if WILD.search(uri) else "No object has this name or lies below it"
+        hint = "The glob matches no object" if is_pattern(uri) else "No object has this name or lies below it"
+        if scheme(uri) == "http":
+            hint = "No object has this name, and a web server has no listing: name each object, or a list of them with list+"
         empty = " Its key has an empty part: two slashes that stand together are not one." if "//" in uri[5:] else ""
         raise InputError(f"Nothing to read at {uri}. {hint}; check the spelling, and quote globs in the shell.{empty}")
 
 
 def _list_any(uri: str) -> Iterator[list[ObjectInfo]]:
-    if not WILD.search(uri) or _stat(uri) is not None:
+    if not is_pattern(uri) or _stat(uri) is not None:
         yield from _list_tree(uri)
         return
     parts = uri.split("/")
     first = next(index for index, part in enumerate(parts) if WILD.search(part))
     base = "/".join(parts[:first]) or "/"
-    if base.startswith("s3:") and base.endswith("/"):
+    if base.endswith("/") and has_any_key(uri):
         base += "/"  # an empty part of the key, which is part of the prefix
     wanted = glob_regex(uri)
     spelled = any(part.startswith((".", "_")) for part in parts[first:])
@@ -69,15 +70,8 @@ def _walk(base: str, lead: str, *, hidden: bool) -> Iterator[list[ObjectInfo]]:
         yield from local.walk(base, lead, hidden=hidden)
         return
     skip = len(base.rstrip("/")) + 1
-    for some in _walk_s3(base, lead) if kind == "s3" else _walk_memory(base, lead):
+    for some in store_of(base).walk(base, lead) if is_remote(base) else _walk_memory(base, lead):
         yield some if hidden else [info for info in some if not any(is_hidden(name) for name in info.uri[skip:].split("/"))]
-
-
-def _walk_s3(base: str, lead: str) -> Iterator[list[ObjectInfo]]:
-    bucket, key = s3.bucket_key(base)
-    for page in pages(S3, bucket, (key if not key or key.endswith("/") else key + "/") + lead):
-        # a name that ends so is a folder marker of some consoles
-        yield [s3.info(bucket, item) for item in page if not item["Key"].endswith("/")]
 
 
 def _walk_memory(base: str, lead: str) -> Iterator[list[ObjectInfo]]:
@@ -97,11 +91,11 @@ def _stat(uri: str) -> ObjectInfo | None:
     if kind == "memory":
         item = memory().store.get(memory_path(uri))
         return None if item is None else ObjectInfo(uri, item.size, hashlib.sha256(item.getbuffer()).hexdigest()[:16])
-    return S3.stat(uri)
+    return store_of(uri).stat(uri)
 
 
 def stat(uri: str) -> ObjectInfo | None:
-    """Return what is known of one object, None where there is none. One request on S3."""
+    """Return what is known of one object, None where there is none. One request to a store."""
     return _stat(normal(uri))
 
 

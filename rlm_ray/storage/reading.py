@@ -8,17 +8,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm_ray.errors import CredentialsError, ObjectChanged, StorageError
-from rlm_ray.storage import local, s3, s3files
+from rlm_ray.errors import CredentialsError, InputError, ObjectChanged, StorageError
+from rlm_ray.storage import local, objectfiles
 from rlm_ray.storage.archives.places import is_member
-from rlm_ray.storage.connections import S3, memory, memory_path
+from rlm_ray.storage.connections import memory, memory_path, store_of
 from rlm_ray.storage.listings import check_version, stat
-from rlm_ray.storage.names import normal, scheme
+from rlm_ray.storage.names import is_remote, normal, scheme
+from rlm_ray.storage.stores import Reading
 
 if TYPE_CHECKING:
     import pyarrow
 
-#: Small objects that are asked for on S3 before the first of them is taken.
+#: Small objects that are asked for before the first of them is taken.
 _SMALL_AHEAD = 32
 
 
@@ -29,9 +30,9 @@ def open_input(uri: str, *, version: str = "", size: int | None = None) -> pyarr
     ----------
     uri : str
     version : str
-        The version it must have; every S3 request is conditional on it.
+        The version it must have; every request to a store is conditional on it.
     size : int, optional
-        Its size where known: saves a request on S3.
+        Its size where known: saves a request to a store.
 
     Raises
     ------
@@ -42,20 +43,19 @@ def open_input(uri: str, *, version: str = "", size: int | None = None) -> pyarr
     """
     import pyarrow
 
-    kind = scheme(uri)
     if is_member(uri, version):
         from rlm_ray.storage.archives import members
 
         return members.open_input(_open_part, uri, version)
-    if kind == "s3":
+    if is_remote(uri):
         if size is None:
             info = stat(uri)
             if info is None:
                 raise ObjectChanged(f"{uri} is gone. Open the corpus again.")
             size = info.size
-        return pyarrow.PythonFile(s3files.S3Object(S3, uri, version, size), mode="r")
+        return pyarrow.PythonFile(objectfiles.ObjectFile(store_of(uri), uri, version, size), mode="r")
     check_version(uri, version)
-    if kind == "memory":
+    if scheme(uri) == "memory":
         return pyarrow.BufferReader(read_bytes(uri))
     path = normal(uri)
     try:
@@ -67,7 +67,7 @@ def open_input(uri: str, *, version: str = "", size: int | None = None) -> pyarr
 
 
 def open_stream(uri: str, *, version: str, size: int, start: int = 0, stop: int | None = None, early: bool = False) -> Any:
-    """Open an object to be read from `start` on, from front to back; on S3 it is read ahead, up to about `stop`.
+    """Open an object to be read from `start` on, from front to back; in a store it is read ahead, up to about `stop`.
 
     With `early` the reader may stop long before: it is asked for about what is read, of more than some megabytes for twice that.
 
@@ -87,8 +87,8 @@ def open_stream(uri: str, *, version: str, size: int, start: int = 0, stop: int 
         from rlm_ray.storage.archives import members
 
         return members.open_stream(_open_part, uri, version, size, start, early)
-    if scheme(uri) == "s3":
-        return s3files.S3Stream(S3, uri, version, size, start, size if stop is None else stop, early)
+    if is_remote(uri):
+        return objectfiles.ObjectStream(store_of(uri), uri, version, size, start, size if stop is None else stop, early)
     file = open_input(uri, version=version)
     file.seek(start)
     return file
@@ -111,8 +111,8 @@ def read_range(uri: str, start: int, stop: int, *, version: str = "") -> bytes:
         from rlm_ray.storage.archives import members
 
         return members.read_range(_open_part, uri, version, start, stop)
-    if scheme(uri) == "s3":
-        return S3.read(normal(uri), start, stop, version)
+    if is_remote(uri):
+        return store_of(uri).read(normal(uri), start, stop, version)
     with open_input(uri, version=version) as file:
         stop = min(stop, file.size())
         return file.read_at(stop - start, start) if stop > start else b""
@@ -121,29 +121,29 @@ def read_range(uri: str, start: int, stop: int, *, version: str = "") -> bytes:
 def read_small(objects: Iterable[tuple[str, str, int]], most: int | None = None) -> Iterator[bytes | StorageError]:
     """Yield the bytes of small objects, given with their versions and sizes; for an object that cannot be read, the error.
 
-    Requests to S3 run a few ahead, and few objects are in memory at a time. With `most`, only the first bytes of each object.
+    Requests to a store run a few ahead, and few objects are in memory at a time. With `most`, only the first bytes of each object.
 
     Raises
     ------
     CredentialsError
         The store refuses.
     """
-    asked: deque[s3.Reading | tuple[str, str, int]] = deque()
+    asked: deque[Reading | tuple[str, str, int]] = deque()
     for uri, version, size in objects:
         # of nothing there is no range to ask for
         stop = size if most is None else min(size, most)
-        is_asked = stop and scheme(uri) == "s3" and not is_member(uri, version)
-        asked.append(S3.begin(uri, 0, stop, version) if is_asked else (uri, version, size))
+        is_asked = stop and is_remote(uri) and not is_member(uri, version)
+        asked.append(store_of(uri).begin(uri, 0, stop, version) if is_asked else (uri, version, size))
         if len(asked) > _SMALL_AHEAD:
             yield _small(asked.popleft(), most)
     while asked:
         yield _small(asked.popleft(), most)
 
 
-def _small(asked: s3.Reading | tuple[str, str, int], most: int | None) -> bytes | StorageError:
+def _small(asked: Reading | tuple[str, str, int], most: int | None) -> bytes | StorageError:
     try:
-        if isinstance(asked, s3.Reading):
-            return bytes(S3.result(asked))
+        if isinstance(asked, Reading):
+            return bytes(store_of(asked.uri).result(asked))
         uri, version, size = asked
         is_file = scheme(uri) == "file" and not is_member(uri, version)
         if is_file and (found := local.read_head(uri, most)) is not None and found[1] == version:
@@ -176,9 +176,9 @@ def find_bytes(uri: str) -> bytes | None:
     if kind == "memory":
         item = memory().store.get(memory_path(uri))
         return None if item is None else bytes(item.getbuffer())
-    if kind == "s3":
+    if is_remote(uri):
         try:
-            return S3.body(uri)
+            return store_of(uri).body(uri)
         except FileNotFoundError:
             return None
     try:
@@ -187,6 +187,11 @@ def find_bytes(uri: str) -> bytes | None:
         return None
     except OSError as error:
         raise StorageError(f"{uri} cannot be read: {error.strerror}. Check the path and its mode.") from None
+
+
+def polars_reads(uri: str, version: str = "") -> bool:
+    """Whether polars is asked to read Parquet of this URI; other stores are read by ranges, each bound to the version."""
+    return scheme(uri) in ("file", "memory", "s3") or is_member(uri, version)
 
 
 def polars_source(uri: str, version: str = "") -> tuple[Any, dict[str, str] | None]:
@@ -199,6 +204,19 @@ def polars_source(uri: str, version: str = "") -> tuple[Any, dict[str, str] | No
         from rlm_ray.storage.archives import members
 
         return io.BytesIO(members.read_whole(_open_part, uri, version)), None
-    if kind == "s3":
-        return uri, S3.polars_options(uri)
+    if is_remote(uri):
+        return uri, store_of(uri).table_options(uri)
     return (io.BytesIO(read_bytes(uri)) if kind == "memory" else normal(uri)), None
+
+
+def table_options(uri: str) -> dict[str, str] | None:
+    """Return the credentials and the endpoint of a store as delta-rs takes them; None for local paths.
+
+    Raises
+    ------
+    InputError
+        A table cannot be there.
+    """
+    if scheme(uri) == "memory":
+        raise InputError(f"A Delta table cannot be at {uri}. Name one in object storage or on a local path.")
+    return store_of(uri).table_options(uri) if is_remote(uri) else None

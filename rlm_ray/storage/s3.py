@@ -12,33 +12,18 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from rlm_ray.errors import CredentialsError, InputError, ObjectChanged, StorageError
-from rlm_ray.storage import s3contents
+from rlm_ray.storage import prefixes, s3contents
 from rlm_ray.storage.names import ObjectInfo, shown
-from rlm_ray.storage.s3contents import Entry, Page
+from rlm_ray.storage.stores import BehindTheEnd, Entry, Page, PreconditionFailed, Reading, bucket_key, prefix_of
 
 #: Attempts of one read whose connection breaks in the body, on top of those of the request itself.
 _ATTEMPTS = 5
 
 #: Most bytes of a body that are taken at once.
 _PART = 1 << 20
-
-
-class PreconditionFailed(Exception):
-    """The condition of a request did not hold."""
-
-
-class BehindTheEnd(Exception):
-    """A range that begins behind the end of its object."""
-
-
-def bucket_key(uri: str) -> tuple[str, str]:
-    """Split `s3://bucket/key`."""
-    bucket, _, key = uri.split("://", 1)[1].partition("/")
-    return bucket, key
 
 
 class Store:
@@ -170,9 +155,33 @@ class Store:
                 f"{uri} changed: it is no longer version {version}, as it was when the corpus was opened. Open it again."
             ) from None
 
-    def polars_options(self, uri: str) -> dict[str, str]:
-        """Return the credentials and the endpoint of this store as polars takes them."""
-        options: dict[str, str] = self._run(uri, _polars_options)
+    def walk(self, base: str, lead: str) -> Iterator[list[ObjectInfo]]:
+        """Yield what is below `base` and whose first name begins with `lead`, a page at a time, in no order."""
+        bucket, prefix = prefix_of(base, lead)
+        for page in prefixes.pages(self, bucket, prefix):
+            # a name that ends so is a folder marker of some consoles
+            yield [info(bucket, item) for item in page if not item["Key"].endswith("/")]
+
+    def put(self, uri: str, data: bytes, *, only_if_absent: bool = False) -> None:
+        """Write an object whole.
+
+        Raises
+        ------
+        PreconditionFailed
+            It was to be absent, and is not.
+        """
+        bucket, key = bucket_key(uri)
+        condition = {"IfNoneMatch": "*"} if only_if_absent else {}
+        self.call("put_object", uri, Bucket=bucket, Key=key, Body=data, **condition)
+
+    def remove(self, uri: str) -> None:
+        """Remove one object. What is not there is no error."""
+        bucket, key = bucket_key(uri)
+        self.call("delete_object", uri, Bucket=bucket, Key=key)  # the batch request needs a checksum that some stores do not know
+
+    def table_options(self, uri: str) -> dict[str, str]:
+        """Return the credentials and the endpoint of this store as polars and delta-rs take them."""
+        options: dict[str, str] = self._run(uri, _table_options)
         return options
 
     def _run(self, uri: str, call: Callable[[Any], Awaitable[Any]]) -> Any:
@@ -187,16 +196,6 @@ class Store:
             return await call(fs)
 
         return asyncio.run_coroutine_threadsafe(run(), fs.loop)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A range that was asked for. Its future may be cancelled."""
-
-    uri: str
-    version: str
-    nbytes: int
-    future: Future[memoryview]
 
 
 @contextmanager
@@ -305,7 +304,7 @@ async def _read_range(fs: Any, bucket: str, key: str, start: int, stop: int, ver
     raise AssertionError("unreachable")
 
 
-async def _polars_options(fs: Any) -> dict[str, str]:
+async def _table_options(fs: Any) -> dict[str, str]:
     import botocore.exceptions
 
     client = await fs.set_session()  # connected already, as a rule

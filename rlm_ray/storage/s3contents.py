@@ -6,34 +6,11 @@ give members of the result itself.
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any
 from xml.etree import ElementTree
 
+from rlm_ray.storage.stores import Entry, Page
 from rlm_ray.types.json import JsonObject
-
-
-class Entry(TypedDict):
-    """An object in a listing."""
-
-    Key: str
-    Size: int
-    ETag: str
-
-
-class CommonPrefix(TypedDict):
-    """A folder in a listing."""
-
-    Prefix: str
-
-
-class Page(TypedDict, total=False):
-    """A page of a listing, as ListObjectsV2 returns it: the keys that are read here."""
-
-    Contents: list[Entry]
-    CommonPrefixes: list[CommonPrefix]
-    IsTruncated: bool
-    NextContinuationToken: str
-
 
 _EVENT = "before-parse.s3.ListObjectsV2"
 

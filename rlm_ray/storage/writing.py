@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 from rlm_ray.errors import InputError, StorageError
-from rlm_ray.storage import local, s3
-from rlm_ray.storage.connections import IGNORING, KEEPING, S3, memory, memory_path
-from rlm_ray.storage.names import is_local, normal, scheme
+from rlm_ray.storage import local
+from rlm_ray.storage.connections import IGNORING, KEEPING, memory, memory_path, store_of
+from rlm_ray.storage.names import is_local, is_remote, normal, scheme
+from rlm_ray.storage.stores import ObjectStore, PreconditionFailed, bucket_key
 
 _MEMORY_LOCK = threading.Lock()
 #: After that long, writers of one object that did not see each other have written.
@@ -37,7 +38,7 @@ def write_bytes(uri: str, data: bytes, *, only_if_absent: bool = False) -> bool:
     ----------
     only_if_absent : bool
         Leave an object that is there alone. Of several writers at once exactly one wins; on a store that takes no notice of
-        `If-None-Match`, the one whose object is there after a moment, which is said once.
+        conditions, the one whose object is there after a moment, which is said once.
 
     Returns
     -------
@@ -51,11 +52,10 @@ def write_bytes(uri: str, data: bytes, *, only_if_absent: bool = False) -> bool:
     """
     kind = scheme(uri)
     uri = normal(uri)
-    if kind == "s3":
-        bucket, key = s3.bucket_key(uri)
+    if is_remote(uri):
         if only_if_absent:
-            return _create(uri, bucket, key, data)
-        S3.call("put_object", uri, Bucket=bucket, Key=key, Body=data)
+            return _create(store_of(uri), uri, data)
+        store_of(uri).put(uri, data)
         return True
     if kind == "memory":
         with _MEMORY_LOCK:
@@ -66,33 +66,33 @@ def write_bytes(uri: str, data: bytes, *, only_if_absent: bool = False) -> bool:
     return local.write(Path(uri), data, only_if_absent)
 
 
-def _create(uri: str, bucket: str, key: str, data: bytes) -> bool:
+def _create(store: ObjectStore, uri: str, data: bytes) -> bool:
     """Write an object that is not there. Buckets that were not seen yet to keep the condition are asked twice."""
-    if bucket in IGNORING and S3.stat(uri) is not None:
+    bucket = f"{uri.split('://', 1)[0]}://{bucket_key(uri)[0]}"
+    if bucket in IGNORING and store.stat(uri) is not None:
         return False
-    conditional = {"Bucket": bucket, "Key": key, "Body": data, "IfNoneMatch": "*"}
     try:
-        S3.call("put_object", uri, **conditional)
-    except s3.PreconditionFailed:
+        store.put(uri, data, only_if_absent=True)
+    except PreconditionFailed:
         KEEPING.add(bucket)
         return False
     if bucket in KEEPING:
         return True
     try:
         if bucket not in IGNORING:
-            S3.call("put_object", uri, **conditional)  # it is there now: the condition does not hold
-    except s3.PreconditionFailed:
+            store.put(uri, data, only_if_absent=True)  # it is there now: the condition does not hold
+    except PreconditionFailed:
         KEEPING.add(bucket)
         return True
     if bucket not in IGNORING:
         IGNORING.add(bucket)
         _log.warning(
-            "The store of s3://%s takes no notice of conditions (If-None-Match): two processes that begin one run at the same "
+            "The store of %s takes no notice of conditions (write only if absent): two processes that begin one run at the same "
             "moment are told apart by reading back what was written. Begin each run once.",
             bucket,
         )
     time.sleep(SETTLE_SECONDS)
-    return S3.body(uri) == data
+    return store.body(uri) == data
 
 
 def delete_tree(uri: str) -> None:
@@ -109,9 +109,10 @@ def delete_tree(uri: str) -> None:
         for name in [name for name in memory().store if name == path or name.startswith(path + "/")]:
             memory().store.pop(name, None)
     else:
-        bucket, key = s3.bucket_key(uri)
-        if not key:
+        if not bucket_key(uri)[1]:
             raise InputError(f"{uri} is a whole bucket, which rlm_ray does not delete. Name a prefix in it.")
-        names = [item["Key"] for item in S3.pages(bucket, key) if item["Key"] == key or item["Key"].startswith(key + "/")]
-        for name in names:  # one by one: the batch request needs a checksum that some stores do not know
-            S3.call("delete_object", uri, Bucket=bucket, Key=name)
+        store = store_of(uri)
+        store.remove(uri)
+        for page in store.walk(uri, ""):
+            for info in page:
+                store.remove(info.uri)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, get_args, get_origin
 
 from rlm_ray.errors import InputError
+from rlm_ray.types.json import JsonSchema
 
 EXAMPLE = '{"label": ["spam", "ham"], "amount": "number", "quote": "string"}'
 _TYPES = {
@@ -61,7 +62,8 @@ def property_of(name: str, kind: Any) -> dict[str, Any]:
     if isinstance(kind, Mapping) and kind:
         if _KEYWORDS & set(kind):
             check_json_schema(kind, name)
-            return strict(dict(kind))
+            schema: dict[str, Any] = strict(dict(kind))
+            return schema
         return strict_object({str(key): property_of(f"{name}.{key}", item) for key, item in kind.items()})
     raise InputError(f'schema["{name}"] = {shown(kind)} is no type. Use "string", "number", "integer", "boolean" or labels.')
 
@@ -75,6 +77,62 @@ def _labels(name: str, labels: list[Any]) -> dict[str, Any]:
     if len({json.dumps(label) for label in labels}) < len(labels):
         raise InputError(f'schema["{name}"] = {shown(labels)} names a label twice. Give each once.')
     return {"type": "string", "enum": labels} if all(isinstance(label, str) for label in labels) else {"enum": labels}
+
+
+class Model(Protocol):
+    """A pydantic model, as a class."""
+
+    @classmethod
+    def model_json_schema(cls) -> JsonSchema:
+        """Return its JSON Schema."""
+
+
+def model_of(schema: Any) -> type[Model] | None:
+    """Return the pydantic model that was given as a schema, also of a `list[Model]`; None where none was."""
+    kinds = get_args(schema) if get_origin(schema) is list else (schema,)
+    return kinds[0] if len(kinds) == 1 and isinstance(kinds[0], type) and hasattr(kinds[0], "model_json_schema") else None
+
+
+def json_schema_of(schema: Any) -> JsonSchema:
+    """Return the JSON Schema of a pydantic model, or of a list of one, with every form written in its place.
+
+    Raises
+    ------
+    InputError
+        The model refers to itself.
+    """
+    model = model_of(schema)
+    if model is None:
+        raise InputError(f"schema = {schema!r:.200} is no pydantic model. Give a class that derives from pydantic.BaseModel.")
+    form: JsonSchema = _inlined(model.model_json_schema(), {}, ())
+    return {"type": "array", "items": form} if get_origin(schema) is list else form
+
+
+def _inlined(form: Any, known: JsonSchema, inside: tuple[str, ...]) -> Any:
+    """A form without `$ref`, titles and patterns; a type that may be null in the short way."""
+    if isinstance(form, list):
+        return [_inlined(item, known, inside) for item in form]
+    if not isinstance(form, Mapping):
+        return form
+    known = {**known, **form.get("$defs", {})}
+    if isinstance(form.get("$ref"), str):
+        name = form["$ref"].rsplit("/", 1)[-1]
+        if name in inside:
+            raise InputError(f"The model {name} refers to itself, which no answer's schema can. Give a model that ends.")
+        return _inlined({**known[name], **{key: item for key, item in form.items() if key != "$ref"}}, known, (*inside, name))
+    copy = {
+        key: {name: _inlined(item, known, inside) for name, item in value.items()}
+        if key == "properties"
+        else _inlined(value, known, inside)
+        for key, value in form.items()
+        if key not in ("$defs", "pattern", "default") and not (key == "title" and isinstance(value, str))
+    }
+    either = copy.get("anyOf", [])
+    if len(either) == 2 and {"type": "null"} in either:
+        (other,) = [item for item in either if item != {"type": "null"}]
+        if "type" in other or "enum" in other:
+            return {key: value for key, value in copy.items() if key != "anyOf"} | _nullable(other)
+    return copy
 
 
 def check_json_schema(schema: Mapping[str, Any], name: str | None = None) -> None:

@@ -58,6 +58,19 @@ class JobRecord(TypedDict):
     folder: str
 
 
+class JobOutcome(TypedDict):
+    """`findings.json`: what a job came to. `failing` has the ids of findings, `written` where the results are."""
+
+    name: str
+    columns: dict[str, Any]
+    fail_on: str | None
+    findings: list[JsonObject]
+    rejected: list[JsonObject]
+    failing: list[str]
+    broken: str
+    written: dict[str, str]
+
+
 # what a run answered
 
 
@@ -272,7 +285,7 @@ class TurnRecord(TypedDict):
 
 
 class RunRecord(TypedDict):
-    """What `rlm-ray show` reads of a run."""
+    """What `rlm-ray show` reads of a run; `job` is what its job came to, None where the run is a question alone."""
 
     run: str
     about: About
@@ -281,6 +294,7 @@ class RunRecord(TypedDict):
     stopped: str | None
     usage: UsageRecord | RunUsageRecord
     failed: dict[str, int]
+    job: JobOutcome | None
 
 
 class RunRow(TypedDict):

@@ -115,11 +115,9 @@ class RecordTable:
         except ImportError:
             raise MissingExtra("Writing a Delta table", "tables") from None
         place = storage.normal(uri)
-        if storage.scheme(place) == "memory":
-            raise InputError(f"A Delta table cannot be written to {place}. Name one on S3 or on a local path.")
         if storage.is_local(place):
             storage.make_dirs(place)
-        _, options = storage.polars_source(place)
+        options = storage.table_options(place)
         refused: list[InputError] = []
         try:
             # its types know the mode by overloads, one for each

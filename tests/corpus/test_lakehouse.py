@@ -268,7 +268,7 @@ def test_features_that_are_not_read_are_named(
         ("delta:{0}", r"delta\+s3://bucket/table"),
         ("iceberg:orders", r"iceberg:catalogue/namespace\.table"),
         ("iceberg+{0}", r"version-hint\.text"),
-        ("delta+memory://lake/t", "on S3 or on a local path"),
+        ("delta+memory://lake/t", "in object storage or on a local path"),
         ("delta+", "names no place"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import rlm_ray
-from rlm_ray import runs
+from rlm_ray import history
 from rlm_ray.cli import main
 from rlm_ray.models.rates import LEASE_SECONDS
 from rlm_ray.testing import Faults, ModelServer, each
@@ -67,8 +67,8 @@ def test_what_never_answers_is_an_error_row_and_harms_nobody(
     server = model_server(root=cells, leaf=leaf)
     answer = rlm_ray.ask(rlm_ray.open(str(lake)), "q", server.settings(run_dir=str(run_dir), records_per_call=1))
     assert answer.value == [LINES - 1, ["number 13 here"]]
-    failed = runs.show(answer.run)["failed"]
+    failed = history.load(answer.run).record["failed"]
     assert list(failed.values()) == [1]
     assert "after 5 askings" in next(iter(failed))
-    told = CliRunner().invoke(main, ["show", answer.run]).output
+    told = CliRunner().invoke(main, ["show", answer.run, "--failures"]).output
     assert "1 sub-call failed:\n  once: No valid answer after 5 askings." in told

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import rlm_ray
-from rlm_ray import api, runs
+from rlm_ray import api, history
 from rlm_ray.cli import main
 from rlm_ray.testing import ModelServer, each
 
@@ -63,7 +63,7 @@ def test_where_a_variable_could_not_be_kept_the_cells_run_again(
     driver.send_signal(signal.SIGKILL)
     driver.communicate()
     server.release()
-    (row,) = runs.runs(str(run_dir))
+    (row,) = history.runs(str(run_dir)).rows()
     assert (row["state"], row["calls"]) == ("unfinished (turn 3: after 0 cells of it)", 5), "what was in flight counts"
     said = CliRunner().invoke(main, ["show", "night", "--run-dir", str(run_dir)])
     assert "no answer yet: stopped in turn 3: after 0 cells of it; 5 calls, " in said.output

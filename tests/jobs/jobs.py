@@ -10,14 +10,14 @@ from typing import Any
 import rlm_ray
 from rlm_ray.audit import running
 from rlm_ray.audit import spec as specs
-from rlm_ray.audit.running import Audited
+from rlm_ray.audit.running import JobResult
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 
 
 def run_job(
     name: str, corpus: str, uris: str, folder: Path, base_url: str, changes: Iterable[str] = (), run_id: str = "first"
-) -> Audited:
+) -> JobResult:
     """Run a job over a corpus of another place, with the model `leaf` of an endpoint; `changes` are those of `--set`."""
     path = JOBS / name / "job.yaml"
     places = [

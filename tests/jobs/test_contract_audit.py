@@ -13,21 +13,21 @@ from typing import Any
 
 import pytest
 
-from rlm_ray.audit.running import Audited
+from rlm_ray.audit.running import JobResult
 from rlm_ray.testing import ModelServer
 from tests import documents
 from tests.jobs.contracts import LAW, WORDS, Known, Reader, found_cells, made_up, real
 from tests.jobs.jobs import precision_recall, run_job
 
 CONTRACTS = 510 if os.environ.get("RLM_RAY_TEST_FULL") == "1" else 30
-Audit = Callable[..., Audited]
+Audit = Callable[..., JobResult]
 
 
 @pytest.fixture
 def audit(model_server: Callable[..., ModelServer], tmp_path: Path) -> Audit:
     """Run the job over known contracts with a reader; `changes` are those of `--set`."""
 
-    def run(known: Known | str, leaf: Any, *changes: str) -> Audited:
+    def run(known: Known | str, leaf: Any, *changes: str) -> JobResult:
         uris = known if isinstance(known, str) else str(known.write(tmp_path / "contracts"))
         server = model_server(leaf=leaf, models=("leaf",))
         return run_job("contract_audit", "contracts", uris, tmp_path, server.base_url, changes)

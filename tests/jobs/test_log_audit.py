@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import rlm_ray
-from rlm_ray.audit.running import Audited
+from rlm_ray.audit.running import JobResult
 from rlm_ray.testing import ModelServer, each, small_lake
 from tests.jobs.jobs import precision_recall, run_job
 from tests.jobs.logs import ALERTS, Reader, bgl, is_alert, lines_by_form
@@ -72,7 +72,7 @@ def test_times_and_hosts_are_read_from_lines(
 
 def _audit(
     model_server: Callable[..., ModelServer], folder: Path, files: dict[str, list[str]], trouble: Callable[[str], bool]
-) -> Audited:
+) -> JobResult:
     (folder / "logs").mkdir()
     for name, lines in files.items():
         (folder / "logs" / name).write_text("\n".join(lines) + "\n")

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import rlm_ray
-from rlm_ray import api, runs
+from rlm_ray import api, history
 from rlm_ray.cli import main
 from rlm_ray.errors import FunctionFailed, InputError, SubcallFailed
 from rlm_ray.report.page import report
@@ -180,7 +180,7 @@ def test_the_person_gets_the_same_and_exit_code_3(rows: Path, model_server: Call
         assert "map(double) failed on 1,279 of 2,000" in ended.output
         assert ("1 verb failed on what the answer may rest on:" in ended.output) is (not form)
         assert ('"verb": "map"' in ended.output) is bool(form)
-    listed = list(runs.runs(str(run_dir)))
+    listed = history.runs(str(run_dir)).rows()
     assert {row["state"] for row in listed} == {"partial (1 failure)"}
     head = report(str(run_dir / listed[0]["run"])).partition("</header>")[0]
     assert "answered in part: 1 failure" in head

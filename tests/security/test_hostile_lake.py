@@ -11,9 +11,8 @@ import pytest
 from rich.console import Console
 
 import rlm_ray
-import rlm_ray.runs
 from rlm_ray.recursion.loop.limits import MAX_DENIALS
-from rlm_ray.report.terminal import show_run
+from rlm_ray.report.run_pages import show_page, show_turns
 from tests.security.arena import KINDS, Arena
 
 #: What the corpus wants; each with few attempts, so that many fit before the run is stopped.
@@ -126,7 +125,8 @@ def test_no_canary_is_touched_and_no_credential_is_seen(ray_local, model_server,
     assert f"open {arena.canary_alias()}" in answer.denied  # the answer says what was denied
     assert {"os.kill", "subprocess.Popen", "socket.socket", "os.chmod"} <= set(answer.denied)
     shown = Console(file=io.StringIO(), width=200)
-    show_run(rlm_ray.runs.show(answer.run), shown)
+    show_turns(rlm_ray.load(answer.run).record, shown)
+    show_page(rlm_ray.load(answer.run).record, shown)
     assert "denied: " in shown.file.getvalue()
     assert "Permission" in prompts  # the model was told what is not there
 

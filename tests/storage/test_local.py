@@ -19,10 +19,16 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert storage.normal("file:///x/y.log") == "/x/y.log"
     assert storage.is_local("x")
     assert not storage.is_local("s3://b/x")
-    for wrong in ("http://x/y", "gs://b/y", "hdfs://n/y"):
-        with pytest.raises(InputError, match=r"local path, file://, s3:// or memory://"):
+    assert storage.normal("HTTPS://host/a?x=1#top") == "https://host/a?x=1"
+    assert storage.normal("gcs://b/y/") == "gs://b/y"
+    assert storage.normal("abfs://c/y/") == "az://c/y"
+    assert storage.normal("abfss://c@acc.blob.core.windows.net/y") == "abfss://c@acc.dfs.core.windows.net/y"
+    assert storage.shown("abfss://c@acc.dfs.core.windows.net/y") == "abfss://c@acc.dfs.core.windows.net/y"
+    assert storage.normal("https://host:8080/mail/a@b") == storage.shown("https://host:8080/mail/a@b")
+    for wrong in ("ftp://x/y", "hdfs://n/y"):
+        with pytest.raises(InputError, match=r"local path, file://, s3://, gs://, az://, abfss://, hf://, https:// or memory://"):
             storage.normal(wrong)
-    for wrong in ("", "  ", "s3://"):
+    for wrong in ("", "  ", "s3://", "gs://", "https://"):
         with pytest.raises(InputError):
             storage.normal(wrong)
 

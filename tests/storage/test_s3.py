@@ -14,10 +14,11 @@ import pytest
 
 from rlm_ray import storage
 from rlm_ray.errors import CredentialsError, InputError, ObjectChanged, StorageError
-from rlm_ray.storage import connections, s3contents, s3prefixes
+from rlm_ray.storage import connections, prefixes, s3contents
 from rlm_ray.storage.connections import S3
-from rlm_ray.storage.s3 import Store, bucket_key
-from rlm_ray.storage.s3prefixes import pages
+from rlm_ray.storage.prefixes import pages
+from rlm_ray.storage.s3 import Store
+from rlm_ray.storage.stores import bucket_key
 from tests.servers import free_ports
 
 
@@ -64,15 +65,15 @@ def test_a_prefix_that_ends_at_once_ends_no_listing(prefix: Callable[[], str], m
     names = [f"{number % 2}/{number}" for number in range(50)]
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda name: storage.write_bytes(f"{base}/{name}", b"x"), names))
-    begin = s3prefixes._Work.begin
+    begin = prefixes._Work.begin
 
-    def at_once(work: s3prefixes._Work, prefix: str, first: dict[str, Any] | None = None) -> None:
+    def at_once(work: prefixes._Work, prefix: str, first: dict[str, Any] | None = None) -> None:
         if threading.current_thread() is threading.main_thread():
             begin(work, prefix, first)
         else:
             work._list(prefix, first)
 
-    monkeypatch.setattr(s3prefixes._Work, "begin", at_once)
+    monkeypatch.setattr(prefixes._Work, "begin", at_once)
     bucket, key = bucket_key(base)
     found = [item["Key"].removeprefix(f"{key}/") for page in pages(S3, bucket, f"{key}/", page_keys=10) for item in page]
     assert sorted(found) == sorted(names)

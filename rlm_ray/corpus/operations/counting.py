@@ -132,8 +132,8 @@ def _asked(
 
 
 def _check_versions(objects: Sequence[tuple[str, str]]) -> None:
-    """Compare the versions of objects with what they are: on S3 a request each, some at once."""
-    if storage.scheme(objects[0][0]) != "s3":
+    """Compare the versions of objects with what they are: in a store a request each, some at once."""
+    if not storage.is_remote(objects[0][0]):
         for uri, version in objects:
             storage.check_version(uri, version)
         return

@@ -151,8 +151,8 @@ def frames(
             left -= part.height
             if left == 0:
                 break
-    if in_file and (not reader.compares_versions or storage.scheme(shard.uri) != "s3"):
-        # what was read may have changed on the way; each request for text on S3 was bound to the version
+    if in_file and (not reader.compares_versions or not storage.is_remote(shard.uri)):
+        # what was read may have changed on the way; each request to a store was bound to the version
         storage.check_version(shard.uri, shard.version)
 
 

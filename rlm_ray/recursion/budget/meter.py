@@ -188,7 +188,8 @@ class BudgetMeter:
                 self._serial = number + 1
                 self._reserved[number] = _make(Amount, (1, tokens, nano))
                 self._outstanding = _make(Amount, (a, b, c))
-                return _make(Reservation, (number, 1, prompt_tokens, completion_tokens, nano, model, rate is not None))
+                made: Reservation = _make(Reservation, (number, 1, prompt_tokens, completion_tokens, nano, model, rate is not None))
+                return made
             try:
                 now, reservation = self._current().reserve(
                     prompt_tokens=prompt_tokens,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlm_ray.handle.values import Description
 from rlm_ray.recursion.loop.history import cut_middle
 from rlm_ray.text import counted
 from rlm_ray.types.json import JsonObject, JsonSchema, Record
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 #: Raised with every change of a prompt, since answers to another prompt are not reused.
 PROMPT_VERSION = 1
@@ -28,7 +31,7 @@ _FORMS = {
 
 
 @functools.cache
-def _template(name: str) -> Any:
+def _template(name: str) -> Template:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     # not HTML: the prompt is plain text, and nothing of the corpus is ever a template

@@ -47,7 +47,8 @@ def event_of(entry: LogEntry) -> loop.Event | None:
     if kind is None:
         return None
     # older versions wrote `said` for `message`
-    return kind(**{("message" if name == "said" else name): value for name, value in entry["given"].items()})
+    event: loop.Event = kind(**{("message" if name == "said" else name): value for name, value in entry["given"].items()})
+    return event
 
 
 @dataclass(slots=True)

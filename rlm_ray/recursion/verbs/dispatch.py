@@ -519,4 +519,5 @@ def _optional_number(args: JsonObject, name: str) -> float | None:
 
 def _votes(args: JsonObject) -> int | str:
     Votes.of(args.get("votes"))
-    return args["votes"]
+    votes: int | str = args["votes"]
+    return votes

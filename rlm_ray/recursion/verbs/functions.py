@@ -55,7 +55,7 @@ class Functions:
         state.segments = [segment for outcome in outcomes for segment in outcome.segments]
         self._results.finish(state)
         state.columns = shown_columns(self._results.manifest(state).schema if state.segments else {})
-        return state.reply() | _reply(failure, state.key, state.retried)
+        return {**state.reply(), **_reply(failure, state.key, state.retried)}
 
     def filter(self, plan: Plan, blob: bytes, request: RequestKey, name: str = "", keep: bool = False) -> Job:
         """Return the plan with a selection of the places that the function kept."""

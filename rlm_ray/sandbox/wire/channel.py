@@ -149,7 +149,8 @@ def clean(text: object, limit: int) -> str:
     'a[31mb'
     """
     string = text if isinstance(text, str) else ""
-    return _pattern(_UNSEEN).sub("", string[:limit].encode("utf-8", "replace").decode("utf-8"))
+    cleaned: str = _pattern(_UNSEEN).sub("", string[:limit].encode("utf-8", "replace").decode("utf-8"))
+    return cleaned
 
 
 class Frame:

@@ -36,11 +36,9 @@ def load(name: TableName) -> Table:
         from deltalake.exceptions import DeltaError
     except ImportError:
         raise MissingExtra(f"Opening the Delta table {name.place}", "tables") from None
-    if storage.scheme(name.place) == "memory":
-        raise InputError(f"A Delta table cannot be read from {name.place}. Name one on S3 or on a local path.")
+    options = storage.table_options(name.place)
     if not storage.exists(storage.join(name.place, "_delta_log")):
         raise InputError(f"There is no Delta table at {name.place}: it has no _delta_log. Check the path.")
-    _, options = storage.polars_source(name.place)
     try:
         table = deltalake.DeltaTable(name.place, version=name.version, storage_options=options)
         _check_features(name, table)

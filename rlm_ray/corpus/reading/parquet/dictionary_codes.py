@@ -30,7 +30,7 @@ def counts(shard: Shard, schema: dict[str, str], column: str, low: int, high: in
     other = {name for name, _, _ in shard.differs} | dict(shard.partitions).keys() | dict(shard.constants).keys()
     if not shard.traits.has_footers or schema[column] != "string" or column in other or shard.deleted:
         return None
-    if storage.scheme(shard.uri) == "s3" or row_groups.is_part(shard, low, high):
+    if storage.is_remote(shard.uri) or row_groups.is_part(shard, low, high):
         return None  # many small requests, which polars has under way at once; row groups that are kept for neighbours
     try:
         metadata = row_groups.footer(shard)

@@ -149,7 +149,9 @@ def _fits(shard: Shard, low: int, high: int, limit: int | None, *, filtered: boo
 
 def _as_it_is(shard: Shard, schema: dict[str, str], columns: Sequence[str]) -> bool:
     other = {name for name, _, _ in shard.differs}
-    return not any(name in other or not _plain(schema[name], shard) for name in columns)
+    return storage.polars_reads(shard.uri, shard.version) and not any(
+        name in other or not _plain(schema[name], shard) for name in columns
+    )
 
 
 def _plain(kind: str, shard: Shard) -> bool:

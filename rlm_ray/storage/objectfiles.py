@@ -1,4 +1,4 @@
-"""Objects on S3 as files: one for random access, one from front to back that reads ahead."""
+"""Objects of a store as files: one for random access, one from front to back that reads ahead."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import io
 import os
 from typing import Any
 
-from rlm_ray.storage.s3 import Reading, Store
+from rlm_ray.storage.stores import ObjectStore, Reading
 
 #: Reading ahead: first what a scan takes at once; then large ones, since a request costs the store as much as some megabytes, that
 #: end where stores cut their own parts. So many are on their way while one is used.
@@ -20,8 +20,8 @@ _LITTLE, _MOST_LITTLE = 1 << 20, 4 << 20
 _REST, _MOST_REST = 4 << 10, 256 << 10
 
 
-class S3Stream(io.RawIOBase):
-    """An S3 object read from front to back: some blocks are on their way while one is used.
+class ObjectStream(io.RawIOBase):
+    """An object read from front to back: some blocks are on their way while one is used.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class S3Stream(io.RawIOBase):
         Whether it may be left long before: then little is read ahead while little was read.
     """
 
-    def __init__(self, store: Store, uri: str, version: str, size: int, start: int, stop: int, early: bool = False) -> None:
+    def __init__(self, store: ObjectStore, uri: str, version: str, size: int, start: int, stop: int, early: bool = False) -> None:
         self._store, self._uri, self._version, self._size = store, uri, version, size
         self._stop = min(stop, size)
         self._at = self._asked = start
@@ -96,10 +96,10 @@ class S3Stream(io.RawIOBase):
         super().close()
 
 
-class S3Object(io.RawIOBase):
-    """An S3 object as a file; each read is one ranged request, bound to one version."""
+class ObjectFile(io.RawIOBase):
+    """An object as a file; each read is one ranged request, bound to one version."""
 
-    def __init__(self, store: Store, uri: str, version: str, size: int) -> None:
+    def __init__(self, store: ObjectStore, uri: str, version: str, size: int) -> None:
         self._store, self._uri, self._version, self._size, self._at = store, uri, version, size, 0
 
     def readable(self) -> bool:

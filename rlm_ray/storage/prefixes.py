@@ -1,4 +1,4 @@
-"""A large listing of S3, by several prefixes at once: a page names 1,000 keys, and only it says where the next begins.
+"""A large listing, by several prefixes at once: a page names some thousand keys, and only it says where the next begins.
 
 Keys that share what stands up to a `/` are one common prefix (S3 API, ListObjectsV2). Prefixes are listed apart where the
 first page says that each has many keys, so that there are never many more requests than pages.
@@ -11,8 +11,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from rlm_ray.storage.s3 import Store
-from rlm_ray.storage.s3contents import Entry, Page
+from rlm_ray.storage.stores import Entry, Page, PagedStore
 
 #: Prefixes that are listed at once, and pages that wait to be taken.
 AT_ONCE, HELD = 8, 16
@@ -22,7 +21,7 @@ MOST_IN_A_PAGE = 8
 Entries = list[Entry]
 
 
-def pages(store: Store, bucket: str, prefix: str, page_keys: int = 1_000) -> Iterator[Entries]:
+def pages(store: PagedStore, bucket: str, prefix: str, page_keys: int = 1_000) -> Iterator[Entries]:
     """Yield the entries below a prefix by pages, in no order; holds some pages at a time.
 
     Parameters
@@ -52,7 +51,7 @@ def pages(store: Store, bucket: str, prefix: str, page_keys: int = 1_000) -> Ite
 class _Work:
     """Prefixes under way, each in a thread."""
 
-    def __init__(self, store: Store, bucket: str, page_keys: int) -> None:
+    def __init__(self, store: PagedStore, bucket: str, page_keys: int) -> None:
         self._store, self._bucket, self._page_keys = store, bucket, page_keys
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="rlm-listing")
         self._events: queue.Queue[Entries | int | Exception] = queue.Queue(HELD)
