@@ -65,7 +65,9 @@ class Session(Verbs, Backend):
         self._ports: RayPorts | None = None
         self._scratch: weakref.finalize[..., Session] | None = None
 
-    def open(self, *uris: str, name: str | None = None, event_start: str | None = None, parse: str | None = None, **options: Any) -> Corpus:
+    def open(
+        self, *uris: str, name: str | None = None, event_start: str | None = None, parse: str | None = None, **options: Any
+    ) -> Corpus:
         """Open a corpus in this session; as `rlm_ray.open`."""
         made = self.settings
         logs = log_options(made, event_start, parse)

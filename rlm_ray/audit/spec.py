@@ -68,7 +68,8 @@ class CorpusSpec(_Part):
     )
 
     parse: str | None = Field(
-        default=None, description="Columns of logs: 'auto', a format's name or a pattern with names; that of the settings where not given."
+        default=None,
+        description="Columns of logs: 'auto', a format's name or a pattern with names; that of the settings where not given.",
     )
 
     def options(self, settings: Settings) -> CorpusOptions:

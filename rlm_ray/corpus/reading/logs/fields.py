@@ -142,7 +142,11 @@ def _by_keys(texts: polars.Series, parser: Parser, wanted: Sequence[str]) -> tup
         else:
             values = texts.str.extract(rf"(?m)^{key}=(.*)$", 1)
             # a value with line breaks or other bytes follows its length in eight bytes, of which the upper ones are zeros
-            long = texts.str.extract(rf"(?s)(?:^|\n){key}\n[^\x00]{{1,5}}\x00{{3,8}}(.*?)\n(?:[A-Z_0-9]+[=\n]|$)", 1) if name == "message" else None
+            long = (
+                texts.str.extract(rf"(?s)(?:^|\n){key}\n[^\x00]{{1,5}}\x00{{3,8}}(.*?)\n(?:[A-Z_0-9]+[=\n]|$)", 1)
+                if name == "message"
+                else None
+            )
             values = values if long is None else values.zip_with(values.is_not_null(), long)
         found[name] = _typed(name, values.set(~fits, None), parser, fits)
     if "_more" in wanted:

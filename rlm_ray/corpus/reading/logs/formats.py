@@ -172,10 +172,14 @@ FORMATS = (
     ),
     _java(
         "spring",
-        rf"^(?P<time>{_ISO}) +{_LEVEL} (?P<pid>[0-9]+) --- (?:\[[^\]]*\] )??\[ *(?P<thread>[^\]]*)\] (?:\[[^\]]*\] )?(?P<logger>[^ ]+) +: {_MESSAGE}",
+        rf"^(?P<time>{_ISO}) +{_LEVEL} (?P<pid>[0-9]+) --- (?:\[[^\]]*\] )?\[ *(?P<thread>[^\]]*)\] (?:\[[^\]]*\] )?(?P<logger>[^ ]+) +: {_MESSAGE}",
         pid="int64",
     ),
-    _java("zookeeper", rf"^(?P<time>{_ISO}) (?:\[[^\]]*\] )?- {_LEVEL} +\[(?P<thread>.*?):(?P<logger>[\w.$]+)@(?P<line>[0-9]*)\] - {_MESSAGE}", line="int64"),
+    _java(
+        "zookeeper",
+        rf"^(?P<time>{_ISO}) (?:\[[^\]]*\] )?- {_LEVEL} +\[(?P<thread>.*?):(?P<logger>[\w.$]+)@(?P<line>[0-9]*)\] - {_MESSAGE}",
+        line="int64",
+    ),
     _java("hadoop", rf"^(?P<time>{_ISO}) +{_LEVEL} +\[(?P<thread>[^\]]*)\] +(?P<logger>[^ :]+) ?(?::| -) {_MESSAGE}"),
     _java("logback", rf"^(?P<time>(?:{_DATE}[T ])?{_CLOCK}) +\[(?P<thread>[^\]]+)\] +{_LEVEL} +(?P<logger>[^ ]+) - {_MESSAGE}"),
     _java("spark", rf"^(?P<time>[0-9]{{2}}/[0-9]{{2}}/[0-9]{{2}} {_CLOCK}) {_LEVEL} (?P<logger>[^ :]+): {_MESSAGE}"),
@@ -184,11 +188,11 @@ FORMATS = (
         "tomcat",
         rf"^(?P<time>[0-9]{{2}}-[A-Z][a-z]{{2}}-[0-9]{{4}} {_CLOCK}) {_LEVEL} \[(?P<thread>[^\]]+)\] (?P<logger>[^ ]+) {_MESSAGE}",
     ),
-    LogFormat(
-        name="python_named", family="python", pattern=rf"^(?P<time>{_ISO}) - (?P<logger>[^ ]+) - {_LEVEL} - {_MESSAGE}"
-    ),
+    LogFormat(name="python_named", family="python", pattern=rf"^(?P<time>{_ISO}) - (?P<logger>[^ ]+) - {_LEVEL} - {_MESSAGE}"),
     LogFormat(name="python_plain", family="python", pattern=rf"^{_LEVEL}:(?P<logger>[^:\s]+):{_MESSAGE}"),
-    LogFormat(name="python_level", family="python", pattern=rf"^\[?(?P<time>{_ISO})\]? +\[?{_LEVEL}\]? +(?P<logger>[^\s:]+): {_MESSAGE}"),
+    LogFormat(
+        name="python_level", family="python", pattern=rf"^\[?(?P<time>{_ISO})\]? +\[?{_LEVEL}\]? +(?P<logger>[^\s:]+): {_MESSAGE}"
+    ),
     LogFormat(
         name="bluegene",
         pattern=r"^(?:(?P<label>[^ ]+) )?(?P<epoch>[0-9]{10}) [0-9.]{10} (?P<host>[^ ]+) (?P<time>[0-9-]{10}-[0-9.]+) (?P<node>[^ ]+) (?P<type>[A-Z]+) "
@@ -199,14 +203,13 @@ FORMATS = (
     LogFormat(name="w3c", family="iis", kind="w3c", nothing="-", skips="^#", in_utc=True),
     LogFormat(name="cloudfront", family="aws", kind="w3c", nothing="-", skips="^#", in_utc=True),
     LogFormat(name="journald", kind="journald", levels=dict(zip("01234567", SEVERITIES, strict=True)), types=_PID, skips=r"^\s*$"),
-    LogFormat(name="journald_json", family="journald", kind="json", levels=dict(zip("01234567", SEVERITIES, strict=True)), types=_PID),
+    LogFormat(
+        name="journald_json", family="journald", kind="json", levels=dict(zip("01234567", SEVERITIES, strict=True)), types=_PID
+    ),
     LogFormat(name="logfmt", kind="logfmt"),
     LogFormat(name="timed", pattern=rf"^(?P<message>\[?(?P<time>{_ISO})(?s:.*))$"),
     LogFormat(name="plain", pattern=rf"^{_MESSAGE}"),
 )
-
-#: Names that users know: of the formats of a family the one that fits is taken.
-FAMILIES = {"clf": "common", "logback": "log4j", "apache": "combined", "syslog_rfc5424": "syslog5424", "syslog_rfc3164": "syslog3164"}
 
 
 def named(name: str) -> tuple[LogFormat, ...]:

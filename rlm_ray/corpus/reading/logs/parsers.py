@@ -1,4 +1,4 @@
-"""The formats of a corpus: as the caller names them, else those that fit a sample; with their columns and the form of their times."""
+"""The formats of a corpus: as the caller names them, else those that fit a sample; with their columns and forms of times."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ class Found:
 
 def _times(parser: Parser) -> str:
     kind = parser.schema["time"]
-    return {times.UTC: "times in UTC", times.LOCAL: "times without a zone, as written"}.get(kind, "times as text: no year, or of no known form")
+    return {times.UTC: "times in UTC", times.LOCAL: "times without a zone, as written"}.get(
+        kind, "times as text: no year, or of no known form"
+    )
 
 
 def found(texts: Sequence[str], wanted: str, patterns: Mapping[str, str]) -> Found:
@@ -114,7 +116,9 @@ def _chosen(candidates: Sequence[LogFormat], sample: polars.Series) -> Found:
         tried = [item for item in tried if not kinds or item.schema.get("time") in {None, *kinds}]
         counts = [int(parsed(left, item, ())[1].sum()) for item in tried]
         # a format that says more goes before those that say a time, or nothing
-        ranks = [(count * _WORTH.get(item.name, 1.0), -number) for number, (item, count) in enumerate(zip(tried, counts, strict=True))]
+        ranks = [
+            (count * _WORTH.get(item.name, 1.0), -number) for number, (item, count) in enumerate(zip(tried, counts, strict=True))
+        ]
         share, number = max(ranks, default=(0, 0))
         if share <= (_SECOND * len(sample) if parsers else 0) or (parsers and tried[-number].name == "plain"):
             break
@@ -175,6 +179,12 @@ def _plain(item: LogFormat, sample: polars.Series) -> Parser:
     return _of(item, columns)
 
 
+def _unfit(item: LogFormat) -> Parser:
+    """A format of which the sample does not show the columns: no record has it."""
+    columns = (("message", "string"),)
+    return Parser(name=item.name, kind="pattern", pattern=r"^(?P<message>[^\s\S])$", columns=columns, skips=item.skips)
+
+
 def _w3c(item: LogFormat, sample: polars.Series) -> Parser:
     """Columns by the line `#Fields:`; where there is none, no line fits."""
     heads = sample.filter(sample.str.starts_with("#Fields:"))
@@ -189,14 +199,15 @@ def _w3c(item: LogFormat, sample: polars.Series) -> Parser:
         shape = r'"[^"]*"|[^\t]*' if is_tabbed else r'"[^"]*"|[^ ]+'
         if name == "date" and fields[at + 1 : at + 2] == ["time"]:
             name, shape, at = "time", r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ \t][0-9:.]+", at + 1
-        name = {"cs_uri_stem": "message", "s_computername": "host", "c_ip": "client", "sc_status": "status"}.get(name, name)
+        host = "s_ip" if "s-computername" not in fields else "s_computername"
+        name = {"cs_uri_stem": "message", host: "host", "c_ip": "client", "sc_status": "status"}.get(name, name)
         columns[name] = "int64" if name in _NUMBERS else "string"
         parts.append(f"(?P<{name}>{shape if name not in _NUMBERS else '[0-9]+|-'})")
         at += 1
-    pattern = "^" + ("\t" if is_tabbed else " ").join(parts) + "$" if parts else r"^(?P<nothing>[^\s\S])$"
+    pattern = "^" + ("\t" if is_tabbed else " ").join(parts) + "$"
     usual = item.name == "cloudfront"
-    if usual != ("x_edge_location" in columns) and parts:
-        pattern = r"^(?P<nothing>[^\s\S])$"
+    if not parts or usual != ("x_edge_location" in columns):
+        return _unfit(item)
     return replace(_of(item, columns), pattern=pattern, header=header)
 
 
@@ -229,7 +240,7 @@ def _logfmt(item: LogFormat, sample: polars.Series) -> Parser:
     keys = [key for key, count in counts.items() if count > 0.02 * len(sample)]
     begins = sample.str.contains(r"^[A-Za-z_][\w.@/-]*=").sum() if len(sample) else 0
     parser = _with_keys(item, keys)
-    return parser if 2 * int(begins) > len(sample) and len(keys) > 1 else replace(parser, kind="pattern", pattern=r"^(?P<nothing>[^\s\S])$")
+    return parser if 2 * int(begins) > len(sample) and len(keys) > 1 else _unfit(item)
 
 
 def _journald(item: LogFormat, sample: polars.Series) -> Parser:
@@ -245,5 +256,5 @@ def _json(item: LogFormat, sample: polars.Series) -> Parser:
     members = jsonl.united([jsonl.members(lines)]) if len(lines) else {}
     parser = _with_keys(item, [name for name, kind in members.items() if kind in ("string", "int64", "double", "bool", "json")])
     if "time" not in parser.schema:
-        return replace(parser, kind="pattern", pattern=r"^(?P<nothing>[^\s\S])$")
+        return _unfit(item)
     return replace(parser, members=tuple(members.items()))

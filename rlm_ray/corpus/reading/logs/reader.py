@@ -14,7 +14,7 @@ import polars
 
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.planning.steps import BoundStep
-from rlm_ray.corpus.reading.logs import containers, fields, parsers
+from rlm_ray.corpus.reading.logs import containers, fields, notes, parsers
 from rlm_ray.corpus.reading.logs.beginnings import Beginnings, found_in
 from rlm_ray.corpus.reading.logs.events import events
 from rlm_ray.corpus.reading.logs.layout import Layout, LogOptions
@@ -23,7 +23,7 @@ from rlm_ray.corpus.reading.sampling import SAMPLE_BYTES, SAMPLE_LINES, Sample
 from rlm_ray.corpus.reading.text import line_search, lines
 from rlm_ray.corpus.reading.text.lines import found_pieces, frame, next_lines, places
 from rlm_ray.corpus.reading.text.streams import pieces
-from rlm_ray.errors import InputError, StorageError
+from rlm_ray.errors import InputError, ObjectUnreadable, StorageError
 from rlm_ray.handle.plan import Grep, Node, Where
 from rlm_ray.text import counted
 
@@ -54,7 +54,7 @@ def _texts(request: ReadRequest, layout: Layout) -> Iterator[polars.DataFrame]:
 def _records(request: ReadRequest, layout: Layout, pattern: str | None, has_text: bool) -> Iterator[polars.DataFrame]:
     shard, low, high = request.shard, request.low, request.high
     if layout.container and layout.is_events:
-        yield from containers.frames(request, layout)
+        yield from containers.frames(request, layout, has_text)
         return
     if not layout.is_events:
         for piece in found_pieces(shard, low, high, pattern, request.early):
@@ -65,6 +65,7 @@ def _records(request: ReadRequest, layout: Layout, pattern: str | None, has_text
         part = frame(item.piece, shard) if has_text else places(item.piece)
         if request.extents:
             part = part.with_columns(next_lines(item.piece))
+        notes.seen().cut += len(item.continued)
         yield _with_errors(part, item.continued, layout) if "_error" in request.columns else part
 
 
@@ -79,40 +80,111 @@ def _with_errors(part: polars.DataFrame, continued: Any, layout: Layout) -> pola
 
 def _parsed(request: ReadRequest, layout: Layout) -> Iterator[polars.DataFrame]:
     """The records with their columns. Of those that the predicates do not leave, only the columns that these name are looked at."""
-    schema = dict(layout.schema)
     skips = [parser.skips for parser in layout.parsers if parser.skips]
     pattern = request.pattern if all(parser.is_verbatim for parser in layout.parsers) else None
+    seen = _Seen(request, pattern)
+    _check_head(request.shard, layout)
     for part in _records(request, layout, pattern, True):
+        _check_header(request.shard, layout, part["text"])
         for skip in skips:
             part = part.filter(~part["text"].str.contains(skip))
+        look = seen.of
         for predicate in request.predicates:
-            seen = [name for name in request.columns if name in predicate.meta.root_names()]
-            part = part.filter(_columns(part, layout, schema, seen, request).select(predicate).to_series()) if part.height else part
+            wanted = [name for name in request.columns if name in predicate.meta.root_names()]
+            if part.height and wanted:
+                columns, look = look(_columns(part, layout, wanted)), _leave
+                part = part.filter(columns.select(predicate).to_series())
         if part.height:
-            yield _columns(part, layout, schema, request.columns, request)
+            yield look(_columns(part, layout, request.columns)).drop(_FITS, strict=False)
+    seen.note()
 
 
-def _columns(
-    part: polars.DataFrame, layout: Layout, schema: dict[str, str], wanted: Sequence[str], request: ReadRequest
-) -> polars.DataFrame:
+_FITS = "_fits"
+#: Bytes of an object in which a header is looked for.
+_HEAD_BYTES = 4 << 10
+
+
+def _check_head(shard: Shard, layout: Layout) -> None:
+    """Look for the line `#Fields:` of W3C logs in an object's head, where a scan begins behind it: it names the columns.
+
+    Raises
+    ------
+    ObjectUnreadable
+        It has other columns.
+    """
+    if shard.start and any(parser.header for parser in layout.parsers):
+        for piece in pieces(shard, 0, _HEAD_BYTES):
+            _check_header(shard, layout, frame(piece, shard)["text"])
+
+
+def _check_header(shard: Shard, layout: Layout, lines: polars.Series) -> None:
+    """Look at some lines.
+
+    Raises
+    ------
+    ObjectUnreadable
+        One of them names other columns.
+    """
+    known = [parser.header for parser in layout.parsers if parser.header]
+    if not known:
+        return
+    heads = lines.filter(lines.str.starts_with("#Fields:")).str.strip_chars()
+    others = heads.filter(~heads.is_in(known))
+    if len(others):
+        raise ObjectUnreadable(
+            f"{shard.uri} has the columns {others[0][8:].strip()!r:.200}, and the corpus has {known[0][8:].strip()!r:.200}. "
+            "Open objects with other columns apart."
+        )
+
+
+def _leave(columns: polars.DataFrame) -> polars.DataFrame:
+    return columns
+
+
+class _Seen:
+    """What a scan sees of all records of a shard: those without a format, and their times."""
+
+    def __init__(self, request: ReadRequest, pattern: str | None) -> None:
+        shard, high = request.shard, request.high
+        self._is_whole = pattern is None and request.low <= shard.positions[0] and (high is None or high >= shard.positions[1])
+        self._times, self._notes = notes.Times(), notes.seen()
+
+    def of(self, columns: polars.DataFrame) -> polars.DataFrame:
+        """Look at the columns of all records of a frame, and return them."""
+        if _FITS in columns.columns:
+            self._notes.unparsed += int((~columns[_FITS]).sum())
+        if "time" in columns.columns:
+            self._times.add(columns["time"])
+        else:
+            self._is_whole = False
+        return columns
+
+    def note(self) -> None:
+        """Note the times, when all records were seen."""
+        if self._is_whole:
+            self._notes.times = self._times.ends
+
+
+def _columns(part: polars.DataFrame, layout: Layout, wanted: Sequence[str]) -> polars.DataFrame:
     """Records of text with the wanted columns, and their places."""
     kept = [part[name] for name in _PLACES if name in part.columns]
     if not wanted:
         return polars.DataFrame(kept)
-    found, fits = fields.columns_of(part["text"], layout.parsers, schema, wanted)
+    found, fits = fields.columns_of(part["text"], layout.parsers, dict(layout.schema), wanted)
     if "_error" in wanted:
         names = ", ".join(parser.name for parser in layout.parsers)
         none = polars.Series([None], dtype=polars.String)
         error = polars.Series([f"no record of the format {names}"]).new_from_index(0, part.height).zip_with(~fits, none)
         cut = part["_error"] if "_error" in part.columns else none.new_from_index(0, part.height)
         found["_error"] = cut.zip_with(cut.is_not_null(), error)
-    return polars.DataFrame([*(column.alias(name) for name, column in found.items()), *kept])
+    return polars.DataFrame([*(column.alias(name) for name, column in found.items()), *kept, fits.alias(_FITS)])
 
 
 def prefilter(step: BoundStep[Node]) -> str | None:
     """Return a pattern that finds something in each text that has a record which a step leaves; None where there is none.
 
-    Of columns it holds where they stand in the text as they are; see `fields.Parser.is_verbatim`. A level may stand there in small letters.
+    Of columns it holds where they stand in the text as they are; see `fields.Parser.is_verbatim`. A level may stand there in
+    small letters.
     """
     node, schema = step.node, step.sees
     if step.looks_at == ("text",):
@@ -134,7 +206,7 @@ def _literal(text: str) -> str:
 
 
 def sample(shards: Sequence[Shard]) -> Sample:
-    """Return the columns, how long records are, and how they are found: as the caller says, else by the beginnings of some objects."""
+    """Return the columns, how long records are, and how they are found: as the caller says, else by samples of some objects."""
     options, is_events = LogOptions.from_text(shards[0].dialect), shards[0].traits.unit == "event"
     step = max(1, len(shards) // _LOOKED_AT)
     samples: list[list[str]] = []
@@ -181,7 +253,11 @@ def _events(some: Sequence[str], beginnings: Beginnings) -> list[str]:
         begins |= texts.str.contains(pattern).to_numpy()
     begins[0] = True
     numbers = polars.Series("event", numpy.cumsum(begins))
-    joined = polars.DataFrame([numbers, texts.alias("text")]).group_by("event", maintain_order=True).agg(polars.col("text").str.join("\n"))
+    joined = (
+        polars.DataFrame([numbers, texts.alias("text")])
+        .group_by("event", maintain_order=True)
+        .agg(polars.col("text").str.join("\n"))
+    )
     return joined["text"].to_list()
 
 
