@@ -203,7 +203,7 @@ def ask(
     about: About = {
         "question": question,
         "version": __version__,
-        "settings": settings.model_dump(exclude_none=True),
+        "settings": settings.model_dump(exclude_none=True, exclude={"plan"}),
         "corpora": {name: {"uris": manifest.uris, "fingerprint": manifest.fingerprint} for name, manifest in corpora.items()},
         "contexts": contexts,
         "main": main,

@@ -49,7 +49,7 @@ def main() -> None:
     """Ask questions that need reading all of a data lake: a Recursive Language Model on Ray.
 
     Exit codes: 0 complete; 1 no answer; 2 wrong usage, input or credentials; 3 answered, but partial; 4 a job's fail_on was met;
-    130 interrupted.
+    5 a batch costs more than confirm_over_usd; 130 interrupted.
     """
 
 
@@ -77,6 +77,9 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+_plan = click.option("--plan", is_flag=True, help="Stop before the first batch of sub-calls, and say what it will take.")
+
+
 @main.command()
 @click.argument("uris", nargs=-1, required=True, metavar="[NAME=]URI…")
 @click.option("-q", "--question", required=True, help="What is to be answered.")
@@ -88,14 +91,15 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
 @_settings
 @_progress
 @click.option("--dry-run", is_flag=True, help="Say what it would read and roughly cost, from a sample; call no model.")
+@_plan
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def ask(uris: tuple[str, ...], question: str, format_: str | None, unit: str | None, schema_file: Path | None,
-        settings_file: Path | None, progress: str, dry_run: bool, as_json: bool, **flags: Any) -> None:  # fmt: skip
+        settings_file: Path | None, progress: str, dry_run: bool, plan: bool, as_json: bool, **flags: Any) -> None:  # fmt: skip
     """Answer a question about the data at URI… (several URIs are one corpus; NAME=URI makes named ones)."""
-    with console.errors():
+    with console.errors(as_json):
         from rlm_ray import api, settings
 
-        made = settings.load(settings_file, **flags)
+        made = settings.load(settings_file, **flags, **({"plan": True} if plan else {}))
         schema = console.read_schema(schema_file) if schema_file is not None else None
         corpora = console.open_corpora(uris, format_, unit, made)
         if dry_run:
@@ -245,13 +249,15 @@ def demo(seed: int, live: bool, settings_file: Path | None, progress: str, as_js
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replace what the file says, as in settings.max_usd=2.")
 @_settings
 @_progress
+@_plan
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def run_job(spec: Path, changes: tuple[str, ...], settings_file: Path | None, progress: str, as_json: bool, **flags: Any) -> None:
+def run_job(spec: Path, changes: tuple[str, ...], settings_file: Path | None, progress: str, plan: bool, as_json: bool,
+            **flags: Any) -> None:  # fmt: skip
     """Run a job: its question over its corpora, each finding checked against the record that it rests on; or an evaluation.
 
-    Exit code 4: a finding fulfils the job's `fail_on`.
+    Exit code 4: a finding fulfils the job's `fail_on`. Exit code 5: a batch costs more than `confirm_over_usd`.
     """
-    with console.errors():
+    with console.errors(as_json):
         from rlm_ray.evals.spec import is_evaluation
 
         if is_evaluation(spec):
@@ -264,7 +270,7 @@ def run_job(spec: Path, changes: tuple[str, ...], settings_file: Path | None, pr
 
         made = specs.load(spec, changes)
         base = settings.load(settings_file).model_dump(exclude_unset=True) if settings_file is not None else {}
-        flags = base | {name: value for name, value in flags.items() if value is not None}
+        flags = base | {name: value for name, value in flags.items() if value is not None} | ({"plan": True} if plan else {})
         audited = console.observed(
             lambda observe: running.run(made, spec.parent, api.ask, api.open, report, flags, observe=observe), progress
         )

@@ -112,6 +112,14 @@ class Settings(BaseModel):
         default=1, ge=0, description="Deepest level of a recursive call; the root is depth 0.", json_schema_extra=_flag()
     )
 
+    confirm_over_usd: float | None = Field(
+        default=None, gt=0, description="A batch that costs more is asked about first.", json_schema_extra=_flag()
+    )
+    plan: bool = Field(default=False, description="Stop before the first batch of sub-calls, and say what it will take.")
+    batch_price: float = Field(
+        default=0.5, ge=0, le=1, description="What a provider's batch costs, as a share of the price of the same calls."
+    )
+
     # sizes
     chunk_tokens: int = Field(default=8_000, ge=16, description="Default size of a chunk.")
     call_tokens: int = Field(default=24_000, ge=64, description="Most prompt tokens of one leaf call.")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rlm_ray import settings as settings_module
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import shard_choice
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading import decode_replacements
 from rlm_ray.corpus.reading.logs.layout import log_options
@@ -176,8 +176,8 @@ class Opened(Backend):
     def call(self, verb: str, args: JsonObject, blob: bytes = b"") -> tuple[Any, bytes]:
         """Answer a verb; see `handle.corpus.Backend`."""
         if self._session is None and verb == "reading":  # needs no session
-            steps = planner.before_slices(Plan.from_json(args["plan"]).steps)
-            return planner.reading(bind(steps, self.manifest.schema), self.manifest), b""
+            steps = shard_choice.before_slices(Plan.from_json(args["plan"]).steps)
+            return shard_choice.reading(bind(steps, self.manifest.schema), self.manifest), b""
         return self._opened().call(verb, args, blob)
 
     def table(self, plan: Plan, schema: dict[str, str]) -> RecordTable:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.operations import operations
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import shard_choice
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
@@ -137,7 +137,7 @@ def _counted(
     """What a model read, what anybody read, and all of it; and in which unit."""
     by_listing = all(column in manifest.partition_columns for manifest in manifests.values() for column, _, _ in demand.where)
     plans = {name: bind(_steps(demand), manifest.schema) for name, manifest in manifests.items()}
-    wanted = {name: planner.shards_for(plans[name], manifest) for name, manifest in manifests.items()}
+    wanted = {name: shard_choice.shards_for(plans[name], manifest) for name, manifest in manifests.items()}
     told = {name: coverage.counted(name, manifest, found, failed) for name, manifest in manifests.items()}
     if not by_listing:
         with ThreadPoolExecutor(THREADS, thread_name_prefix="demands") as pool:
@@ -167,7 +167,7 @@ def _shown(
         jobs = [
             pool.submit(_characters, Work(shard, plan, extract=documents.extract), found)
             for plan, manifest in plans
-            for shard in planner.shards_for(plan, manifest)
+            for shard in shard_choice.shards_for(plan, manifest)
             if shard.uri not in whole and (shard.uri, shard.index) not in failed
         ]
         parts = [job.result() for job in jobs]

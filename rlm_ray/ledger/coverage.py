@@ -70,7 +70,7 @@ class Noted:
     texts : dict of str to int
         Characters put before a model that are no record's, by the key of the answer.
     characters : dict of (str, str) to list
-        Places and characters of what was put before a model, by kind and object; see `Marks.characters`.
+        Places and characters of what was put before a model, by kind and object; see `ReadMarks.characters`.
     calls : dict of str to set of str
         Names of the sub-calls, by what they were about.
     """

@@ -13,6 +13,7 @@ from rlm_ray.errors import (
     CredentialsError,
     ModelError,
     RlmRayError,
+    RunPaused,
     StorageError,
     SubcallsFailed,
 )
@@ -60,7 +61,7 @@ def error_reply(error: Exception) -> ErrorReply:
 
 def ends_run(error: BaseException | None) -> bool:
     """Whether an error ends the whole run, whatever root code does: the key is refused, or a record cannot be written."""
-    return isinstance(error, CredentialsError) or (isinstance(error, StorageError | ClusterError) and error.ends_run)
+    return isinstance(error, CredentialsError | RunPaused) or (isinstance(error, StorageError | ClusterError) and error.ends_run)
 
 
 def ended_cell(done: CellDone, checked: Checked, notes: Sequence[str], output_chars: int) -> loop.CellDone:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rlm_ray.ledger.segments import Segment
     from rlm_ray.models.client import ChatRequest
     from rlm_ray.models.contract import Usage
+    from rlm_ray.recursion.jobs.batch_plans import Learned
     from rlm_ray.recursion.jobs.contents import GroupContents
     from rlm_ray.recursion.leaf.values import LeafSpec
     from rlm_ray.settings import Settings
@@ -190,6 +191,10 @@ class LeafGroup:
         Type by column of the rows to write.
     calls : int
         Calls that it will need at least.
+    trusted : bool
+        Another group of the batch had a usable reply.
+    unusable : str, optional
+        Why another group stopped the batch.
     """
 
     result: str
@@ -208,6 +213,8 @@ class LeafGroup:
     first: int = 0  # index of the first part in the whole batch
     id: str = ""  # names the group in the ledger: what it spent is found when it dies
     depth: int = 0  # of the call that asks
+    trusted: bool = False
+    unusable: str | None = None
     contents: GroupContents | None = None  # those that several records have; None where equal records are asked about apart
     failed: dict[str, str] = field(default_factory=dict)  # errors by key, of equal contents that another group asked about
 
@@ -226,6 +233,8 @@ class LeafOutcome:
     noted: tuple[JsonObject, ...] = ()  # entries of the read log: records and texts that a model read
     deferred: int = 0  # of those unasked: rows whose content another group asks about
     failed: dict[str, str] = field(default_factory=dict)  # errors by key, of contents that records of other groups have as well
+    learned: Learned | None = None
+    unusable: str | None = None  # why it stopped the batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.ledger.calllog import CallLog
-from rlm_ray.ledger.read_log import MarkLog
+from rlm_ray.ledger.read_log import ReadLog
 from rlm_ray.recursion.budget.meter import BudgetMeter
 from rlm_ray.recursion.jobs.lending import BudgetLender
 from rlm_ray.recursion.jobs.results import Results
@@ -43,7 +43,7 @@ class Service:
         Over the call's budget, with prices.
     log : CallLog, optional
         Where replies to requests are written down.
-    marks : MarkLog, optional
+    read_log : ReadLog, optional
         Where it is written down what was read.
     """
 
@@ -54,15 +54,15 @@ class Service:
         ports: Ports,
         meter: BudgetMeter,
         log: CallLog | None = None,
-        marks: MarkLog | None = None,
+        read_log: ReadLog | None = None,
     ) -> None:
         self._ports = ports
         self.lender = BudgetLender(meter)
         self.scheduler = Scheduler(ports)
         self.results = Results(call.run_dir, call.id, call.replay)
         self.failures = FailureLog(call.settings.on_shard_error)
-        self.marks = marks if marks is not None else MarkLog(None)
-        context = CallContext(call, ports, corpora, self.scheduler, self.results, self.lender, self.failures, self.marks)
+        self.read_log = read_log if read_log is not None else ReadLog(None)
+        context = CallContext(call, ports, corpora, self.scheduler, self.results, self.lender, self.failures, self.read_log)
         self.scans = Scans(context)
         self.functions = Functions(context, self.scans)
         self.queries = Queries(context, self.scans)

@@ -11,6 +11,7 @@ import concurrent.futures
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rlm_ray.corpus.operations import small_objects
@@ -50,7 +51,7 @@ class LeafRun:
         self._group = group
         self._progress = progress
         self._cancelled = False
-        self._unasked = self._deferred = 0
+        self._unasked = self._deferred = self._answers = 0
         self._contents = group.contents
         self._shared_errors: dict[str, str] = {}
         self._meter = meter_of(group.budget, group.settings)
@@ -69,6 +70,7 @@ class LeafRun:
         client = threads.client(endpoint, group.settings.concurrency, rates, calling.make_limiter)
         self._metrics = calling.metrics
         self._client = Watched(client, group.depth, calling.metrics)
+        self._usable = concurrent.futures.Future[None]()  # done with the first usable row
         self.future: concurrent.futures.Future[LeafOutcome] = threads.run_async(self._run())
 
     @property
@@ -77,9 +79,10 @@ class LeafRun:
         return self._meter.sums[2]
 
     def wait(self, seconds: float) -> bool:
-        """Wait so long; return whether the group has ended."""
-        done, _ = concurrent.futures.wait([self.future], seconds)
-        return bool(done)
+        """Wait so long, or until the first usable row; return whether the group has ended."""
+        for_any: list[concurrent.futures.Future[Any]] = [self.future, *([] if self._usable.done() else [self._usable])]
+        concurrent.futures.wait(for_any, seconds, concurrent.futures.FIRST_COMPLETED)
+        return self.future.done()
 
     def result(self) -> tuple[LeafOutcome, list[Any]]:
         """Return the outcome, and the segments as tables."""
@@ -95,7 +98,7 @@ class LeafRun:
         await asyncio.to_thread(finished.refresh)
         self._calls_of = finished.calls
         paid = LedgerMeter(self._meter, finished, group.id, min(group.spec.concurrency, group.calls, FIRST_MARK))
-        await run_group(
+        unusable = await run_group(
             group.spec,
             self._items(),
             client=self._client,
@@ -106,6 +109,8 @@ class LeafRun:
             cancelled=lambda: self._cancelled,
             failed=group.failed,
             deferred=self._contents.deferred if self._contents is not None else lambda content: False,
+            trusted=group.trusted,
+            unusable=group.unusable,
         )
         for index in sorted(self._held):
             self._write(self._held[index])
@@ -127,6 +132,8 @@ class LeafRun:
             noted,
             self._deferred,
             self._shared_errors,
+            replace(self._client.learned, answers=self._answers),
+            unusable,
         )
 
     # reading
@@ -195,8 +202,11 @@ class LeafRun:
             paid.keep(row)
         self._unasked += row.unasked
         self._deferred += row.deferred
+        self._answers += row.answer is not None and not row.reused
         if not row.deferred:
             self._count(row)
+        if row.error is None and not row.deferred and not self._usable.done():
+            self._usable.set_result(None)
         rows = self._held.setdefault(row.index, [])
         rows.append(row)
         while (ready := self._held.get(self._next)) is not None and len(ready) >= (ready[0].pieces or 1):

@@ -22,7 +22,7 @@ with ThreadPoolExecutor(20) as pool:
 """
 
 BATCHES = """
-texts = [f'text {number}' for number in range(6)]
+texts = [f'text {number}' for number in range(4)]
 mapped = llm_map('Which?', texts)
 labelled = llm_each('Which?', context, schema={'answer': 'string'})
 asked = rlm_map('What is there?', texts[:2])
@@ -71,13 +71,13 @@ def test_questions_from_threads(
 
 def test_batches_one_after_the_other(ray_local: Any, model_server: Callable[..., ModelServer], run_dir: Path, lines: Any) -> None:
     server = model_server(root={"How many": fenced(BATCHES), "What is there": fenced("Final = context")})
-    # the root, six texts, ten records in two packs, the roots of two children, and the cell's last question
-    waits = released(server, 1 + 6 + 2 + 2 + 1)
+    # the root, four texts, ten records in two packs, the roots of two children, and the cell's last question
+    waits = released(server, 1 + 4 + 2 + 2 + 1)
     settings = server.settings(run_dir=str(run_dir), records_per_call=5, call_attempts=1)
     answer = rlm_ray.ask(lines, "How many?", settings)
     waits.join()
     handed_back, *counts = answer.value
-    assert counts == [6, 10, 2]
-    assert [progress["expected"] for progress in handed_back] == [6, 10, 2]
+    assert counts == [4, 10, 2]
+    assert [progress["expected"] for progress in handed_back] == [4, 10, 2]
     assert [progress["done"] for progress in handed_back] == [0, 0, 0]
     assert not any(progress["finished"] for progress in handed_back)

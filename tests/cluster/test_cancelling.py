@@ -65,8 +65,8 @@ def test_an_answer_ends_what_nobody_waits_for(
 
     server = model_server(root={"Which of these": CHILD, "How many": root}, leaf=leaf)
     settings = server.settings(run_dir=str(run_dir), records_per_call=5, calls_per_group=4)
-    # one root call, four groups' worth of 8 packs, the roots of two children and their 8 packs, and one question
-    arrived = 1 + 8 + 2 + 8 + 1
+    # one root call, the first group's 4 packs (the other waits for a usable reply), two children's roots and 8 packs, one question
+    arrived = 1 + 4 + 2 + 8 + 1
     opened = threading.Thread(target=lambda: (server.wait_for(arrived, PATIENCE), gate.set()))
     opened.start()
     answer = rlm_ray.ask(lines, "How many lines?", settings)
@@ -111,13 +111,14 @@ def test_a_refused_key_of_one_child_ends_its_siblings(
 
 def test_a_session_that_is_closed_ends_its_batches(ray_local: Any, model_server: Callable[..., ModelServer], run_dir: Path) -> None:
     server = model_server()
-    server.hold()
     with rlm_ray.session(server.settings(run_dir=str(run_dir), calls_per_group=2)) as session:
+        assert session.llm_map("Bad?", ["z"]).ok.count() == 1  # a usable reply: all groups of the next begin
+        server.hold()
         session.llm_map("Bad?", ["a", "b", "c"])
-        server.wait_for(3)
+        server.wait_for(4)
     server.wait_until_idle(PATIENCE)
     assert idle(ray_local)
-    assert server.count == 3
+    assert server.count == 4
 
 
 LAST = "```repl\nFinal = 'what there is'\n```"

@@ -61,7 +61,7 @@ def joined():
 from rlm_ray.cluster.capacity import CAPACITY_SECONDS as told_seconds
 with ModelServer(root=cells, leaf=each(lambda text: {"n": int(text.split()[1])})) as server:
     settings = server.settings(run_dir=runs, records_per_call=1, calls_per_group=2, concurrency=2, address=cluster.address)
-    server.hold(after=1)
+    server.hold(after=2)  # the root, and a usable reply, after which all groups begin
     with ThreadPoolExecutor(1) as thread:  # a node is added by the main thread
         asked = thread.submit(rlm_ray.ask, rlm_ray.open(path), "How many?", settings)
         try:

@@ -16,7 +16,7 @@ from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.planning.expressions import check_pattern
 from rlm_ray.errors import InputError
-from rlm_ray.handle.plan import Grep, Node, Select, Split, Where
+from rlm_ray.handle.plan import Grep, Select, Split, Step, Where
 
 _SCHEMA = {
     "n": "int64",
@@ -79,7 +79,7 @@ def test_patterns_that_compile(pattern: str) -> None:
         (Select(("n", "nope")), "no column 'nope'"),
     ],
 )
-def test_steps_that_do_not_fit(step: Node, said: str) -> None:
+def test_steps_that_do_not_fit(step: Step, said: str) -> None:
     with pytest.raises(InputError) as refused:
         bind([step], _SCHEMA)
     assert said in str(refused.value)

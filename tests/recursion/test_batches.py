@@ -165,6 +165,8 @@ def test_a_batch_of_just_the_calls_left_is_answered_whole(served: Served) -> Non
 
 def test_groups_are_in_flight_by_the_cpus(served: Served) -> None:
     made, server = served(calls_per_group=2)
+    made.verbs.llm_query("a first one, which the model answers")
+    made.ports.groups.clear()
     server.hold()
     ended = Promise()
     prompts = [f"question {number}" for number in range(40)]
@@ -179,7 +181,7 @@ def test_groups_are_in_flight_by_the_cpus(served: Served) -> None:
             made.service.scheduler.wait((), (), 60)
     assert ended.result()["answers"] == [f"<{prompt}>" for prompt in prompts]
     assert (counted.done, counted.live) == (40, {})
-    assert counted.settled == made.budget.usage
+    assert counted.settled.calls == made.budget.usage.calls - 1
     assert made.service.batches.tally.batches == []
 
 
@@ -373,6 +375,36 @@ def test_a_model_that_never_answers_in_form_gives_only_failed_rows(served: Serve
         result.count()
     kept = made.verbs.llm_each("Which level?", made["logs"][:5], LEVEL, on_error="keep")
     assert (kept.count(), kept.failed.count()) == (0, 5)
+
+
+@pytest.mark.parametrize("kind", ["records", "chunks", "prompts"])
+def test_a_batch_of_many_groups_stops_after_a_dozen_unusable_replies(served: Served, kind: str) -> None:
+    """No group but the first asks before one reply was usable."""
+    made, server = served(leaf=lambda prompt, schema: "", capacity=8, records_per_call=1, calls_per_group=12)
+    texts = [f"{n} ERROR" for n in range(120)]
+    if kind == "prompts":
+        with pytest.raises(SubcallsFailed, match="120 of 120 calls failed") as caught:
+            made.verbs.llm_query_batched(texts)
+        errors = list(caught.value.errors.values())
+    else:
+        told = "Which level?"
+        data = made["logs"]
+        result = made.verbs.llm_each(told, data, LEVEL) if kind == "records" else made.verbs.llm_map(told, texts, LEVEL)
+        assert result.failed.count() == 120
+        errors = [row["_error"] for row in result.failed]
+    assert sum("The batch was stopped: its first " in error for error in errors) >= 116
+    assert 8 <= server.count <= 12
+    assert made.budget.lent == {}
+
+
+def test_a_question_that_was_answered_needs_no_trial(served: Served) -> None:
+    made, server = served(records_per_call=1, calls_per_group=10, capacity=4)
+    assert made.verbs.llm_each("Which level?", made["logs"][:20], LEVEL).ok.count() == 20
+    server.hold()
+    result = made.verbs.llm_each("Which level?", made["logs"][20:], LEVEL)
+    server.wait_for(20 + 80)  # eight groups at once
+    server.release()
+    assert result.ok.count() == 100
 
 
 def test_rows_that_the_budget_did_not_reach_say_so(served: Served) -> None:

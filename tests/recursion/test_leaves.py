@@ -306,7 +306,7 @@ BAD_REPLIES = {
 def test_a_batch_whose_first_replies_are_all_unusable_stops_and_shows_the_reply(name: str) -> None:
     reply, fault = BAD_REPLIES[name]
     client = Scripted(lambda prompt, request: reply)
-    rows, _ = run(replace(RECORDS, concurrency=4), numbers(240), client)
+    rows, _ = run(replace(RECORDS, concurrency=512), numbers(240), client)
     assert len(client.requests) <= FIRST_REPLIES + 4  # 12 packs, of which each was asked again and again
     assert [row.index for row in rows] == list(range(240))
     assert all(row.answer is None and not row.unasked for row in rows)
@@ -318,7 +318,7 @@ def test_a_batch_whose_first_replies_are_all_unusable_stops_and_shows_the_reply(
 
 def test_chunks_whose_first_replies_are_all_unusable_stop_too() -> None:
     client = Scripted(lambda prompt, request: ChatReply("", problem="The reply is empty."))
-    rows, _ = run(replace(CHUNKS, concurrency=4), numbers(100), client)
+    rows, _ = run(replace(CHUNKS, concurrency=512), numbers(100), client)
     assert len(client.requests) <= FIRST_REPLIES + 4
     assert all("The batch was stopped" in str(row.error) for row in rows[8:])
 

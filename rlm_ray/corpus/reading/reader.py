@@ -18,7 +18,7 @@ from rlm_ray.corpus.catalog.formats import FORMATS
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.planning.steps import BoundStep
 from rlm_ray.corpus.reading.sampling import Sample
-from rlm_ray.handle.plan import Node
+from rlm_ray.handle.plan import Step
 
 #: What a verb makes of rows before they are taken out: a query over a query.
 Reduce = Callable[[polars.LazyFrame], polars.LazyFrame]
@@ -122,7 +122,7 @@ class Reader:
     read: Callable[[ReadRequest], Iterator[polars.DataFrame]]
     sample: Callable[[Sequence[Shard]], Sample] | None = None
     filters: Literal["all", "stored", "none"] = "stored"
-    prefilter: Callable[[BoundStep[Node]], str | None] | None = None
+    prefilter: Callable[[BoundStep[Step]], str | None] | None = None
     takes_ordinals: bool = False
     compares_versions: bool = True
     spans_in_bytes: Callable[[Shard], bool] = _never

@@ -21,13 +21,13 @@ from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.meaning.types import arrow_type
 from rlm_ray.corpus.planning import expressions
 from rlm_ray.corpus.planning.bind import BoundPlan
-from rlm_ray.corpus.planning.read_ranges import EXTENT, with_extents
+from rlm_ray.corpus.planning.read_ranges import EXTENT, with_read_ranges
 from rlm_ray.corpus.planning.steps import BoundStep
 from rlm_ray.corpus.reading import apply
 from rlm_ray.corpus.reading.apply import Selections
 from rlm_ray.corpus.reading.reader import Extractor, Query, Reader, ReadRequest, Reduce, reader_of
 from rlm_ray.corpus.reading.text.streams import encoding_of
-from rlm_ray.handle.plan import Node
+from rlm_ray.handle.plan import Step
 
 #: The columns that a scan adds.
 PLACE = ("_pos", "_end", "_char", "_char_end")
@@ -146,7 +146,7 @@ def frames(
     for frame in _stepped(reader, request, plan, selections, limit, reduce):
         part = frame if left is None else frame.head(left)
         if part.height:
-            yield with_extents(part, shard) if extents else part
+            yield with_read_ranges(part, shard) if extents else part
         if left is not None:
             left -= part.height
             if left == 0:
@@ -177,7 +177,7 @@ def queries(
     return found
 
 
-def _is_taken(reader: Reader, shard: Shard, step: BoundStep[Node]) -> bool:
+def _is_taken(reader: Reader, shard: Shard, step: BoundStep[Step]) -> bool:
     """Whether the reader takes a step as a predicate, and skips what it does not leave."""
     if step.predicate is None or reader.filters == "none":
         return False

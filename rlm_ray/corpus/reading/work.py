@@ -17,7 +17,7 @@ from rlm_ray.corpus.reading.reader import Extractor, Reduce
 from rlm_ray.corpus.reading.scan import frames, scan
 from rlm_ray.corpus.reading.selections import selections_of
 from rlm_ray.corpus.reading.text import compressed
-from rlm_ray.handle.plan import Node
+from rlm_ray.handle.plan import Step
 
 _T = TypeVar("_T")
 
@@ -30,7 +30,7 @@ class Work:
     ----------
     shard : Shard
     plan : BoundPlan
-        Without a Slice (see `planner.window`).
+        Without a Slice (see `slicing.window`).
     run_dir : str or None
         Holds the selections.
     table : pyarrow.Table, optional
@@ -63,7 +63,7 @@ class Work:
         self,
         columns: Sequence[str] | None = None,
         limit: int | None = None,
-        steps: Sequence[Node] = (),
+        steps: Sequence[Step] = (),
         positions: Sequence[int] | None = None,
         extents: bool = False,
     ) -> Iterator[Any]:

@@ -34,7 +34,9 @@ async def run_group(
     on_vote: Callable[[Row], None] | None = None,
     failed: Mapping[str, str] = MappingProxyType({}),
     deferred: Callable[[str], bool] = lambda content: False,
-) -> None:
+    trusted: bool = False,
+    unusable: str | None = None,
+) -> str | None:
     """Ask about every item. Calls a model; reads data only through `items`.
 
     Every item comes to exactly one row (a chunk in pieces: one per piece), in the order in which they finish. What a
@@ -54,6 +56,15 @@ async def run_group(
         Errors by key, of what other groups of the batch asked in vain: equal contents share one error.
     deferred : callable
         Whether another group of the batch asks about a content, by its digest; such an item is a row with `deferred`.
+    trusted : bool
+        Another group of the batch had a usable reply.
+    unusable : str, optional
+        Why another group stopped the batch: every item that the ledger does not answer is a row with this error.
+
+    Returns
+    -------
+    str or None
+        Why the batch was stopped, where no reply so far was usable.
 
     Raises
     ------
@@ -63,8 +74,10 @@ async def run_group(
         The schema or the number of votes cannot work, or a dollar limit meets an unknown price.
     """
     group = Group(spec, client=client, meter=meter, known=known, on_row=on_row, on_vote=on_vote, failed=failed, deferred=deferred)
+    group.begin(trusted, unusable)
     source = Source(items)
-    work = _Work(Packs(group, source) if spec.kind == "records" else Singles(group, source), max(1, spec.concurrency))
+    asks: Packs | Singles = Packs(group, source) if spec.kind == "records" else Singles(group, source)
+    work = _Work(asks, lambda: group.most_in_flight(max(1, spec.concurrency)))
     watch = asyncio.create_task(_until(cancelled))
     both: set[asyncio.Future[Any]] = {work.over, watch}
     try:
@@ -76,6 +89,7 @@ async def run_group(
         await source.close()
     if error is not None:
         raise error
+    return group.unusable
 
 
 class _Work:
@@ -89,7 +103,7 @@ class _Work:
         Done when nothing is left to ask, or with a worker's error.
     """
 
-    def __init__(self, asks: Packs | Singles, most: int) -> None:
+    def __init__(self, asks: Packs | Singles, most: Callable[[], int]) -> None:
         self._asks: Any = asks
         self._most = most
         self._in_flight = 0
@@ -131,7 +145,7 @@ class _Work:
                 await self._changed.wait()
                 continue
             self._in_flight += 1
-            if self._in_flight == len(self._workers) < self._most:
+            if self._in_flight == len(self._workers) < self._most():
                 self._begin()
             try:
                 await self._asks.run(ask)

@@ -22,8 +22,8 @@ from rlm_ray.subcalls.votes import Votes, differ, majority
 TRIES = 3
 #: The same for replies in which nothing can be read at all.
 BROKEN_TRIES = 5
-#: Replies at the start of a group after which it stops where none of them was usable.
-FIRST_REPLIES = 8
+#: Replies at the start of a batch after which it stops where none of them was usable; and calls in flight until one is.
+FIRST_REPLIES, FIRST_IN_FLIGHT = 8, 4
 #: Characters of such a reply that its error shows.
 _SHOWN_REPLY = 200
 _DEFERRED = "not asked: an equal record of another group was not answered."
@@ -117,6 +117,7 @@ class Group:
         self.unusable: str | None = None
         self._any_usable = False
         self._unusable_replies = 0
+        self._failed_calls = 0
         self._client = client
         self._meter = meter
         self._on_row = on_row
@@ -140,8 +141,16 @@ class Group:
 
     # calls
 
+    def begin(self, trusted: bool, unusable: str | None) -> None:
+        """Take over what another group of the batch found out: a usable reply, or why the batch was stopped."""
+        self._any_usable, self.unusable = trusted, unusable
+
+    def most_in_flight(self, most: int) -> int:
+        """Return how many calls may be in flight: few until one reply was usable, or so many calls had none."""
+        return most if self._any_usable or self._failed_calls >= FIRST_REPLIES else min(most, FIRST_IN_FLIGHT)
+
     def judge(self, reply: str, fault: str | None) -> None:
-        """Count a reply: usable where it has no fault. The first replies being all unusable stops the group."""
+        """Count a reply: usable where it has no fault. The first replies being all unusable stops the batch."""
         if fault is None:
             self._any_usable, self.unusable = True, None
             return
@@ -183,6 +192,7 @@ class Group:
                 self._times.append((at, time.monotonic() - begun))
             if isinstance(error, BudgetExceeded):
                 self.stopped = str(error)
+            self._failed_calls += 1
             raise
         self._unbilled += reply.usage
         self._times.append((at, time.monotonic() - begun))

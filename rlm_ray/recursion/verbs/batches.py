@@ -7,25 +7,33 @@ asks, and writes its segment; this process sees counts. Recursive calls are in `
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
 from rlm_ray.corpus.reading.work import Work
-from rlm_ray.errors import InputError, SubcallFailed
+from rlm_ray.errors import BudgetExceeded, ConfirmationNeeded, InputError, PlanMade, SubcallFailed
 from rlm_ray.handle.plan import Plan, Window
+from rlm_ray.ledger import learned
 from rlm_ray.ledger.segments import kept_type
 from rlm_ray.recursion.cell_reports import ends_run
 from rlm_ray.recursion.failed_verbs import MAX_ERROR, MAX_WHAT, FailedVerb
+from rlm_ray.recursion.jobs import batch_plans
+from rlm_ray.recursion.jobs.batch_plans import Learned, Sizes
+from rlm_ray.recursion.jobs.contents import BatchContents
 from rlm_ray.recursion.jobs.progress import Tally
 from rlm_ray.recursion.jobs.results import ResultState
-from rlm_ray.recursion.jobs.scheduler import Job, immediate
+from rlm_ray.recursion.jobs.scheduler import Job, Until, immediate
+from rlm_ray.recursion.jobs.underway import Asked, Underway, part_name, row_of
 from rlm_ray.recursion.leaf.values import Kind, LeafSpec
 from rlm_ray.recursion.ports import LeafOutcome, Prompted, RequestKey, TextRow
 from rlm_ray.recursion.verbs.context import CallContext
-from rlm_ray.recursion.verbs.groups import Batch, Groups, Piece
+from rlm_ray.recursion.verbs.groups import Batch, Groups, Piece, Trial
 from rlm_ray.recursion.verbs.scans import Scans, retried, target, with_steps
+from rlm_ray.subcalls import keys
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.subcalls.votes import Votes
+from rlm_ray.types.estimate import BatchPlan
 from rlm_ray.types.run import Context
 
 ROWS_PER_GROUP = 10_000
@@ -44,7 +52,12 @@ class Batches:
         self._results = context.results
         self._lender = context.lender
         self.tally = Tally()
+        self._program = bool(context.call.program)
+        self._base = context.call.run_dir.rpartition("/")[0]
+        self._known_tokens: dict[str, Learned] | None = None
         self._groups = Groups(context, self.tally)
+        self._underway = Underway()
+        self._trials: dict[str, Trial] = {}
 
     def left(self) -> dict[str, float | None]:
         """Return the rest of the limits, and the usage so far."""
@@ -66,7 +79,7 @@ class Batches:
     def prompts(self, prompts: list[str], model: str | None, request: RequestKey) -> Job:
         """Ask many prompts; return answers and errors by index."""
         self._check(len(prompts), request)
-        rows = yield from self._texts(self._spec("prompts", "", model, None, 1), prompts)
+        rows = yield from self._texts(self._spec("prompts", "", model, None, 1), prompts, prompts)
         errors = {index: row["error"] for index, row in enumerate(rows) if row["error"] is not None}
         return {"answers": [row["answer"] for row in rows], "errors": errors}
 
@@ -75,26 +88,50 @@ class Batches:
         self._check(len(questions), request)
         resolved = yield from self._resolve([part for _, part in questions])
         parts = [Prompted(prompt, part) for (prompt, _), part in zip(questions, resolved, strict=True)]
-        return (yield from self._texts(self._spec("prompts", "", model, schema, 1), parts))
+        names = [(prompt, part_name(part)) for prompt, part in questions]
+        return (yield from self._texts(self._spec("prompts", "", model, schema, 1), parts, names))
 
-    def _texts(self, spec: LeafSpec, parts: Sequence[Any]) -> Job:
-        """Run bare calls whose answers root code wants as values; they never become a table. Equal ones are one call."""
+    def _texts(self, spec: LeafSpec, parts: Sequence[Any], names: Sequence[Hashable]) -> Job:
+        """Run bare calls whose answers root code wants as values; they never become a table.
+
+        Equal ones, which have equal names, are one call: also with those that are under way for others.
+        """
         rows: list[TextRow] = [{"answer": None, "error": "The call gave no answer.", "address": None} for _ in parts]
-        places: dict[Any, list[int]] = {}
-        for index, part in enumerate(parts):
-            places.setdefault(_alike(part, index), []).append(index)
-        alike = list(places.values())
-        size = self._group_size([parts[indices[0]] for indices in alike], self._settings.calls_per_group)
-        groups: list[Piece] = []
-        for first in range(0, len(alike), size):
-            group = tuple(parts[indices[0]] for indices in alike[first : first + size])
-            groups.append(Piece(len(groups), len(group), group, first=first))
-        batch = Batch(ResultState("texts", {}), spec, {}, self._results.folder("texts"), len(alike))
-        for outcome in (yield from self._groups.run(batch, groups)):
-            for row in outcome.rows:
-                for index in alike[row["index"]]:
-                    rows[index] = row
+        places: dict[Hashable, list[int]] = {}
+        for index, name in enumerate(names):
+            places.setdefault((_question(spec), name), []).append(index)
+
+        def take(name: Hashable, row: TextRow) -> None:
+            for index in places[name]:
+                rows[index] = row
+
+        todo = list(places)
+        while todo:
+            others = self._underway.texts(todo)
+            mine = [name for name in todo if name not in others]
+            if mine:
+                with self._underway.asking(mine) as promises:
+                    for index, row in (yield from self._asked(spec, [parts[places[name][0]] for name in mine])):
+                        take(mine[index], row)
+                        promises[mine[index]].set(row)
+            yield Until(tuple(others.values()))
+            ended = {name: row_of(promise) for name, promise in others.items()}
+            for name, row in ended.items():
+                if row is not None:
+                    take(name, row)
+            todo = [name for name, row in ended.items() if row is None]
         return rows
+
+    def _asked(self, spec: LeafSpec, parts: Sequence[Any]) -> Job:
+        """Run the calls of a batch of values; return their rows with their places."""
+        size = self._group_size(parts, self._settings.calls_per_group)
+        groups = [
+            Piece(first // size, len(parts[first : first + size]), tuple(parts[first : first + size]), first=first)
+            for first in range(0, len(parts), size)
+        ]
+        batch = Batch(ResultState("texts", {}), spec, {}, self._results.folder("texts"), len(parts), trial=self._trial(spec))
+        outcomes = yield from self._groups.run(batch, groups)
+        return [(row["index"], row) for outcome in outcomes for row in outcome.rows]
 
     @immediate
     def map(
@@ -131,7 +168,8 @@ class Batches:
             yield from self._fill(state, spec, columns, groups, len(parts))
 
         state.key = target("llm_map", parts)
-        self.begin(state, work(), "llm_map", prompt, keep)
+        asked = Asked(_question(spec), parts=frozenset(map(part_name, parts)))
+        self.begin(state, self._underway.in_turn(asked, work()), "llm_map", prompt, keep)
         return state.reply()
 
     def each(
@@ -144,8 +182,9 @@ class Batches:
         request: RequestKey,
         keep: bool = False,
         show: tuple[str, ...] | None = None,
+        dry: bool = False,
     ) -> Job:
-        """Start one answer per record; return the handle of the result at once."""
+        """Start one answer per record; return the handle of the result at once, or, where it is `dry`, what it would take."""
         spec, many = self._spec("records", prompt, model, schema, votes, show), Votes.of(votes)
         if request.resumed and (before := self._results.finished(request.name)) is not None:
             return before.reply()
@@ -162,11 +201,18 @@ class Batches:
         counts = contents.counts if contents is not None else (yield from self._scans.partials("count", works, {}))
         total = sum(count for count in counts if isinstance(count, int))
         distinct = total if contents is None else contents.distinct
-        self._check(math.ceil(distinct / spec.records_per_call) * many.first, request)
+        todo, plan_made, kind = distinct, None, f"{spec.model} {manifest.unit}"
+        if contents is not None:
+            todo, plan_made = yield from self._planned(spec, contents, kind)
+            if dry:
+                return plan_made
+            self._confirm(plan_made)
+        self._check(math.ceil(todo / spec.records_per_call) * many.first, request)
         columns = {**given, **answer, "_address": "string", "_error": "string"} | _votes_column(many)
         columns |= {"_shared": "int64"} if contents is not None and distinct < total else {}
         state = self._results.new(request.name, {**given, **answer}, total)
         state.given = self._scans.recorder.showing(plan, tuple(given))
+        state.plan, state.text_kind = plan_made, kind
         size = max(1, min(self._settings.calls_per_group * spec.records_per_call, ROWS_PER_GROUP))
         if total > size:
             size = max(1, min(size, math.ceil(total / self._ports.capacity())))
@@ -178,8 +224,51 @@ class Batches:
             for number, (group, (asked, known)) in enumerate(zip(cut, parts, strict=True))
         ]
         state.key, state.retried = target("llm_each", [plan]), retried(plan)
-        self.begin(state, self._fill(state, spec, columns, groups, distinct), "llm_each", prompt, keep)
+        filling = self._fill(state, spec, columns, groups, distinct)
+        asking = Asked(_question(spec), nodes=plan.nodes)
+        self.begin(state, self._underway.in_turn(asking, filling), "llm_each", prompt, keep)
         return state.reply()
+
+    def _planned(self, spec: LeafSpec, contents: BatchContents, kind: str) -> Job:
+        """Return how many contents have no answer yet, and what it takes to ask about them."""
+        question = spec.question
+        of_contents = [keys.call_key(question, name.hex()) for name in contents.table["name"]]
+        known = (yield from self._scans.answered(of_contents)) if of_contents else []
+        nbytes = [size for size, found in zip(contents.table["bytes"].to_list(), known, strict=True) if not found]
+        sizes = Sizes(contents.records, contents.distinct, sum(known), nbytes)
+        prices, share = self._lender.meter.prices, self._settings.batch_price
+        return len(nbytes), batch_plans.plan_of("llm_each", spec, sizes, prices, share, self._learned(kind))
+
+    def _learned(self, kind: str) -> Learned | None:
+        if self._known_tokens is None:
+            self._known_tokens = {name: Learned(*row) for name, row in learned.load(self._base).items()}
+        return self._known_tokens.get(kind)
+
+    def _learn(self, state: ResultState) -> None:
+        """Remember what the calls of a batch used, and how far its plan was off."""
+        if state.plan is None:
+            return
+        state.off = batch_plans.off_by(state.plan, state.used)
+        if self._known_tokens is not None:
+            self._known_tokens[state.text_kind] = self._known_tokens.get(state.text_kind, Learned()) + state.learned
+        learned.add(self._base, {state.text_kind: list(astuple(state.learned))})
+
+    def _confirm(self, plan: BatchPlan) -> None:
+        """Stop before a batch that costs more than may be spent without asking, or before any where only a plan is wanted."""
+        settings = self._settings
+        if settings.plan:
+            error = PlanMade(batch_plans.plan_text(plan))
+            error.plan = dict(plan)
+            raise error
+        limit, usd = settings.confirm_over_usd, plan["usd"]
+        if limit is None or (usd is not None and usd <= limit) or not plan["calls"]:
+            return
+        if batch_plans.CONFIRM is not None and batch_plans.CONFIRM(plan):
+            return
+        reason = batch_plans.narrower(plan, limit)
+        if self._program or batch_plans.CONFIRM is not None:
+            raise ConfirmationNeeded(f"{reason} To go on as it is, resume the run with a higher confirm_over_usd.")
+        raise BudgetExceeded(reason)
 
     def begin(self, state: ResultState, job: Job, verb: str, prompt: str, keep: bool) -> None:
         """Start the job that fills a result; one with more failed rows than `max_failed_share` raises when it is read."""
@@ -217,11 +306,20 @@ class Batches:
             if not outcome.unasked:
                 state.land(number, list(outcome.segments))
 
-        batch = Batch(state, spec, columns, self._results.folder(state.id), expected, landed)
+        batch = Batch(state, spec, columns, self._results.folder(state.id), expected, landed, self._trial(spec))
         outcomes = yield from self._groups.run(batch, groups)
         state.segments += [segment for outcome in outcomes for segment in outcome.segments]
         state.unasked = sum(outcome.unasked for outcome in outcomes)
+        self._learn(state)
         state.landed.clear()
+
+    def _trial(self, spec: LeafSpec) -> Trial:
+        """Return the trial of a question: a new one where its last batch was stopped."""
+        name = keys.digest(_question(spec))
+        before = self._trials.get(name)
+        if before is None or before.unusable is not None:
+            before = self._trials[name] = Trial()
+        return before
 
     def _check(self, calls: int, request: RequestKey) -> None:
         """Refuse a batch larger than the calls left; a batch of an earlier session has passed, and is paid in part."""
@@ -258,11 +356,9 @@ class Batches:
         return resolved
 
 
-def _alike(part: Any, index: int) -> Any:
-    """Return what equal parts have in common; parts that are read from shards differ by the keys of their calls."""
-    if isinstance(part, str):
-        return part
-    return (part.prompt, part.part) if isinstance(part.part, str) else index
+def _question(spec: LeafSpec) -> str:
+    """Return what equal questions have in common, whatever they are about."""
+    return keys.canonical([spec.kind, spec.model, spec.prompt, spec.schema, spec.votes, spec.show])
 
 
 def answer_columns(schema: Any) -> dict[str, str]:

@@ -19,7 +19,7 @@ from rlm_ray.corpus.planning.expressions import check_pattern
 from rlm_ray.errors import InputError, RlmRayError
 from rlm_ray.handle.parts import parts_from_json
 from rlm_ray.handle.plan import Plan, Result
-from rlm_ray.ledger.calllog import BEGUN, CallLog
+from rlm_ray.ledger.calllog import STARTED, CallLog
 from rlm_ray.recursion.cell_reports import ReplayedError, error_reply
 from rlm_ray.recursion.failed_verbs import MAX_WHAT, CellFailures, FailedVerb
 from rlm_ray.recursion.jobs.scheduler import Job, immediate
@@ -118,7 +118,7 @@ class Dispatcher:
             self.look_at(final.value)
         notes = [*self._recursive_calls.take_notes(), *self._failures.lines(error)]
         if self._single_calls >= MANY_SINGLE_CALLS:
-            notes.append(feedback.ALONE.format(count=self._single_calls))
+            notes.append(feedback.SINGLE_CALLS.format(count=self._single_calls))
         return notes
 
     def job(self, verb: str, args: JsonObject, blob: bytes) -> Job:
@@ -138,7 +138,7 @@ class Dispatcher:
         self._single_calls += verb == "llm_query"
         if VERBS[verb].on_rerun == "replay" and name in self._previous_replies:
             return self._watched(verb, args, _given(self._previous_replies[name]))
-        job = VERBS[verb].answer(self, args, blob, RequestKey(name, f"{name}{BEGUN}" in self._previous_replies))
+        job = VERBS[verb].answer(self, args, blob, RequestKey(name, f"{name}{STARTED}" in self._previous_replies))
         if self._replay and (failed := self._previous_replies.get(f"{name} failed")) is not None:
             return self._watched(verb, args, _as_before(verb, job, failed))
         return self._watched(verb, args, self._logged(verb, args, name, job))
@@ -207,7 +207,7 @@ class Dispatcher:
 
     def _logged(self, verb: str, args: JsonObject, name: str, job: Job) -> Job:
         if self._log is not None and VERBS[verb].on_rerun == "repeat":
-            self._log.reply(self._cell, f"{name}{BEGUN}", _log_entry(verb, args))
+            self._log.reply(self._cell, f"{name}{STARTED}", _log_entry(verb, args))
         cell, failed_before = self._cell, self._previous_replies.get(f"{name} failed") is not None
         try:
             value = yield from job
@@ -298,7 +298,7 @@ class Dispatcher:
             )
         )
 
-    def _verb_llm_each(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
+    def _verb_llm_each(self, args: JsonObject, blob: bytes, request: RequestKey, dry: bool = False) -> Job:
         return (
             yield from self._batches.each(
                 _str(args, "prompt"),
@@ -309,8 +309,12 @@ class Dispatcher:
                 request,
                 _keep(args),
                 _shown(args),
+                dry,
             )
         )
+
+    def _verb_llm_each_plan(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
+        return (yield from self._verb_llm_each(args, blob, request, dry=True))
 
     def _verb_rlm_query(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         (part,) = parts_from_json([args.get("part")])
@@ -390,6 +394,7 @@ VERBS: dict[str, Verb] = {
     "llm_query_batched": Verb(Dispatcher._verb_llm_query_batched, "repeat", "many"),
     "llm_map": Verb(Dispatcher._verb_llm_map, "repeat"),
     "llm_each": Verb(Dispatcher._verb_llm_each, "repeat"),
+    "llm_each_plan": Verb(Dispatcher._verb_llm_each_plan),
     "rlm_query": Verb(Dispatcher._verb_rlm_query, "repeat", "one"),
     "rlm_query_batched": Verb(Dispatcher._verb_rlm_query_batched, "repeat", "many"),
     "rlm_map": Verb(Dispatcher._verb_rlm_map, "repeat"),

@@ -18,17 +18,20 @@ from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.models.contract import Usage
 from rlm_ray.recursion.budget.amounts import NOTHING, Amount
 from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.jobs.batch_plans import Learned
 from rlm_ray.recursion.jobs.contents import GroupContents
 from rlm_ray.recursion.jobs.loans import BudgetLoan, may_run_again, settle_ended, starting
 from rlm_ray.recursion.jobs.progress import BatchTally, Spending, Tally
 from rlm_ray.recursion.jobs.results import ResultState
-from rlm_ray.recursion.jobs.scheduler import Job, Until
+from rlm_ray.recursion.jobs.scheduler import Job, Timer, Until
 from rlm_ray.recursion.leaf.values import LeafSpec
 from rlm_ray.recursion.ports import Future, LeafGroup, LeafOutcome, Prompted
 from rlm_ray.recursion.verbs.context import CallContext
 
 #: Groups in flight for each CPU: one works while the next is on its way.
 GROUPS_PER_CPU = 2
+#: Seconds between two looks whether the first group of a batch has a usable reply.
+_TRIAL_LOOK = 0.02
 #: Calls that a slice reaches for at least, by their upper estimates, when groups run again.
 LEAST_CALLS = 8
 
@@ -62,6 +65,22 @@ class Piece:
     failed: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Trial:
+    """Whether a model has answered a question in form: until it has, one group of a batch asks it, and few times.
+
+    Attributes
+    ----------
+    trusted : bool
+        It has.
+    unusable : str, optional
+        Why the batch was stopped.
+    """
+
+    trusted: bool = False
+    unusable: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The parts that all groups of a batch share.
@@ -76,6 +95,8 @@ class Batch:
         Distinct contents that are to be asked about, or rows that are to come where equal ones are asked about apart.
     landed : callable
         Called with the number and outcome of each group that ended.
+    trial : Trial
+        Of its question.
     """
 
     state: ResultState
@@ -84,6 +105,7 @@ class Batch:
     folder: str
     expected: int
     landed: Callable[[int, LeafOutcome], None] = lambda number, outcome: None
+    trial: Trial = field(default_factory=Trial)
 
 
 class Groups:
@@ -96,7 +118,7 @@ class Groups:
         self._lender = context.lender
         self._failures = context.failures
         self._tally = tally
-        self._marks = context.marks
+        self._read_log = context.read_log
         self._run_dir = RunDirectory(context.call.run_dir)
 
     def run(self, batch: Batch, groups: list[Piece]) -> Job:
@@ -106,6 +128,7 @@ class Groups:
             return (yield from self._run(batch, groups, counted))
         finally:
             self._tally.end(counted)
+            batch.state.used = counted.settled
 
     def _run(self, batch: Batch, groups: list[Piece], counted: BatchTally) -> Job:
         outcomes: dict[int, LeafOutcome] = {}
@@ -151,8 +174,10 @@ class Groups:
         waiting = deque(groups)
         pending: list[tuple[Piece, BudgetLoan]] = []
         alone = len(groups) == 1 and not whole
+        trial = batch.trial
+        tried = trial.trusted  # or a group has ended
         while waiting or pending:
-            spread = limit or self._most()
+            spread = limit or self._most() if tried else 1
             while waiting and len(pending) < spread:
                 group = waiting.popleft()
                 rest = sum(other.calls for other in waiting)
@@ -160,14 +185,18 @@ class Groups:
                 tokens = largest(group) if alone and batch.spec.kind == "prompts" else None
                 budget = self._lender.lend(group.calls, batch.spec, at_once, rest, whole and at_once == 1, tokens)
                 pending.append((group, self._start(batch, group, counted, budget, not alone)))
-            yield Until(tuple(future for _, future in pending), 1)
+            futures: tuple[Future, ...] = tuple(future for _, future in pending)
+            yield Until(futures if tried or not waiting else (*futures, Timer(_TRIAL_LOOK)), 1)
             ended, pending = settle_ended(pending)
+            tried = trial.trusted or bool(ended) or tried
             for group, future in ended:
                 outcome = self._settled(group, future)
                 if outcome is None:
                     waiting.append(group)
                 else:
+                    batch.state.learned += outcome.learned or Learned()
                     outcomes[group.number] = outcome
+                    trial.unusable = trial.unusable or outcome.unusable
                     batch.landed(group.number, outcome)
 
     def _start(self, batch: Batch, piece: Piece, counted: BatchTally, budget: Budget, spread: bool) -> BudgetLoan:
@@ -191,6 +220,8 @@ class Groups:
             depth=self._call.depth,
             contents=piece.contents,
             failed=piece.failed,
+            trusted=batch.trial.trusted,
+            unusable=batch.trial.unusable,
         )
         reported = piece.reported
 
@@ -199,6 +230,7 @@ class Groups:
                 one.done += now[0] - before[0]
                 one.failed += now[1] - before[1]
             reported[:] = [done, failed, *contents]
+            batch.trial.trusted |= done > failed
             if budget.name in counted.live:
                 counted.live[budget.name] = Spending(spent)
 
@@ -217,7 +249,7 @@ class Groups:
                 raise
             return None
         self._failures.add(outcome.failures)
-        self._marks.add(outcome.noted)
+        self._read_log.add(outcome.noted)
         return outcome
 
 

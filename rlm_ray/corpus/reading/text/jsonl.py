@@ -28,7 +28,7 @@ from rlm_ray.corpus.reading.text import line_search
 from rlm_ray.corpus.reading.text.lines import found_pieces, frame, next_lines
 from rlm_ray.corpus.reading.text.streams import pieces
 from rlm_ray.errors import InputError, StorageError
-from rlm_ray.handle.plan import Grep, Node, Where
+from rlm_ray.handle.plan import Grep, Step, Where
 
 #: Up to so many bytes and shards all lines are looked at for their members, of more so many places, by so many threads.
 _WHOLE_BYTES, _WHOLE_OBJECTS, _PLACES, _THREADS = 64 << 20, 256, 48, 16
@@ -59,7 +59,7 @@ def read(request: ReadRequest) -> Iterator[polars.DataFrame]:
             yield columns_of(lines, schema, columns)
 
 
-def prefilter(step: BoundStep[Node]) -> str | None:
+def prefilter(step: BoundStep[Step]) -> str | None:
     """Return a pattern that finds something in each line whose record a step leaves; None where there is none.
 
     A text stands in its line as it is, between quotes, or with backslashes: what begins or ends a value is not looked for.
