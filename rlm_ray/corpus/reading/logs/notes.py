@@ -14,7 +14,7 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypedDict
 
 import polars
 
@@ -27,6 +27,16 @@ from rlm_ray.errors import StorageError
 from rlm_ray.types.run import Unparsed
 
 FOLDER = "logs"
+
+
+class _Entry(TypedDict):
+    """What is kept of a shard."""
+
+    object: str
+    unparsed: int
+    cut: int
+    times: tuple[int, int] | None
+
 
 _here = threading.local()
 
@@ -89,14 +99,14 @@ def note(run_dir: str, shard: Shard, notes: LogNotes) -> None:
     """Keep what a scan of a shard has seen, where it is more than what is known."""
     if not (notes.unparsed or notes.cut or notes.times):
         return
-    known = _known(run_dir, shard) or {"unparsed": 0, "cut": 0, "times": None}
-    entry = {
+    known = _known(run_dir, shard) or _Entry(object=shard.uri, unparsed=0, cut=0, times=None)
+    entry: _Entry = {
         "object": shard.uri,
         "unparsed": max(notes.unparsed, known["unparsed"]),
         "cut": max(notes.cut, known["cut"]),
         "times": known["times"] or notes.times,
     }
-    if {**known, "object": shard.uri, "times": known["times"] and tuple(known["times"])} != entry:
+    if known != entry:
         with contextlib.suppress(StorageError):  # the records are good without it
             storage.write_bytes(_uri(run_dir, shard), json.dumps(entry).encode())
 
@@ -122,14 +132,18 @@ def rules_out(run_dir: str, shard: Shard, conditions: Sequence[tuple[str, str, A
     known = _known(run_dir, shard)
     if known is None or known["times"] is None:
         return False
-    ranges = statistics.table([RowGroup(0, 0, 1, {"time": tuple(known["times"])})], {"time": kind})
+    ranges = statistics.table([RowGroup(0, 0, 1, {"time": known["times"]})], {"time": kind})
     ruled = pruning.ruled_out([item for item in conditions if item[0] == "time"], ranges, schema, 0, 1)
     return ruled is not None and len(ruled.shards) > 0
 
 
-def _known(run_dir: str, shard: Shard) -> dict[str, Any] | None:
+def _known(run_dir: str, shard: Shard) -> _Entry | None:
     found_bytes = storage.find_bytes(_uri(run_dir, shard))
-    return None if found_bytes is None else json.loads(found_bytes)
+    if found_bytes is None:
+        return None
+    entry: _Entry = json.loads(found_bytes)
+    entry["times"] = (entry["times"][0], entry["times"][1]) if entry["times"] else None
+    return entry
 
 
 def _uri(run_dir: str, shard: Shard) -> str:

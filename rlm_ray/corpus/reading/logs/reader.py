@@ -24,7 +24,7 @@ from rlm_ray.corpus.reading.text import line_search, lines
 from rlm_ray.corpus.reading.text.lines import found_pieces, frame, next_lines, places
 from rlm_ray.corpus.reading.text.streams import pieces
 from rlm_ray.errors import InputError, ObjectUnreadable, StorageError
-from rlm_ray.handle.plan import Grep, Node, Where
+from rlm_ray.handle.plan import Grep, Step, Where
 from rlm_ray.text import counted
 
 #: Objects whose beginnings are looked at.
@@ -180,7 +180,7 @@ def _columns(part: polars.DataFrame, layout: Layout, wanted: Sequence[str]) -> p
     return polars.DataFrame([*(column.alias(name) for name, column in found.items()), *kept, fits.alias(_FITS)])
 
 
-def prefilter(step: BoundStep[Node]) -> str | None:
+def prefilter(step: BoundStep[Step]) -> str | None:
     """Return a pattern that finds something in each text that has a record which a step leaves; None where there is none.
 
     Of columns it holds where they stand in the text as they are; see `fields.Parser.is_verbatim`. A level may stand there in
