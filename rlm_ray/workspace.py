@@ -32,7 +32,7 @@ from rlm_ray.sandbox.outside import parsing
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.forms import json_schema_of, model_of
 from rlm_ray.types.json import JsonObject
-from rlm_ray.types.run import Failure, Replaced
+from rlm_ray.types.run import Failure, Replaced, SureRecord
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.ports import RayPorts
@@ -76,7 +76,7 @@ class Session(Verbs, Backend):
             "encoding": made.encoding,
             "shard_bytes": made.shard_bytes,
             "dialect": dialect,
-            "parse": parsing.parse,
+            "parsers": parsing.PARSERS,
             "logs": logs,
         }
         manifest = open_manifest(*uris, name=name or f"corpus{len(self._corpora) + 1}", **(given | options))
@@ -100,6 +100,11 @@ class Session(Verbs, Backend):
 
         service = self._ready()
         return service.scheduler.run(record_table.job(service.scans, plan, schema, service.failures.add))
+
+    @property
+    def sure(self) -> list[SureRecord]:
+        """How sure the results so far are: a `sentence` for each estimate, and each batch of which some were read again."""
+        return list(self._service.sure_records()) if self._service is not None else []
 
     @property
     def failures(self) -> list[Failure]:

@@ -18,7 +18,7 @@ from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Where
 from rlm_ray.ledger import coverage
 from rlm_ray.ledger.shares import CLASSES
-from rlm_ray.sandbox.outside import documents
+from rlm_ray.sandbox.outside import parsing
 from rlm_ray.subcalls.render import render
 from rlm_ray.types.run import Failure
 
@@ -142,7 +142,7 @@ def _counted(
     if not by_listing:
         with ThreadPoolExecutor(THREADS, thread_name_prefix="demands") as pool:
             jobs = [
-                pool.submit(_looked, Work(shard, plans[name], extract=documents.extract), found, name)
+                pool.submit(_looked, Work(shard, plans[name], parsers=parsing.PARSERS), found, name)
                 for name, shards in wanted.items()
                 for shard in shards
                 if not told[name].failed[shard.index]
@@ -165,7 +165,7 @@ def _shown(
     plans = [(bind(_steps(demand), manifest.schema), manifest) for manifest in manifests.values()]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="demands") as pool:
         jobs = [
-            pool.submit(_characters, Work(shard, plan, extract=documents.extract), found)
+            pool.submit(_characters, Work(shard, plan, parsers=parsing.PARSERS), found)
             for plan, manifest in plans
             for shard in shard_choice.shards_for(plan, manifest)
             if shard.uri not in whole and (shard.uri, shard.index) not in failed

@@ -67,7 +67,7 @@ class Driver:
         self._cells_done = 0
         self._player = Player(call.program) if call.program else None
         self._trouble: str | None = None  # of the last cell
-        self._news = News(service.dispatcher.citing, service.failures)
+        self._news = News(service.dispatcher.citing, service.failures, service.sure)
         self._events_before: dict[str, int] = {}
         self._cells_to_rerun: deque[tuple[str, str]] = deque()
         self._commands_after_rerun: list[loop.Command] = []
@@ -377,6 +377,7 @@ class Driver:
             failed_verbs=verbs,
             citations=self._service.citations(),
             refused=self._service.refused(),
+            sure=self._service.sure_records(),
             events=self.events,
             isolation=self.isolation,
             ended=time.time(),

@@ -64,8 +64,14 @@ def _holds(value: Any, operator: str, wanted: Any) -> bool:
 
 def _found(record: dict[str, Any], step: Grep) -> bool:
     pattern = re.compile(step.pattern, re.IGNORECASE if step.ignore_case else 0)
-    names = [step.column] if step.column else [name for name in ("text", "host") if name in record]
-    return any(record[name] is not None and pattern.search(record[name]) for name in names) != step.invert
+    names = [step.column] if step.column else list(record)
+    return any(record[name] is not None and pattern.search(_text(record[name])) for name in names) != step.invert
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else value.isoformat() if isinstance(value, datetime.datetime) else repr(value)
 
 
 def _spans(text: str, step: Split) -> list[tuple[int, int]]:

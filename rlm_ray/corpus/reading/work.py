@@ -13,7 +13,8 @@ from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.planning.bind import BoundPlan
 from rlm_ray.corpus.reading import decode_replacements
 from rlm_ray.corpus.reading.logs import notes
-from rlm_ray.corpus.reading.reader import Extractor, Reduce
+from rlm_ray.corpus.reading.parsed.foreign import Parsers
+from rlm_ray.corpus.reading.reader import Reduce
 from rlm_ray.corpus.reading.scan import frames, scan
 from rlm_ray.corpus.reading.selections import selections_of
 from rlm_ray.corpus.reading.text import compressed
@@ -42,8 +43,8 @@ class Work:
         Rows that statistics exclude.
     nothing : bool
         The worker found that the plan leaves no record of the shard.
-    extract : callable, optional
-        Parses documents; the worker adds it, and it is never sent.
+    parsers : Parsers, optional
+        Parses foreign formats; the worker adds it, and it is never sent.
     """
 
     shard: Shard
@@ -53,7 +54,7 @@ class Work:
     corpus: str | None = None
     excluded: tuple[tuple[int, int], ...] = ()
     nothing: bool = False
-    extract: Extractor | None = None
+    parsers: Parsers | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # as a Shard's
@@ -80,7 +81,7 @@ class Work:
             table=self.table,
             positions=positions,
             extents=extents,
-            extract=self.extract,
+            parsers=self.parsers,
         )
         return self._noted(found)
 
@@ -97,7 +98,7 @@ class Work:
             columns=columns,
             table=self.table,
             reduce=reduce,
-            extract=self.extract,
+            parsers=self.parsers,
         )
         return self._noted(found)
 
@@ -142,4 +143,4 @@ class Work:
         return replace(shard, seeks=compressed.index_uri(self.run_dir, shard.uri, shard.version))
 
 
-_SENT = operator.attrgetter(*(item.name for item in fields(Work) if item.name != "extract"))
+_SENT = operator.attrgetter(*(item.name for item in fields(Work) if item.name != "parsers"))

@@ -12,6 +12,7 @@ from rlm_ray.recursion.jobs.results import Results
 from rlm_ray.recursion.jobs.scheduler import Scheduler
 from rlm_ray.recursion.ports import Call, Ports
 from rlm_ray.recursion.verbs.failures import FailureLog
+from rlm_ray.recursion.verbs.sampling.sure_log import SureLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,4 +34,5 @@ class CallContext:
     results: Results
     lender: BudgetLender
     failures: FailureLog
+    sure: SureLog
     read_log: ReadLog

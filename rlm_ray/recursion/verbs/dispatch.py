@@ -31,7 +31,8 @@ from rlm_ray.recursion.verbs.context import CallContext
 from rlm_ray.recursion.verbs.functions import Functions
 from rlm_ray.recursion.verbs.queries import Queries
 from rlm_ray.recursion.verbs.recursive_calls import RecursiveCalls
-from rlm_ray.recursion.verbs.samples import EstimateRequest, Samples
+from rlm_ray.recursion.verbs.sampling.estimates import EstimateRequest, Estimates
+from rlm_ray.recursion.verbs.sampling.samples import Samples
 from rlm_ray.recursion.verbs.scans import Scans
 from rlm_ray.sandbox.outside.events import Final
 from rlm_ray.subcalls.votes import Votes
@@ -73,7 +74,7 @@ class Dispatcher:
     Parameters
     ----------
     context : CallContext
-    scans, functions, queries, batches, recursive_calls, samples
+    scans, functions, queries, batches, recursive_calls, samples, estimates
         The implementations of the verbs.
     log : CallLog, optional
         Gets the replies.
@@ -88,6 +89,7 @@ class Dispatcher:
         batches: Batches,
         recursive_calls: RecursiveCalls,
         samples: Samples,
+        estimates: Estimates,
         log: CallLog | None = None,
     ) -> None:
         self._scans = scans
@@ -96,6 +98,8 @@ class Dispatcher:
         self._batches = batches
         self._recursive_calls = recursive_calls
         self._samples = samples
+        self._estimates = estimates
+        self._sure = context.sure
         self._results = context.results
         self._log = log
         self._replay = context.call.replay  # a verification repeats the failures of the first run, and tries nothing again
@@ -155,6 +159,8 @@ class Dispatcher:
             self._take(value["failure"], value["key"], value["retried"], failures)
         elif VERBS[verb].answers is not None:
             self._answered(verb, args, value, failures)
+            if verb == "estimate":
+                self._sure.add({"key": _key(verb, args), "verb": verb, "what": _what(args), "sentence": value["sentence"]})
         elif verb != "page" or value["after"] is None:  # a result that is read in part only may be under way
             self.look_at(args.get("plan"), failures)
         return value
@@ -194,6 +200,9 @@ class Dispatcher:
             if not isinstance(origin, Result):
                 return
             state = self._results.get(origin.id)
+            if state.promise.done() and state.agreement is not None:
+                self._sure.add(state.agreement)
+                (self._failures if failures is None else failures).second_reading(state.id, state.agreement["sentence"])
             if state.promise.done() and state.key:
                 failure = state.failure.to_json() if state.failure is not None else None
                 self._take(failure, state.key, state.retried, self._failures if failures is None else failures)
@@ -344,7 +353,7 @@ class Dispatcher:
             (_number(args, "min"), _optional_number(args, "max")),
             _int(args, "seed", least=-(1 << 62)),
         )
-        return (yield from self._samples.estimate(_plan(args), asked, request))
+        return (yield from self._estimates.estimate(_plan(args), asked, request))
 
     # the rest
 
