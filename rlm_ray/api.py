@@ -72,7 +72,7 @@ def open(
     *uris : str
         Paths, folders, globs, `s3://…`, `memory://…`; several are one corpus. Or one table, in a version: `delta+s3://…?version=3`,
         `iceberg:catalogue/namespace.table` (docs/data.md).
-    format : {"parquet", "text", "jsonl", "json", "csv", "mail"}, optional
+    format : {"parquet", "text", "jsonl", "json", "csv", "avro", "orc", "sheet", "mail"}, optional
         By the names' endings where not given.
     unit : {"line", "event", "document", "row"}, optional
         What a record is; an event is a line with those that belong to it, as a stack trace does.
