@@ -18,7 +18,7 @@ import pytest
 
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import shard_choice
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Where
@@ -111,7 +111,7 @@ def test_columns_keep_their_values_when_they_are_renamed(kit: SimpleNamespace, c
     assert [(record["words"], record["price"]) for record in found[-2:]] == [("row 3", None), ("new", 7)]
     second = Where((("day", "==", "2026-01-02"),))
     assert [record["n"] for record in kit.records(manifest, second)] == [1, 3]
-    assert len(planner.shards_for(bind([second], manifest.schema), manifest)) == 1
+    assert len(shard_choice.shards_for(bind([second], manifest.schema), manifest)) == 1
 
 
 def test_a_column_that_took_anothers_name_is_another(kit: SimpleNamespace, catalogue: Any) -> None:
@@ -131,13 +131,9 @@ def test_members_of_nested_columns_are_found_by_their_numbers(kit: SimpleNamespa
     """A member that came, one that went, one of another name, and one that took its name: as pyiceberg itself reads them."""
     from pyiceberg.types import LongType, StringType
 
-    rows = (
-        _rows(0, 3)
-        .append_column("kv", pyarrow.array([[("k", {"x": 1})], None, []], _PAIRS))
-        .append_column(
-            "list", pyarrow.array([[{"y": 1}, None], [{"y": 2}], []], pyarrow.list_(pyarrow.struct([("y", pyarrow.int32())])))
-        )
-    )
+    pairs = pyarrow.array([[("k", {"x": 1})], [("l", None)], []], _PAIRS)
+    lists = pyarrow.array([[{"y": 1}, None], [{"y": 2}], []], pyarrow.list_(pyarrow.struct([("y", pyarrow.int32())])))
+    rows = _rows(0, 3).append_column("kv", pairs).append_column("list", lists)
     table = catalogue.create_table("sales.orders", schema=rows.schema)
     table.append(rows)
     with table.update_schema() as update:
@@ -158,8 +154,7 @@ def test_members_of_nested_columns_are_found_by_their_numbers(kit: SimpleNamespa
     assert [record["list"] for record in found] == [[{"y": 1}, None], [{"y": 2}], [], None, None]
     assert own[0]["list"] == [{"y": 1}, None]
     assert found[0]["more"] == {"first": 0, "c": None, "a": None}
-    assert found[0]["kv"] in ({"k": {"z": 1}}, [["k", {"z": 1}]], [{"key": "k", "value": {"z": 1}}])
-    assert [record["kv"] for record in found[1:]] == [None, *([found[2]["kv"]]), None, None]
+    assert [record["kv"] for record in found] == [{"k": {"z": 1}}, {"l": None}, {}, None, None]
 
 
 def test_columns_and_members_with_values_by_default(kit: SimpleNamespace, catalogue: Any, tmp_path: Path) -> None:
