@@ -1,4 +1,4 @@
-"""What a job demands to be read, and whether it was."""
+"""Checks whether a job read what its specification demands."""
 
 from __future__ import annotations
 

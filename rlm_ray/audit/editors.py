@@ -1,4 +1,4 @@
-"""The specification's JSON Schema, for editors: what keys there are, what they mean, and what they take."""
+"""The JSON Schema of the specification, for editors: its keys, their meaning and their values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Findings: each checked against the record that it rests on, named, and kept as a table, a partition a run."""
+"""Checks each finding against its record, names it, and writes the table of findings, one partition a run."""
 
 from __future__ import annotations
 

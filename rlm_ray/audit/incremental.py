@@ -1,4 +1,4 @@
-"""Nights: a job that reads what is new or changed since its last finished run, and carries the other findings forward.
+"""Runs a job on the objects that are new or changed since its last finished run, and carries the other findings forward.
 
 ::
 

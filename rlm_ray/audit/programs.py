@@ -1,4 +1,4 @@
-"""Programs: the cells of a run as files that a person can read, edit and review, and what they take for granted.
+"""Programs: the cells of a run as files that a person can read, edit and review, with the assumptions that they make.
 
 ::
 

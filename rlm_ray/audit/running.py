@@ -1,4 +1,4 @@
-"""A job from its specification to its table of findings."""
+"""Runs a job: from its specification to its table of findings."""
 
 from __future__ import annotations
 

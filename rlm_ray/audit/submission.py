@@ -1,4 +1,4 @@
-"""A job on a cluster, through Ray Jobs: packed, submitted once, followed, and taken up again."""
+"""Runs a job on a cluster through Ray Jobs: packs it, submits it once, follows it, and resumes it."""
 
 from __future__ import annotations
 

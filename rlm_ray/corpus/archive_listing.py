@@ -1,4 +1,4 @@
-"""Archives of a listing as what they hold: each member is an object, `archive.zip!/path`.
+"""Replaces the archives of a listing by their members: each is an object, `archive.zip!/path`.
 
 The archive's directory is hostile: it is parsed in the sandbox. What it says is then bounded here, before anything is read.
 """

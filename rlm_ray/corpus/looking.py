@@ -1,4 +1,4 @@
-"""The first bytes of a corpus' text objects: what each is, before its name is believed."""
+"""Looks at the first bytes of text objects when a corpus is opened, before it trusts their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects that a list names: a text, CSV, JSON lines or Parquet file of URIs, a Delta or Iceberg table of them, an S3 Inventory.
+"""Reads lists of objects: a text, CSV, JSON lines or Parquet file of URIs, a Delta or Iceberg table of them, an S3 Inventory.
 
 A list saves the listing of a large bucket, and names exactly the objects that are meant. It is read as any corpus is, batch by
 batch. Of objects for which it has size and version nothing is asked of the store; the versions are compared when they are read.

@@ -1,4 +1,4 @@
-"""Opening a corpus: from URIs to a manifest. Listing and footers; of text, one small sample."""
+"""Opens a corpus: makes a manifest from URIs. Reads listings and footers, and one small sample of text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arguments of the handle's verbs, checked and brought to what a plan keeps."""
+"""Checks the arguments of the handle's verbs, and converts them to the form that plans store."""
 
 from __future__ import annotations
 

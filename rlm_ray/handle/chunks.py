@@ -1,4 +1,4 @@
-"""`Chunks`: what `Corpus.chunks` returns. Imports only the standard library, because root code's process imports it."""
+"""`Chunks`: the result of `Corpus.chunks`. Imports only the standard library, because root code's process imports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A handle as people see it when it is printed or stands in a notebook. Imports only the standard library: see `handle`."""
+"""Shows a handle to people, printed or in a notebook. Imports only the standard library: see `handle`."""
 
 from __future__ import annotations
 

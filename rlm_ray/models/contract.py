@@ -1,4 +1,4 @@
-"""The words in which a chat completion is asked for, answered and counted.
+"""The types of a chat completion: request, reply and usage.
 
 Plain values and protocols, picklable, importing nothing heavy: other rooms name them without importing `openai`.
 """

@@ -1,4 +1,4 @@
-"""What one model behind one endpoint understands of the chat completions API, learnt from its refusals."""
+"""Learns from refusals which parts of the chat completions API a model behind an endpoint supports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What went wrong with an attempt, told apart: try again, slow down, refused, or no use without another key."""
+"""Classifies a failed attempt: retry, slow down, refused, or useless without another key."""
 
 from __future__ import annotations
 

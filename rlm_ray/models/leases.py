@@ -1,4 +1,4 @@
-"""A worker's side of a limiter that many share: it works from what it was granted, and asks for more in blocks.
+"""A worker's side of the shared limiter: it spends what it was granted, and asks for more in blocks.
 
 While nothing is limited and nobody was refused, a call costs no round trip at all: the worker says that it is there, is told
 its places, and hears at once when another was refused.

@@ -1,4 +1,4 @@
-"""How many calls one process has in flight: fewer when the endpoint asks for it, more again step by step.
+"""Limits the calls in flight of one process: fewer when the endpoint asks for it, then more step by step.
 
 Additive increase, multiplicative decrease. Soft state: a fresh limiter is never wrong, only too eager for a moment.
 """

@@ -1,4 +1,4 @@
-"""Dollars of a model call: what a person set, over a maintained catalogue. Unknown is unknown, never nothing.
+"""Prices model calls in dollars: prices that a person set come before a maintained catalogue. An unknown price is never zero.
 
 Prices are looked up once, in the driver (`price_table`), and travel as plain numbers: the catalogue is not imported
 by workers. Sums are integers: picodollars a token, nanodollars a call, rounded up.

@@ -1,4 +1,4 @@
-"""Who may use how much of an endpoint: the book behind the limiter that all workers share. Pure: knows no clock, no Ray.
+"""Divides the rate of an endpoint among the workers that share it. Pure: knows no clock and no Ray.
 
 A worker reports what it did and what it wants, and is granted places in flight and, where the endpoint is limited by the
 minute, a block of requests and tokens that it must use within a few seconds. Refusals (429, 503) hold everybody back and

@@ -1,4 +1,4 @@
-"""A reply without the thoughts of the model: reasoning is never run as code and never an answer.
+"""Removes the reasoning from a reply: it is never run as code and is never an answer.
 
 Servers without a reasoning parser leave the thoughts in the text, with both tags or, where the chat template opens them, with the
 closing tag alone.

@@ -1,1 +1,1 @@
-"""What a person looks at."""
+"""The output for people: terminal, progress and the HTML report."""

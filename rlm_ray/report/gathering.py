@@ -1,4 +1,4 @@
-"""What a run's directory says, as one JSON value for the report. Reads the run directory in bounded amounts; calls no model."""
+"""Gathers a run directory into one JSON value for the report. Reads the run directory in bounded amounts; calls no model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run as one HTML file: nothing is loaded from outside, and the page forbids it. All text of a corpus or a model is escaped."""
+"""Writes a run as one HTML file that loads nothing from outside. Escapes all text of a corpus or a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a run as SVG: what was read of each shard, when what was under way, and what it cost at each depth.
+"""Draws a run as SVG: the parts of each shard that were read, the calls over time, and the cost at each depth.
 
 Pure; colours come from the page.
 """

@@ -1,4 +1,4 @@
-"""What the command line prints of runs: the list, a run as a page, its turns, its citations, what failed, its findings."""
+"""Prints runs on the command line: the list, one run, its turns, citations, failures and findings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A citation with the records around it, from the lake. Reads what it shows; calls no model."""
+"""Shows a citation with the records around it. Reads only those records; calls no model."""
 
 from __future__ import annotations
 

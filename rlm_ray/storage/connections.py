@@ -1,4 +1,4 @@
-"""What this process holds open: connections to stores, and the memory of `memory://`. fsspec and s3fs are imported here alone."""
+"""Holds the open connections of this process, and the memory of `memory://`. Only this file imports fsspec and s3fs."""
 
 from __future__ import annotations
 

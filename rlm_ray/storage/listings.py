@@ -1,4 +1,4 @@
-"""Which objects there are, and which version each has. Reads no object."""
+"""Lists objects and their versions. Reads no object."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A large listing, by several prefixes at once: a page names some thousand keys, and only it says where the next begins.
+"""Lists many objects by several prefixes at once, since each page must arrive before the next can be asked for.
 
 Keys that share what stands up to a `/` are one common prefix (S3 API, ListObjectsV2). Prefixes are listed apart where the
 first page says that each has many keys, so that there are never many more requests than pages.

@@ -1,4 +1,4 @@
-"""Reading objects: whole, by ranges, at random, from front to back. Each read can be bound to a version."""
+"""Reads objects: whole, by ranges, at random, from front to back. Each read can be bound to a version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the seam asks of an object store, whichever it is: listings, ranges of one version, writes with a condition."""
+"""The protocol of an object store: listings, ranges of one version, conditional writes."""
 
 from __future__ import annotations
 

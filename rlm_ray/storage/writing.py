@@ -1,4 +1,4 @@
-"""Writing objects whole, and removing them."""
+"""Writes whole objects, and removes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON Schemas out of the short way to write them, made strict: what endpoints in strict mode accept."""
+"""Makes strict JSON Schemas, as endpoints in strict mode accept them, from the short form."""
 
 from __future__ import annotations
 

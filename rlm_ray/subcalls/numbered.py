@@ -1,4 +1,4 @@
-"""Many records in one call: numbered in the prompt, answered by number, and what to ask again."""
+"""Puts many records into one call: numbers them in the prompt, matches answers by number, and lists those to ask again."""
 
 from __future__ import annotations
 

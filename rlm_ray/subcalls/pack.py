@@ -1,4 +1,4 @@
-"""What fits one call: records in packs, and a text that is too large in pieces."""
+"""Packs records into calls, and cuts a text that is too large into pieces."""
 
 from __future__ import annotations
 

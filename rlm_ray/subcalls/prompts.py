@@ -1,4 +1,4 @@
-"""What a leaf call says: instruction first, so that endpoints can cache it, data last, fenced as data.
+"""Builds the prompt of a leaf call: the instruction first, so that endpoints can cache it; the data last, fenced as data.
 
 The fence carries a digest of the data, so that no text inside can close it. VERSION goes into every key: raise it when
 the words change in a way that could change an answer.

@@ -1,4 +1,4 @@
-"""Records as the text that a model reads. Text of a corpus is hostile: it is joined, never formatted with."""
+"""Renders records as the text that a model reads. Text of a corpus is hostile: it is joined, never used as a template."""
 
 from __future__ import annotations
 

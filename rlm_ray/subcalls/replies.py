@@ -1,4 +1,4 @@
-"""JSON out of what a model wrote: whole, in a fence, after its thoughts, between words, or cut off."""
+"""Extracts JSON from a model's reply: whole, in a fence, after reasoning, between words, or cut off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a typed answer looks like: from what a person or a root model wrote, to columns, a JSON Schema and a check.
+"""Turns the schema that a person or a root model wrote into columns, a JSON Schema and a check.
 
 Two ways to write a schema::
 

@@ -1,4 +1,4 @@
-"""Several answers to one question as one: how many are asked for, and the majority, column by column."""
+"""Joins several answers to one question: how many to ask for, and the majority, column by column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The form of a log line: what varies is masked, and what can decide about trouble is not.
+"""Reduces a log line to its form: masks the parts that vary, and keeps the words that can decide about trouble.
 
 Imports the standard library only, since programs use it inside the sandbox.
 """

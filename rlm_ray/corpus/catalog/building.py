@@ -1,4 +1,4 @@
-"""Shards as they are made: one by one from footers and logs, or all at once from a listing. Pure."""
+"""Makes shards: one by one from footers and logs, or all at once from a listing. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a file that its table has deleted: they are no records, and the others keep their numbers in the file.
+"""Leaves out the rows of a file that its table has deleted; the other rows keep their numbers in the file.
 
 A shard of such a file carries the numbers of its deleted rows, packed. Places and addresses are rows of the file, so they
 have gaps; counts, slices and samples are of live rows. What is said here of a shard without deletions is plain arithmetic.

@@ -1,4 +1,4 @@
-"""Which objects are documents that need a parser, by the ending of their name and by their first bytes. Pure."""
+"""Recognises documents that need a parser, by the ending of their name and by their first bytes. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parquet footers: read in parallel, united by column name, cut into shards. No column is read."""
+"""Reads Parquet footers in parallel, unites their columns by name, and cuts files into shards. Reads no column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The formats of corpora: what planning and opening know of each without reading it, and which module reads it.
+"""The table of formats: the facts that planning and opening use, and the module that reads each.
 
 A new format is a file in `reading/` with a `READER` (see `reading.reader`), and a line in the table below.
 """

@@ -1,4 +1,4 @@
-"""What a listing's names say: format, compression and hive partitions of each object. Pure."""
+"""Reads format, compression and hive partitions from the names of a listing. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shard: one object, or a part of one that can be read alone. Small, frozen, goes to a task by value."""
+"""A shard: one object, or a part of one that a task can read by itself. Small, frozen, and sent by value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an object is by its first bytes: they decide before its name does. Pure."""
+"""Recognises an object by its first bytes, which count more than its name. Pure."""
 
 from __future__ import annotations
 

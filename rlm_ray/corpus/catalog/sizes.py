@@ -1,4 +1,4 @@
-"""How many bytes a record takes in a prompt, from a scan's batch or, without data, from average widths."""
+"""Measures the bytes of a record in a prompt: from a scan's batch or, without data, from average widths."""
 
 from __future__ import annotations
 

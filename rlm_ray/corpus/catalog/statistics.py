@@ -1,4 +1,4 @@
-"""Least and greatest values of row groups, from footers and table logs, as a table of ranges.
+"""Collects the least and greatest values of row groups, from footers and table logs, in a table of ranges.
 
 The ranges are kept by column, as a table of `low:NAME` and `high:NAME` (null: unknown) with a row for each row group:
 its `shard`, and its rows from `start` to `stop`. A shard has all of its row groups there, or none.

@@ -1,1 +1,1 @@
-"""What a value means: how all verbs show it, and how conditions compare it."""
+"""The meaning of values: how every verb shows them, and how conditions compare them."""

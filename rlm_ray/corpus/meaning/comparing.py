@@ -1,4 +1,4 @@
-"""Values as conditions compare them: the one function for filters, partitions and statistics.
+"""Compares values for conditions: one function for filters, partitions and statistics.
 
 A condition means what the person wrote, exactly: `t < '9999-12-31'` of a column that ends in 2262 holds for all, `n == 1.5` of
 whole numbers for none. So a value is taken to whole units of its column, with what is left over, and compared as such.

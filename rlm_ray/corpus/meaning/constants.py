@@ -1,4 +1,4 @@
-"""Columns that are the same in a whole file: a manifest has their one value as all verbs show it. Pure."""
+"""Columns with one value in a whole file: the manifest holds that value as every verb shows it. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nested columns as a table has them, whose members have other names in a file, narrower types, or are not there. Pure."""
+"""Brings a file's nested columns to the form of its table: members may be renamed, narrower or absent in the file. Pure."""
 
 from __future__ import annotations
 

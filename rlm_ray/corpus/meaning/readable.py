@@ -1,4 +1,4 @@
-"""Values as people and models see them: the one function for every verb, in this process and in a sandbox for SQL.
+"""Turns values into what people and models see: one function for every verb, also in the sandbox for SQL.
 
 What comes out are JSON values, and the numbers NaN and infinity, which Python's `json` writes and reads. Imports pyarrow only.
 """

@@ -1,4 +1,4 @@
-"""Values as a search sees them: the text that a record shows, of any type; and which types a pattern could be found in."""
+"""Turns values of any type into the text that a search sees, and says in which types a pattern can match."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of Parquet's VARIANT as plain ones: the binary encoding, and what is shredded into columns. Pure."""
+"""Decodes values of Parquet's VARIANT: the binary encoding, and members shredded into columns. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is counted: records, and records by a column's values. Of one shard, or of several by one query."""
+"""Counts records, and records by a column's values: of one shard, or of several with one query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an address back to its record: the way of a citation."""
+"""Finds the record of an address, as a citation needs it."""
 
 from __future__ import annotations
 

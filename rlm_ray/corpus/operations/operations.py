@@ -1,4 +1,4 @@
-"""What a verb computes: `run` on one shard, on a worker; `merge` of the partial results, in shard order, by the caller.
+"""The computations of the verbs: a worker calls `run` for each shard, the caller merges the parts in shard order.
 
 Partial results are small values that pickle. See `OPERATIONS` for the names, their arguments and results.
 """

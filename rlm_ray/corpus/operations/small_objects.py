@@ -1,4 +1,4 @@
-"""Many small objects of text, counted together: what a pass costs beside its bytes is paid once, not for each of them.
+"""Counts many small text objects together, so that the fixed cost of a pass is paid once.
 
 Their bytes stand one behind the other in memory, as if they were one object. What is special about one (a place that was asked
 for, bytes that are no UTF-8) is left to who looks at one object at a time.

@@ -1,4 +1,4 @@
-"""A plan bound to a corpus: its nodes checked against the columns, once, with what each needs, sees and gives.
+"""Binds a plan to a corpus: checks each step against the columns once, and records what it needs, sees and returns.
 
 All that plans, scans and computes reads the bound plan. It goes to tasks as nodes and columns and is bound there once more.
 """

@@ -1,4 +1,4 @@
-"""Which records a random sample draws, by their number: a longer sample of the same seed begins with the shorter one."""
+"""Draws the numbers of a random sample: a longer sample of the same seed begins with the shorter one."""
 
 from __future__ import annotations
 

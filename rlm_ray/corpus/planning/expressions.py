@@ -1,4 +1,4 @@
-"""Conditions and patterns as polars expressions, checked before any data is read."""
+"""Turns conditions and patterns into polars expressions, and checks them before any data is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which part of a shard a plan's steps look at when they are carried out. Reads nothing."""
+"""Says which part of a shard a plan reads. Reads nothing."""
 
 from __future__ import annotations
 

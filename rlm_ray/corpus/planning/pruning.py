@@ -1,4 +1,4 @@
-"""Which row groups a filter cannot match, by their least and greatest values (`catalog.statistics`). Reads nothing."""
+"""Rules out row groups that a filter cannot match, by their least and greatest values (`catalog.statistics`). Reads nothing."""
 
 from __future__ import annotations
 

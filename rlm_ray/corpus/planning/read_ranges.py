@@ -1,4 +1,4 @@
-"""What of an object is read where a record, or a span of one, is read."""
+"""The range of an object that is read for a record, or for a span of one."""
 
 from __future__ import annotations
 

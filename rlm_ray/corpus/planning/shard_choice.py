@@ -1,4 +1,4 @@
-"""Chooses the shards of a plan, and says what is known of them without a scan. Pure: reads nothing."""
+"""Chooses the shards of a plan, and counts their records where no scan is needed. Pure: reads nothing."""
 
 from __future__ import annotations
 

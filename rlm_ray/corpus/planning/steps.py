@@ -1,4 +1,4 @@
-"""The steps of a bound plan: a node, with the columns that it sees, and what it means for shards, positions and records.
+"""The steps of a bound plan: each knows the columns that it sees, and its effect on shards, positions and records.
 
 Each kind of node has a class here; whoever plans or reads asks the step, and no one asks of which kind it is.
 """

@@ -1,4 +1,4 @@
-"""Steps carried out on the frames of one shard, one after the other, by what the reader did not take."""
+"""Applies the steps that the reader did not take to the frames of one shard, one after the other."""
 
 from __future__ import annotations
 

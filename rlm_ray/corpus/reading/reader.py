@@ -1,4 +1,4 @@
-"""`Reader`: what the reader of a format takes, and the functions with which it reads; found by the format's name.
+"""`Reader`: the capabilities and functions of the reader of a format, found by the name of the format.
 
 A format is one module with a `READER`, named in `catalog.formats`.
 """

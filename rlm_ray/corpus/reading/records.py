@@ -1,4 +1,4 @@
-"""Arrow batches as JSON-able records: what a verb returns to root code and what a prompt shows."""
+"""Turns Arrow batches into JSON records, as verbs return them to root code and prompts show them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a corpus' first records say of all: its columns and how long a record is. Each reader of text takes its own sample."""
+"""Infers columns and record length from the first records of a corpus. Each reader of text takes its own sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plan's steps over one shard: Arrow batches of the records that are left, with their places.
+"""Scans one shard with a plan: yields Arrow batches of the matching records, with their places.
 
 Batches hold the data columns and `_pos` (row, or byte offset of the line's start), `_end` (exclusive), `_char` and
 `_char_end` (characters of a span; 0 and null for whole records). A scan holds one batch in memory.

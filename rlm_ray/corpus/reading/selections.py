@@ -1,4 +1,4 @@
-"""What a `filter` kept: places, as one small Parquet file per shard in the run directory."""
+"""Stores the places that a `filter` selected, as one small Parquet file per shard in the run directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`split`: records become spans of one text column, each with its character range in that column's value."""
+"""`split`: cuts records into spans of one text column, each with its character range in that column's value."""
 
 from __future__ import annotations
 

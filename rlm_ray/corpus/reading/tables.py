@@ -1,4 +1,4 @@
-"""A shard's records as Arrow tables of bounded size, for an engine that wants tables: SQL."""
+"""Yields a shard's records as Arrow tables of bounded size, for SQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeping root code's variables: pickled one by one, inside the sandbox, and loaded only inside another one.
+"""Pickles root code's variables one by one inside the sandbox; only another sandbox loads them.
 
 Plain data goes through the standard pickle. Functions and classes that cells defined go through cloudpickle,
 which is imported only then. What belongs to the sandbox itself (the scaffold, the namespace, the way to the

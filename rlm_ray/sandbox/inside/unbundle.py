@@ -1,4 +1,4 @@
-"""Run first in a child, by `bundle.BOOT`: lets it import what its parent has bundled without looking for files.
+"""Runs first in a child, by `bundle.BOOT`: makes the parent's bundled modules importable without a search for files.
 
 Modules get the loader and the place that they have anyway, so that their source can be found. What is not in the bundle is
 imported from files.

@@ -1,4 +1,4 @@
-"""Security events: what must not happen and was tried, counted by name, for a sandbox, a call and a run.
+"""Counts security events by name, for a sandbox, a call and a run.
 
 Beside the three totals, ``denied: WHAT`` counts each different act that was refused. Counts are plain dicts, so that
 they can be summed and sent anywhere; `split` takes them apart again for an answer.

@@ -1,4 +1,4 @@
-"""The parent's side of the sandbox that parses documents: a fresh child for each document, and text that comes out."""
+"""The parent's side of the sandbox that parses documents: a fresh child for each document; only text comes out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the parent's side of a sandbox takes and gives: small frozen values."""
+"""The events of a sandbox, and its limits, as small frozen values."""
 
 from __future__ import annotations
 

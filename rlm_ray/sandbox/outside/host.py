@@ -1,4 +1,4 @@
-"""The parent's side of one sandbox: start a cell, take what comes, answer requests, keep snapshots, replace the dead.
+"""The parent's side of one sandbox: starts cells, answers requests, keeps snapshots and replaces a child that died.
 
 Single-threaded and never blocking: a driver selects on `fileno`, calls `receive` when there is something to read or
 `deadline` has passed, and answers each Request with `reply`. No byte that the child sends can harm this process:

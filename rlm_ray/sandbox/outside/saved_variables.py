@@ -1,4 +1,4 @@
-"""Root code's variables as the parent keeps them, and which of them a new child could not take back."""
+"""Keeps root code's variables in the parent, and lists those that a new child could not restore."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots and answers as the parent holds them: checked in shape and size, never unpickled."""
+"""Stores snapshots and answers in the parent: checks their shape and size, and never unpickles them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cell has printed so far, in memory that the child and its parent share: it outlives a child that is ended.
+"""A cell's output so far, in memory that the child shares with its parent: it outlives the child.
 
 A file in memory of fixed, sealed size: the beginning of what was printed, a ring with its end, and how much there is of
 each. The child only writes there and holds no descriptor of it. To the parent it is bytes, copied once, that mean

@@ -1,4 +1,4 @@
-"""How a table's columns, and the members of nested ones, are found in a file: by number, by a name of its own, or by name. Pure."""
+"""Finds a table's columns, and the members of nested ones, in a file: by number, by a physical name, or by name. Pure."""
 
 from __future__ import annotations
 

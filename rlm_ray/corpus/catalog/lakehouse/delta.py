@@ -1,4 +1,4 @@
-"""Delta tables, through delta-rs: files of a version, values of partitions, deletion vectors."""
+"""Reads the log of a Delta table through delta-rs: files of a version, values of partitions, deletion vectors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Iceberg tables, through pyiceberg: what its own planning says are the files of a snapshot, and their deleted rows."""
+"""Plans an Iceberg table through pyiceberg: the files of a snapshot and their deleted rows."""
 
 from __future__ import annotations
 

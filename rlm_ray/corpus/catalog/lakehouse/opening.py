@@ -1,4 +1,4 @@
-"""From a table's log to a manifest: its files as Parquet shards, deleted rows left out."""
+"""Makes a manifest from a table's log: its files are Parquet shards without the deleted rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a table's log says of one version of it: columns, files, and which rows of them are no more."""
+"""One version of a table, as its log describes it: columns, files and deleted rows."""
 
 from __future__ import annotations
 

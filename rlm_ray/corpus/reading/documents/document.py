@@ -1,4 +1,4 @@
-"""A whole object as one record `{"path": …, "text": …}`: text as it is, documents as what a sandbox reads in them."""
+"""Reads a whole object as one record `{"path": …, "text": …}`; a sandbox parses documents."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from rlm_ray.corpus.reading.text import line_search, lines
 from rlm_ray.corpus.reading.text.lines import found_pieces, frame, next_lines, places
 from rlm_ray.corpus.reading.text.streams import pieces
 from rlm_ray.errors import InputError, ObjectUnreadable, StorageError
-from rlm_ray.handle.plan import Grep, Step, Where
+from rlm_ray.handle.plan import Grep, Step
 from rlm_ray.text import counted
 
 #: Objects whose beginnings are looked at.
@@ -192,8 +192,8 @@ def prefilter(step: BoundStep[Step]) -> str | None:
     texts = all(schema.get(name) == "string" and name != "_error" for name in step.looks_at)
     if isinstance(node, Grep) and not node.invert and texts and not re.search(r"[$^]", node.pattern):
         return line_search.prefilter(node.pattern, node.ignore_case or "level" in step.looks_at)
-    if isinstance(node, Where) and texts:
-        for column, compared, value in node.conditions:
+    if texts:
+        for column, compared, value in step.conditions:
             values = [value] if compared == "==" else list(value) if compared == "in" else []
             if schema.get(column) == "string" and values and all(isinstance(item, str) and item for item in values):
                 return "(?i)" + "|".join(f"(?:{_literal(item)})" for item in values)

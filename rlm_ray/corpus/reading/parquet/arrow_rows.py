@@ -1,4 +1,4 @@
-"""Rows of Parquet files as pyarrow reads them: nested columns, columns that differ, and whole columns for SQL."""
+"""Reads rows of Parquet files with pyarrow: nested columns, columns that differ, and whole columns for SQL."""
 
 from __future__ import annotations
 

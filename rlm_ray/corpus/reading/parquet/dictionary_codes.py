@@ -1,4 +1,4 @@
-"""Texts of Parquet that are stored as codes of a dictionary: which they are, and how often each code is there."""
+"""Counts texts that Parquet stores as codes of a dictionary, by their codes."""
 
 from __future__ import annotations
 

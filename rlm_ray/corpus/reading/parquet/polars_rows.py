@@ -1,4 +1,4 @@
-"""Rows of Parquet files: polars reads what it reads as it is, `arrow_rows` the rest."""
+"""Reads rows of Parquet files with polars; columns that polars would change go to `arrow_rows`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Row groups that were read a moment ago, and footers: neighbouring chunks are cut from what one of them needed."""
+"""Caches footers and recent row groups, since neighbouring chunks need the same ones."""
 
 from __future__ import annotations
 

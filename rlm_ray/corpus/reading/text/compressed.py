@@ -1,4 +1,4 @@
-"""Compressed text that is read from the middle: gzip by an index that is made once, zstd by its frames.
+"""Reads compressed text from the middle: gzip with an index that is built once, zstd by its frames.
 
 An index of a gzip object holds what a decompressor needs to begin at some hundred places. indexed_gzip makes it when chunks
 were cut, or as far as the first line reaches that is wanted from the middle; it is kept in the run directory::

@@ -1,5 +1,4 @@
-"""CSV cut into blocks of whole records, and the blocks that are cut into fields by what is where: those in which that is what
-Python's `csv` sees.
+"""Splits CSV into blocks of whole records. Regular blocks are parsed vectorised; all others go to Python's `csv`.
 
 A block is regular where every quotation mark opens or closes a field, or stands twice within one, and no carriage return
 stands alone. Then a line break outside of quotes ends a record, and a comma there a field. That is found without a look at each

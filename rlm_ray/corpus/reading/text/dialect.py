@@ -1,4 +1,4 @@
-"""How a CSV object separates, quotes and escapes its fields: given by the caller, else found in its first 64 KiB. Pure."""
+"""The separator, quote and escape of a CSV object: given by the caller, else found in its first 64 KiB. Pure."""
 
 from __future__ import annotations
 

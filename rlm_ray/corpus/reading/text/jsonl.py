@@ -29,7 +29,7 @@ from rlm_ray.corpus.reading.text import line_search
 from rlm_ray.corpus.reading.text.lines import found_pieces, frame, next_lines
 from rlm_ray.corpus.reading.text.streams import pieces
 from rlm_ray.errors import InputError, StorageError
-from rlm_ray.handle.plan import Grep, Step, Where
+from rlm_ray.handle.plan import Grep, Step
 
 #: Up to so many bytes and shards all lines are looked at for their members, of more so many places, by so many threads.
 _WHOLE_BYTES, _WHOLE_OBJECTS, _PLACES, _THREADS = 64 << 20, 256, 48, 16
@@ -74,8 +74,8 @@ def prefilter(step: BoundStep[Step]) -> str | None:
         if columns and not anew_at_all and "_error" not in columns and (not anew or _SIMPLE.fullmatch(node.pattern)):
             pattern = line_search.prefilter(node.pattern, node.ignore_case)
             return None if pattern is None else f"(?:{pattern})|{_BACKSLASH}" + (f"|{_EXPONENT}" if anew else "")
-    elif isinstance(node, Where):
-        for column, compared, value in node.conditions:
+    else:
+        for column, compared, value in step.conditions:
             texts = [value] if compared == "==" else list(value) if compared == "in" else []
             if schema[column] == "string" and column not in EXTRA and texts and all(isinstance(text, str) for text in texts):
                 return "|".join([_quoted(text) for text in texts] + [_BACKSLASH])

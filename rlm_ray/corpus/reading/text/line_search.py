@@ -1,4 +1,4 @@
-"""Which lines may hold a pattern: found in blocks of lines, most of which are then never cut into lines."""
+"""Finds the lines that may match a pattern: searches blocks of lines first, and cuts only those that match."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text objects as streams of bytes, and lines cut out of them with exact offsets.
+"""Opens text objects as streams of bytes, and cuts lines out of them with exact offsets.
 
 A shard owns the lines that *start* in its byte range. Offsets are those of the uncompressed text, as UTF-8 where the
 object's encoding is a wide one; `\\n` ends a line, one `\\r` before it belongs to the end. A byte order mark belongs to no

@@ -1,4 +1,4 @@
-"""Inside the sandbox: root code's functions applied to batches of records. Used by `repl.kernel`."""
+"""Applies root code's functions to batches of records, inside the sandbox."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inside the sandbox: the pages of a document. Imported by children that parse one; the parsers are loaded behind the walls."""
+"""Extracts the pages of a document, inside the sandbox; the parsers are loaded behind the walls."""
 
 from __future__ import annotations
 

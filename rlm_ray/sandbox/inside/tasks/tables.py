@@ -1,4 +1,4 @@
-"""Inside the sandbox: SQL over Arrow, with DuckDB. An SQL engine on untrusted text is code, so it runs where code runs.
+"""Runs SQL over Arrow with DuckDB, inside the sandbox: untrusted SQL is untrusted code.
 
 Imported only by sandboxes that were started for tables; DuckDB and pyarrow are loaded behind the walls.
 """

@@ -1,4 +1,4 @@
-"""What root code tried and may not: counted in the child by an audit hook, which nothing can remove.
+"""Counts denied attempts of root code, with an audit hook in the child that nothing can remove.
 
 A hint for people, not a wall: code that calls the kernel by `ctypes` passes it by, and the walls refuse it all the same.
 """

@@ -1,4 +1,4 @@
-"""How long a cell has computed, and when it must have ended, as the parent sees it."""
+"""Measures how long a cell has computed, and sets its deadline, as the parent sees them."""
 
 from __future__ import annotations
 

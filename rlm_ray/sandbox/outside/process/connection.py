@@ -1,4 +1,4 @@
-"""Bytes between the parent and one child: frames out without ever waiting, frames in within bounds."""
+"""Exchanges frames with one child: sends without blocking, and receives within bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a child process is started with: its environment, import path, readable files and preloaded modules."""
+"""Chooses the environment, import path, readable files and preloaded modules of a child process."""
 
 from __future__ import annotations
 

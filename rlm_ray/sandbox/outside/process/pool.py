@@ -1,4 +1,4 @@
-"""Starting children, keeping one locked and idle, watching the busy ones, and burying the dead.
+"""Starts children, keeps one locked and idle, watches the busy ones, and reaps those that ended.
 
 All of it on one long-lived thread of this process: the death signal of a child follows the *thread* that started
 it. The thread also ends a child that passes its memory, its threads or its wall time, even when nobody listens to it.
