@@ -46,6 +46,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "model": None,
         "votes": 1,
     },
+    "llm_each_plan": {"prompt": "hello", "plan": PLAN, "schema": None, "model": None, "votes": 1},
     "rlm_query": {"question": "what?", "part": PART},
     "rlm_query_batched": {"questions": ["what?"], "parts": [{"text": "x"}]},
     "rlm_map": {"question": "what?", "parts": [PART], "schema": None},
