@@ -61,8 +61,8 @@ def equal(tmp_path: Path, model_server: Callable[..., ModelServer]) -> Any:
         (folder / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     made: list[World] = []
 
-    def make(answers: Any = leaf, faults: Faults | None = None, **options: Any) -> tuple[World, ModelServer]:
-        server = model_server(leaf=answers, faults=faults, keep_messages=True)
+    def make(replies: Any = leaf, faults: Faults | None = None, **options: Any) -> tuple[World, ModelServer]:
+        server = model_server(leaf=replies, faults=faults, keep_messages=True)
         settings = Settings(root_model="root", sub_model="leaf", base_url=server.base_url, **options)
         run = RunDirectory.create(str(tmp_path), f"run-{len(made)}", {"question": "", "corpora": {}})
         call = Call(run.uri, run.id, "0", 0, "", settings, Budget.of(settings), width=4)
