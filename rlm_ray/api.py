@@ -71,7 +71,7 @@ def open(
     *uris : str
         Paths, folders, globs, `s3://…`, `memory://…`; several are one corpus. Or one table, in a version: `delta+s3://…?version=3`,
         `iceberg:catalogue/namespace.table` (docs/data.md).
-    format : {"parquet", "text", "jsonl", "json", "csv"}, optional
+    format : {"parquet", "text", "jsonl", "json", "csv", "mail"}, optional
         By the names' endings where not given.
     unit : {"line", "event", "document", "row"}, optional
         What a record is; an event is a line with those that belong to it, as a stack trace does.
@@ -121,7 +121,7 @@ def open(
         shard_bytes=shard_bytes,
         dialect=dialect,
         logs=logs,
-        parse=parsing.parse,
+        parsers=parsing.PARSERS,
     )
     return Corpus(Plan((Source(manifest.name),)), manifest.info(), Opened(manifest, settings))
 

@@ -364,6 +364,47 @@ def verify(run: str, run_dir: str | None, as_json: bool) -> None:
         sys.exit(console.COMPLETE if told["same"] else console.NO_ANSWER)
 
 
+@main.command()
+@click.argument("run")
+@click.option("--sample", type=click.IntRange(1, 10_000), metavar="N", help="Draw so many records for people to label.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed draws other records.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where the sheet goes: .html or .csv.")
+@click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Labels as CSV: id, label.")
+@click.option("--run-dir", metavar="URL", help="Where run directories are.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def validate(
+    run: str, sample: int | None, seed: int, output: Path | None, labels: Path | None, run_dir: str | None, as_json: bool
+) -> None:
+    """Let people check a run: draw records to label, then read the labels and say precision, recall and what was missed.
+
+    First `--sample 200 -o sheet.html`, a page that works offline and does not show what the machine said; then
+    `--labels labels.csv`. Calls no model. RUN is an id or a directory.
+    """
+    with console.errors():
+        if (sample is None) == (labels is None) or (sample is not None and output is None):
+            console.fail("Give --sample N -o sheet.html, or --labels labels.csv.", console.WRONG_USE)
+        from rlm_ray import settings
+        from rlm_ray.ledger.rundir import RunDirectory
+        from rlm_ray.validation import sheet as sheets
+
+        directory = RunDirectory.find(run, settings.load(run_dir=run_dir).run_dir)
+        if labels is not None:
+            said = sheets.labels_of(labels.read_text("utf-8"))
+            told = sheets.keep(directory, said, sheets.judge(sheets.load(directory), said))
+            click.echo(json.dumps(told, ensure_ascii=False) if as_json else told["sentence"])
+            return
+        from rlm_ray.validation.drawing import draw_sheet
+        from rlm_ray.validation.page import page
+
+        assert sample is not None
+        assert output is not None
+        sheet = draw_sheet(directory, sample, seed)
+        console.write_file(output, sheets.as_csv(sheet) if output.suffix == ".csv" else page(sheet, directory.id))
+        words = ", ".join(f"{size:,} {name}" for name, size in sheet["sizes"].items())
+        click.echo(f"wrote {counted(len(sheet['items']), 'record')} to {output}, drawn of {words}", err=True)
+        click.echo(sheets.forecast(sheet["sizes"]), err=True)
+
+
 @main.command("runs")
 @click.argument("beginning", default="", metavar="[BEGINNING]")
 @click.option("--run-dir", metavar="URL", help="Where run directories are.")

@@ -118,6 +118,7 @@ def answer_of(outcome: CallOutcome, run: RunDirectory, settings: Settings, corpo
         coverage=_coverage(run, corpora, outcome),
         citations=[CitedRecord(item, reader) for item in outcome.citations],
         refused=list(outcome.refused),
+        sure=list(outcome.sure),
         failures=failures,
         isolation=outcome.isolation,
         events=events,

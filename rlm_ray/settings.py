@@ -128,6 +128,12 @@ class Settings(BaseModel):
     history_tokens: int = Field(default=48_000, ge=2_000, description="Limit of the root's messages.")
     output_chars: int = Field(default=8_000, ge=200, description="Cut of what one cell prints, as the root sees it.")
     records_per_call: int = Field(default=50, ge=1, description="Most records that llm_each packs into one call.")
+    second_readings: int = Field(
+        default=50,
+        ge=0,
+        le=5_000,
+        description="Records of a batch of 200 judgements that are read again; 0: none.",
+    )
     share_answers: bool = Field(
         default=True,
         description="Ask about records of which the model is shown the same once, and give each the answer.",

@@ -23,7 +23,7 @@ from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.ledger.citations import own_words
 from rlm_ray.ledger.segments import to_table
-from rlm_ray.sandbox.outside import documents
+from rlm_ray.sandbox.outside import parsing
 from rlm_ray.types.json import JsonObject, JsonSchema, Record
 
 #: Records that are read at the same time.
@@ -127,7 +127,7 @@ def _source(address: Address, manifests: Mapping[str, Manifest]) -> Record | str
         if shard is None:
             continue
         try:
-            record = record_at(Work(shard, bind((), manifest.schema), extract=documents.extract), {"address": str(address)})
+            record = record_at(Work(shard, bind((), manifest.schema), parsers=parsing.PARSERS), {"address": str(address)})
         except StorageError as error:
             return f"{address.object} cannot be read: {error}"
         return record if record is not None else f"there is no record at {address}"

@@ -32,9 +32,9 @@ from rlm_ray.corpus.catalog.objects import classify, partitions, relative_paths,
 from rlm_ray.corpus.catalog.shard import FRAMED, WIDE
 from rlm_ray.corpus.looking import looked_at
 from rlm_ray.corpus.reading.documents.extracting import require
-from rlm_ray.corpus.reading.foreign import Parse
 from rlm_ray.corpus.reading.logs.layout import FOUND as NO_OPTIONS
 from rlm_ray.corpus.reading.logs.layout import LogOptions
+from rlm_ray.corpus.reading.parsed.foreign import Parsers
 from rlm_ray.corpus.reading.reader import reader_of
 from rlm_ray.corpus.reading.text.compressed import frames
 from rlm_ray.corpus.reading.text.dialect import FOUND, Given
@@ -62,7 +62,7 @@ def open_manifest(
     tracked_changes: str = "accepted",
     dialect: Given = FOUND,
     logs: LogOptions = NO_OPTIONS,
-    parse: Parse | None = None,
+    parsers: Parsers | None = None,
 ) -> Manifest:
     """List objects, read footers where there are any, and cut shards.
 
@@ -71,7 +71,7 @@ def open_manifest(
     *uris : str
         Files, directories, globs, prefixes, lists of them (`list+…`, see `object_lists`); together one corpus. Or one table
         (see `lakehouse.names`).
-    format : {None, "parquet", "text", "jsonl", "json", "csv"}
+    format : {None, "parquet", "text", "jsonl", "json", "csv", "mail"}
         By extension where not given; where given, objects of another extension are left out.
     unit : {None, "line", "event", "document", "row"}
         What a record is; an event is a line with those that belong to it, as a stack trace does.
@@ -84,8 +84,8 @@ def open_manifest(
         Separator, quote and escape of CSV; found in each object where not given.
     logs : LogOptions
         How events are found; by samples where not given.
-    parse : callable, optional
-        Parses foreign formats in a sandbox; without it, archives cannot be read.
+    parsers : Parsers, optional
+        Parse foreign formats in a sandbox; without it, archives cannot be read.
     tracked_changes : {"accepted", "shown"}
         Of documents: as if all changes were accepted, or with each change marked.
 
@@ -103,7 +103,7 @@ def open_manifest(
     encoding = _checked_encoding(encoding)
     if tracked_changes not in ("accepted", "shown"):
         raise InputError(f"tracked_changes={tracked_changes!r} is not known. Use accepted or shown.")
-    found = _unique(uris, parse)
+    found = _unique(uris, parsers)
     table, unnamed = table_of(found.infos)
     failed = found.failed + [{"object": name, "reason": "its name is not UTF-8; rename it"} for name in unnamed]
     if not found.infos:
@@ -114,7 +114,7 @@ def open_manifest(
     seen = list(found.notes)
 
     def look(named: polars.DataFrame) -> polars.DataFrame:
-        by_bytes = looked_at(named, format, unit)
+        by_bytes = looked_at(named, format, unit, encoding)
         unreadable.extend(by_bytes.failed)
         seen.extend(by_bytes.notes)
         return by_bytes.listed
@@ -192,11 +192,11 @@ def _has(folder: str, ending: str) -> bool:
         return False
 
 
-def _unique(uris: Sequence[str], parse: Parse | None) -> Members:
+def _unique(uris: Sequence[str], parsers: Parsers | None) -> Members:
     """Return the objects at the URIs, once each and in order, those that a list names and the store does not have, and what
     archives among them hold."""
     if len(uris) == 1 and not object_lists.is_list(uris[0]):
-        return _members(*archive_listing.opened(uris[0]), parse)
+        return _members(*archive_listing.opened(uris[0]), parsers)
     infos: dict[str, ObjectInfo] = {}
     members: dict[str, ObjectInfo] = {}
     failed: list[dict[str, str]] = []
@@ -206,21 +206,21 @@ def _unique(uris: Sequence[str], parse: Parse | None) -> Members:
             listed, absent = object_lists.listed_in(uri, open_manifest)
             failed += absent
         elif (named := archive_listing.opened(uri))[1]:
-            inside = _members(*named, parse)
+            inside = _members(*named, parsers)
             members |= {info.uri: info for info in inside.infos}
             failed += inside.failed
             continue
         else:
             listed = list(storage.listing(uri))
         infos |= {info.uri: info for info in listed}
-    found = archive_listing.with_members([infos[uri] for uri in sorted(infos)], parse)
+    found = archive_listing.with_members([infos[uri] for uri in sorted(infos)], parsers)
     others = [info for uri, info in members.items() if uri not in {info.uri for info in found.infos}]
     return Members(found.infos + others, failed + found.failed, notes + found.notes)
 
 
-def _members(place: str, wanted: str, parse: Parse | None) -> Members:
+def _members(place: str, wanted: str, parsers: Parsers | None) -> Members:
     """Return the objects at a URI, of archives those members that are wanted."""
-    return archive_listing.chosen(archive_listing.with_members(sorted(storage.listing(place)), parse), wanted)
+    return archive_listing.chosen(archive_listing.with_members(sorted(storage.listing(place)), parsers), wanted)
 
 
 def _nothing_in(uris: Sequence[str], found: Members) -> str:
@@ -251,7 +251,7 @@ def _open_parquet(name: str, uris: list[str], listed: polars.DataFrame, failed: 
         reasons = "; ".join(f"{entry['object']}: {entry['reason']}" for entry in failed[:3])
         raise InputError(f"No Parquet file at {', '.join(uris)} can be read, of {len(failed)}. {reasons}. Check the files.")
     readable = [number for number in range(len(infos)) if number in good or number not in footers]
-    schema, conflicts = unite_columns(footer.columns for footer in good.values())
+    schema, conflicts = unite_columns(list(good.values()))
     folders = [infos[number].uri.rpartition("/")[0] for number in readable]
     split_columns, by_folder = partitions(dict.fromkeys(folders))
     values = [by_folder[folder] for folder in folders]

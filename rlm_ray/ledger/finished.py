@@ -126,7 +126,7 @@ class Finished:
                 row["g"] = group
         self._append(row)
 
-    def mark(self, group: str, most: Sequence[int]) -> None:
+    def expose(self, group: str, most: Sequence[int]) -> None:
         """Write down how much a group may have spent beside its rows: calls, tokens, nanodollars. Returns when it is durable.
 
         Raises

@@ -14,7 +14,7 @@ from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.budget.measures import Rows
 from rlm_ray.recursion.failed_verbs import FailedVerb
 from rlm_ray.types.json import JsonObject, JsonSchema
-from rlm_ray.types.run import Citation, Context, OutcomeRecord, RefusedCitation, UndescribedContext
+from rlm_ray.types.run import Citation, Context, OutcomeRecord, RefusedCitation, SureRecord, UndescribedContext
 
 if TYPE_CHECKING:
     from rlm_ray.corpus.reading.work import Work
@@ -293,6 +293,7 @@ class CallOutcome:
     ended: float = 0.0  # Unix time
     measured: Rows = ()  # model calls by depth and model, of those below it too
     failed_verbs: tuple[FailedVerb, ...] = ()
+    sure: tuple[SureRecord, ...] = ()
 
     def to_json(self) -> OutcomeRecord:
         """Return it as JSON values."""
@@ -311,6 +312,7 @@ class CallOutcome:
                 "refused": tuple(value.get("refused", ())),
                 "measured": tuple(value.get("measured", ())),
                 "failed_verbs": tuple(FailedVerb(**item) for item in value.get("failed_verbs", ())),
+                "sure": tuple(value.get("sure", ())),
             }
         )
 

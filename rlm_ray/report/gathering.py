@@ -19,7 +19,7 @@ from rlm_ray.ledger.shares import CLASSES
 from rlm_ray.report.pictures import Intervals, Span
 from rlm_ray.text import counted
 from rlm_ray.types.json import Record
-from rlm_ray.types.run import About, AnswerRecord, AskedVerb, LogEntry, OutcomeRecord, TurnRecord
+from rlm_ray.types.run import About, AnswerRecord, AskedVerb, LogEntry, OutcomeRecord, TurnRecord, Validated
 from rlm_ray.types.usage import UsageRecord
 
 #: Rows of all results together, and characters of one value, that go into a report.
@@ -79,6 +79,7 @@ class GatheredRun(TypedDict):
     run: str
     about: About
     answer: AnswerRecord | None
+    validated: Validated | None
     calls: list[ShownCall]
     results: dict[str, ShownResult]
     shards: dict[str, ShownShards]
@@ -106,6 +107,7 @@ def gather(run: RunDirectory) -> GatheredRun:
         "run": run.uri,
         "about": about,
         "answer": answer,
+        "validated": run.validated(),
         "calls": found.calls,
         "results": results,
         "shards": {name: _shards(run, name, found.failures) for name in about.get("corpora", {})},

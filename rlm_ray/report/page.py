@@ -110,6 +110,7 @@ def page(gathered: GatheredRun) -> str:
         run=gathered["run"],
         about=gathered["about"],
         answer=gathered["answer"],
+        validated=gathered["validated"],
         value=_value(gathered["answer"]),
         table=_table(gathered["answer"]),
         numbers=_numbers(gathered),

@@ -184,6 +184,33 @@ class Coverage(ShardCoverage, total=False):
     replaced: list[Replaced]
 
 
+class SureRecord(TypedDict):
+    """What is known of how sure a part of an answer is.
+
+    Attributes
+    ----------
+    key : str
+        What it is about; a later record about the same takes its place.
+    verb, what : str
+        "estimate" or "llm_each", and the beginning of the question.
+    """
+
+    key: str
+    verb: str
+    what: str
+    sentence: str
+
+
+class Validated(TypedDict):
+    """What labels of people show of a run; each of the three as value, low and high. See `rlm_ray.sure.validation`."""
+
+    read: int
+    precision: tuple[float, float, float]
+    recall: tuple[float, float, float]
+    missed: tuple[float, float, float]
+    sentence: str
+
+
 class AnswerRecord(TypedDict):
     """`answer.json`, which is also what `--json` prints. Runs of older versions lack some of the last keys."""
 
@@ -195,6 +222,7 @@ class AnswerRecord(TypedDict):
     citations: list[Citation]
     refused: list[RefusedCitation]
     failures: list[Failure]
+    sure: NotRequired[list[SureRecord]]
     isolation: str
     events: dict[str, int]
     denied: dict[str, int]
@@ -221,6 +249,7 @@ class OutcomeRecord(TypedDict):
     ended: float
     measured: NotRequired[list[ModelUsage]]
     failed_verbs: NotRequired[list[JsonObject]]
+    sure: NotRequired[list[SureRecord]]
 
 
 # the log of a call
@@ -250,6 +279,7 @@ class LogEntry(TypedDict, total=False):
     refused: list[RefusedCitation]
     failures: list[Failure]
     failed_verbs: list[JsonObject]
+    sure: list[SureRecord]
     events: dict[str, int]
 
 

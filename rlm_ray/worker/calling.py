@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlm_ray.models.contract import ChatReply, ChatRequest, Endpoint, Meter, Usage
-from rlm_ray.models.leases import LeasedLimiter, LocalDesk
+from rlm_ray.models.leases import LeasedLimiter, LocalAllocator
 from rlm_ray.models.rates import Rates
 from rlm_ray.recursion.budget.measures import Measures
 from rlm_ray.recursion.jobs.batch_plans import Learned
@@ -95,7 +95,7 @@ class Calling:
 
 def local_calling() -> Calling:
     """Return the parts for a process that shares no limiter and exports no metrics."""
-    return Calling(lambda _, concurrency, rates: LeasedLimiter(concurrency, rates, LocalDesk()), MetricBuffer(lambda *_: None))
+    return Calling(lambda _, concurrency, rates: LeasedLimiter(concurrency, rates, LocalAllocator()), MetricBuffer(lambda *_: None))
 
 
 class Watched:

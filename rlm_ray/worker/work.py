@@ -20,7 +20,7 @@ from rlm_ray.models.contract import Usage
 from rlm_ray.recursion.jobs.contents import ShardContents, contents_of
 from rlm_ray.recursion.leaf.values import LeafSpec
 from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, ScanGroup, ShardFailure
-from rlm_ray.sandbox.outside import documents
+from rlm_ray.sandbox.outside import parsing
 from rlm_ray.settings import Settings
 from rlm_ray.types.json import JsonObject
 from rlm_ray.worker import threads
@@ -73,7 +73,7 @@ def at_hand(works: Sequence[Work], tables: Mapping[str, pyarrow.Table]) -> list[
 
 def _bound(work: Work, tables: Mapping[str, pyarrow.Table]) -> Work:
     if work.shard.traits.is_parsed:
-        return replace(work, extract=documents.extract)
+        return replace(work, parsers=parsing.PARSERS)
     return replace(work, table=tables[work.shard.uri]) if work.shard.uri in tables else work
 
 

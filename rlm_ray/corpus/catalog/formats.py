@@ -87,6 +87,8 @@ _TABLE = (
            is_cut=True),
     Format(name="json", reader=f"{_READING}.text.json_values", unit="row", option="json", extensions=(".json",)),
     Format(name="csv", reader=f"{_READING}.text.csv", unit="row", option="csv", extensions=(".csv", ".tsv"), in_rows=True),
+    Format(name="mail", reader=f"{_READING}.parsed.mail", unit="row", option="mail", extensions=(".eml", ".mbox", ".mbx", ".msg"),
+           is_cut=True, is_parsed=True),
     Format(name="document", reader=f"{_READING}.documents.document", unit="document", extensions=tuple(DOCUMENT_KINDS),
            whole_objects=True, is_counted=True, shows_bytes=True, first_records=False, is_parsed=True),
 )  # fmt: skip

@@ -12,11 +12,12 @@ import polars
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.planning.bind import BoundPlan
 from rlm_ray.corpus.reading import decode_replacements
-from rlm_ray.corpus.reading.reader import Extractor, Reduce
+from rlm_ray.corpus.reading.parsed.foreign import Parsers
+from rlm_ray.corpus.reading.reader import Reduce
 from rlm_ray.corpus.reading.scan import frames, scan
 from rlm_ray.corpus.reading.selections import selections_of
 from rlm_ray.corpus.reading.text import compressed
-from rlm_ray.handle.plan import Node
+from rlm_ray.handle.plan import Step
 
 _T = TypeVar("_T")
 
@@ -29,7 +30,7 @@ class Work:
     ----------
     shard : Shard
     plan : BoundPlan
-        Without a Slice (see `planner.window`).
+        Without a Slice (see `slicing.window`).
     run_dir : str or None
         Holds the selections.
     table : pyarrow.Table, optional
@@ -41,8 +42,8 @@ class Work:
         Rows that statistics exclude.
     nothing : bool
         The worker found that the plan leaves no record of the shard.
-    extract : callable, optional
-        Parses documents; the worker adds it, and it is never sent.
+    parsers : Parsers, optional
+        Parses foreign formats; the worker adds it, and it is never sent.
     """
 
     shard: Shard
@@ -52,7 +53,7 @@ class Work:
     corpus: str | None = None
     excluded: tuple[tuple[int, int], ...] = ()
     nothing: bool = False
-    extract: Extractor | None = None
+    parsers: Parsers | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # as a Shard's
@@ -62,7 +63,7 @@ class Work:
         self,
         columns: Sequence[str] | None = None,
         limit: int | None = None,
-        steps: Sequence[Node] = (),
+        steps: Sequence[Step] = (),
         positions: Sequence[int] | None = None,
         extents: bool = False,
     ) -> Iterator[Any]:
@@ -79,7 +80,7 @@ class Work:
             table=self.table,
             positions=positions,
             extents=extents,
-            extract=self.extract,
+            parsers=self.parsers,
         )
         return self._noted(found)
 
@@ -96,7 +97,7 @@ class Work:
             columns=columns,
             table=self.table,
             reduce=reduce,
-            extract=self.extract,
+            parsers=self.parsers,
         )
         return self._noted(found)
 
@@ -133,4 +134,4 @@ class Work:
         return replace(shard, seeks=compressed.index_uri(self.run_dir, shard.uri, shard.version))
 
 
-_SENT = operator.attrgetter(*(item.name for item in fields(Work) if item.name != "extract"))
+_SENT = operator.attrgetter(*(item.name for item in fields(Work) if item.name != "parsers"))

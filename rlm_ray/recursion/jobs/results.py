@@ -25,7 +25,7 @@ from rlm_ray.recursion.jobs.scheduler import Promise
 from rlm_ray.recursion.ports import Mirrors
 from rlm_ray.types.estimate import BatchPlan
 from rlm_ray.types.json import JsonObject
-from rlm_ray.types.run import Context
+from rlm_ray.types.run import Context, SureRecord
 
 
 @dataclass(slots=True)
@@ -58,6 +58,7 @@ class ResultState:
     key: str = ""  # of the verb and its data; see `FailedVerb`
     retried: str = ""  # id of the result whose failed rows it is about
     unasked: int = 0  # rows for which the budget did not reach
+    agreement: SureRecord | None = None  # how far a second reading of some of its rows agrees
     plan: BatchPlan | None = None  # of what it would take, before it was asked
     off: JsonObject = field(default_factory=dict)  # and how far that was off
     text_kind: str = ""  # model and kind of text, by which the tokens of its calls are learned
@@ -158,6 +159,7 @@ class Results:
             record |= {"given": state.given} if state.given else {}
             record |= {"failure": state.failure.to_json()} if state.failure is not None else {}
             record |= {"key": state.key, "retried": state.retried} if state.key else {}
+            record |= {"agreement": state.agreement} if state.agreement is not None else {}
             record |= {"plan": state.plan, "off": state.off} if state.plan is not None else {}
             record |= {"own_errors": True} if state.own_errors else {}
             try:
@@ -186,6 +188,7 @@ class Results:
             state.given = tuple(record.get("given", ()))
             state.failure = FailedVerb(**record["failure"]) if record.get("failure") else None
             state.key, state.retried = record.get("key", ""), record.get("retried", "")
+            state.agreement = record.get("agreement")
             state.own_errors = record.get("own_errors", False)
             state.promise.set(state)
             self._states[result] = state

@@ -13,7 +13,7 @@ from typing import Any, cast
 from rlm_ray.recursion.loop import loop
 from rlm_ray.recursion.loop.history import History
 from rlm_ray.types.json import JsonObject
-from rlm_ray.types.run import Citation, Failure, LogEntry, RefusedCitation
+from rlm_ray.types.run import Citation, Failure, LogEntry, RefusedCitation, SureRecord
 
 _EVENTS: dict[str, type] = {
     kind.__name__: kind
@@ -80,6 +80,7 @@ class Past:
     refused: list[RefusedCitation] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     failed_verbs: list[JsonObject] = field(default_factory=list)
+    sure: list[SureRecord] = field(default_factory=list)
     events: dict[str, int] = field(default_factory=dict)
 
 
@@ -105,5 +106,6 @@ def replay(entries: Sequence[LogEntry], limit_tokens: int, bytes_per_token: floa
             past.refused += entry.get("refused", [])
             past.failures += entry.get("failures", [])
             past.failed_verbs = entry.get("failed_verbs", [])
+            past.sure = entry.get("sure", [])
             past.events = entry.get("events", {})
     return past

@@ -7,7 +7,7 @@ asks, and writes its segment; this process sees counts. Recursive calls are in `
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 
@@ -29,11 +29,14 @@ from rlm_ray.recursion.leaf.values import Kind, LeafSpec
 from rlm_ray.recursion.ports import LeafOutcome, Prompted, RequestKey, TextRow
 from rlm_ray.recursion.verbs.context import CallContext
 from rlm_ray.recursion.verbs.groups import Batch, Groups, Piece, Trial
+from rlm_ray.recursion.verbs.sampling.samples import Samples
+from rlm_ray.recursion.verbs.sampling.second_readings import SecondReadings
 from rlm_ray.recursion.verbs.scans import Scans, retried, target, with_steps
 from rlm_ray.subcalls import keys
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.subcalls.votes import Votes
 from rlm_ray.types.estimate import BatchPlan
+from rlm_ray.types.json import JsonSchema
 from rlm_ray.types.run import Context
 
 ROWS_PER_GROUP = 10_000
@@ -44,7 +47,7 @@ DATA_CALLS = 256
 class Batches:
     """The sub-call verbs of one call."""
 
-    def __init__(self, context: CallContext, scans: Scans) -> None:
+    def __init__(self, context: CallContext, scans: Scans, samples: Samples) -> None:
         self._settings = context.call.settings
         self._ports = context.ports
         self._scheduler = context.scheduler
@@ -56,6 +59,7 @@ class Batches:
         self._base = context.call.run_dir.rpartition("/")[0]
         self._known_tokens: dict[str, Learned] | None = None
         self._groups = Groups(context, self.tally)
+        self._second_readings = SecondReadings(context, scans, samples)
         self._underway = Underway()
         self._trials: dict[str, Trial] = {}
 
@@ -183,8 +187,12 @@ class Batches:
         keep: bool = False,
         show: tuple[str, ...] | None = None,
         dry: bool = False,
+        again: bool = True,
     ) -> Job:
-        """Start one answer per record; return the handle of the result at once, or, where it is `dry`, what it would take."""
+        """Start one answer per record; return the handle at once, or, where it is `dry`, what it would take.
+
+        Some of many judgements are read `again`.
+        """
         spec, many = self._spec("records", prompt, model, schema, votes, show), Votes.of(votes)
         if request.resumed and (before := self._results.finished(request.name)) is not None:
             return before.reply()
@@ -224,9 +232,17 @@ class Batches:
             for number, (group, (asked, known)) in enumerate(zip(cut, parts, strict=True))
         ]
         state.key, state.retried = target("llm_each", [plan]), retried(plan)
+
+        def ask(words: str, some: Plan, columns: JsonSchema, key: RequestKey) -> Job:
+            return self.each(words, some, columns, model, 1, key, keep=True, again=False, show=show)
+
+        def second(rows: int) -> Job:
+            return self._second_readings.read(state, rows, prompt, schema, request, ask)
+
         filling = self._fill(state, spec, columns, groups, distinct)
         asking = Asked(_question(spec), nodes=plan.nodes)
-        self.begin(state, self._underway.in_turn(asking, filling), "llm_each", prompt, keep)
+        in_turn = self._underway.in_turn(asking, filling)
+        self.begin(state, in_turn, "llm_each", prompt, keep, second if again and many.most == 1 else None)
         return state.reply()
 
     def _planned(self, spec: LeafSpec, contents: BatchContents, kind: str) -> Job:
@@ -270,8 +286,13 @@ class Batches:
             raise ConfirmationNeeded(f"{reason} To go on as it is, resume the run with a higher confirm_over_usd.")
         raise BudgetExceeded(reason)
 
-    def begin(self, state: ResultState, job: Job, verb: str, prompt: str, keep: bool) -> None:
-        """Start the job that fills a result; one with more failed rows than `max_failed_share` raises when it is read."""
+    def begin(
+        self, state: ResultState, job: Job, verb: str, prompt: str, keep: bool, second: Callable[[int], Job] | None = None
+    ) -> None:
+        """Start the job that fills a result; one with more failed rows than `max_failed_share` raises when it is read.
+
+        `second` reads some of its good rows, so many, a second time.
+        """
 
         def judged() -> Job:
             yield from job
@@ -291,6 +312,9 @@ class Batches:
                     key=state.key,
                     result=state.id,
                 )
+            if second is not None and not state.unasked and (agreed := (yield from second(total - failed))) is not None:
+                key = f"{verb}:{state.id}"
+                state.agreement = {"key": key, "verb": verb, "what": prompt[:MAX_WHAT], "sentence": agreed.sentence()}
 
         def ended(_: Any, error: Exception | None) -> None:
             if error is not None and ends_run(error):

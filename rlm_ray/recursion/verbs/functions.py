@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypedDict
 
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import grouping
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import FunctionFailed, InputError
 from rlm_ray.handle.plan import Keep, Plan
@@ -148,7 +148,7 @@ class Functions:
             raise InputError(
                 f"A function of {len(blob):,} bytes cannot be sent to the shards. Keep data out of it; use a small closure."
             )
-        futures, groups = [], list(planner.group(works, GROUP_BYTES))
+        futures, groups = [], list(grouping.group(works, GROUP_BYTES))
         for number, group in enumerate(groups):
             tables = self._results.mirrors({work.shard.uri for work in group})
             group_ = CodeGroup(

@@ -118,7 +118,7 @@ class Groups:
         self._lender = context.lender
         self._failures = context.failures
         self._tally = tally
-        self._marks = context.marks
+        self._read_log = context.read_log
         self._run_dir = RunDirectory(context.call.run_dir)
 
     def run(self, batch: Batch, groups: list[Piece]) -> Job:
@@ -249,7 +249,7 @@ class Groups:
                 raise
             return None
         self._failures.add(outcome.failures)
-        self._marks.add(outcome.noted)
+        self._read_log.add(outcome.noted)
         return outcome
 
 

@@ -166,7 +166,8 @@ def _column(array: Any, kind: str, stored: str, length: int) -> Any:
         array = array.storage
     if pyarrow.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    return array if array.type == target else array.cast(target, safe=False)
+    # a value that the type does not hold is an error, no other value; a date64 may have a time of day
+    return array if array.type == target else array.cast(target, safe=not pyarrow.types.is_date64(array.type))
 
 
 def short(error: BaseException) -> str:
