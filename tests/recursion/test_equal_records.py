@@ -63,7 +63,7 @@ def equal(tmp_path: Path, model_server: Callable[..., ModelServer]) -> Any:
 
     def make(replies: Any = leaf, faults: Faults | None = None, **options: Any) -> tuple[World, ModelServer]:
         server = model_server(leaf=replies, faults=faults, keep_messages=True)
-        settings = Settings(root_model="root", sub_model="leaf", base_url=server.base_url, **options)
+        settings = Settings(root_model="root", sub_model="leaf", base_url=server.base_url, second_readings=0, **options)
         run = RunDirectory.create(str(tmp_path), f"run-{len(made)}", {"question": "", "corpora": {}})
         call = Call(run.uri, run.id, "0", 0, "", settings, Budget.of(settings), width=4)
         corpora = {"logs": open_manifest(str(folder), name="logs")}
