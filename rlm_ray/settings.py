@@ -170,6 +170,14 @@ class Settings(BaseModel):
     event_start: str | None = Field(
         default=None, description="A pattern in the lines that begin an event of logs; found from samples where not set."
     )
+    parse: str | None = Field(
+        default=None,
+        description="Columns of logs: 'auto', a format's name (docs/data.md), or a pattern with names.",
+        json_schema_extra=_flag("FORMAT"),
+    )
+    log_patterns: dict[str, str] = Field(
+        default_factory=dict, description="Formats of logs of your own: a name, and a pattern whose names are columns."
+    )
     event_bytes: int = Field(default=1 << 20, ge=1 << 10, description="An event that goes on for one to two times as long is cut.")
     run_dir: str | None = Field(
         default=None,

@@ -27,7 +27,7 @@ from rlm_ray.corpus.catalog.footers import (
 )
 from rlm_ray.corpus.catalog.formats import FORMATS
 from rlm_ray.corpus.catalog.lakehouse.names import is_table
-from rlm_ray.corpus.catalog.manifest import Manifest, packed
+from rlm_ray.corpus.catalog.manifest import Manifest, Shards, packed
 from rlm_ray.corpus.catalog.objects import classify, partitions, relative_paths, table_of
 from rlm_ray.corpus.catalog.shard import FRAMED, WIDE
 from rlm_ray.corpus.looking import looked_at
@@ -36,6 +36,7 @@ from rlm_ray.corpus.reading.logs.layout import FOUND as NO_OPTIONS
 from rlm_ray.corpus.reading.logs.layout import LogOptions
 from rlm_ray.corpus.reading.parsed.foreign import Parsers
 from rlm_ray.corpus.reading.reader import reader_of
+from rlm_ray.corpus.reading.sampling import Sample
 from rlm_ray.corpus.reading.text.compressed import frames
 from rlm_ray.corpus.reading.text.dialect import FOUND, Given
 from rlm_ray.corpus.reading.text.streams import MAX_RECORD
@@ -71,7 +72,7 @@ def open_manifest(
     *uris : str
         Files, directories, globs, prefixes, lists of them (`list+…`, see `object_lists`); together one corpus. Or one table
         (see `lakehouse.names`).
-    format : {None, "parquet", "text", "jsonl", "json", "csv", "mail"}
+    format : {None, "parquet", "text", "jsonl", "json", "csv", "avro", "orc", "sheet", "mail"}
         By extension where not given; where given, objects of another extension are left out.
     unit : {None, "line", "event", "document", "row"}
         What a record is; an event is a line with those that belong to it, as a stack trace does.
@@ -83,10 +84,10 @@ def open_manifest(
     dialect : Given
         Separator, quote and escape of CSV; found in each object where not given.
     logs : LogOptions
-        How events are found; by samples where not given.
+            How events and columns of logs are found; by samples where not given.
     parsers : Parsers, optional
         Parse foreign formats in a sandbox; without it, archives cannot be read.
-    tracked_changes : {"accepted", "shown"}
+        tracked_changes : {"accepted", "shown"}
         Of documents: as if all changes were accepted, or with each change marked.
 
     Raises
@@ -124,6 +125,8 @@ def open_manifest(
     if not len(listed) and unreadable:
         reasons = "; ".join(f"{entry['object']}: {entry['reason']}" for entry in unreadable[:3])
         raise InputError(f"Nothing at {', '.join(uris)} can be read, of {counted(len(table), 'object')}. {reasons}")
+    if kind == "lines" and logs.parse is not None:
+        kind = "fields"
     facts = FORMATS[kind]
     if facts.has_footers and format is None:
         _no_table(uris, listed["uri"])
@@ -140,8 +143,8 @@ def open_manifest(
         failed += [{"object": uri, "reason": "the file is empty"} for uri in empty]
         manifest = _open_parquet(name, given, listed, failed, shard_bytes)
     else:
-        told = logs.to_text() if unit == "event" else dialect.to_text()
-        manifest = _open_text(name, kind, unit, given, listed, failed, shard_bytes, encoding, tracked_changes, told)
+        told = logs.to_text() if kind in ("events", "fields") else dialect.to_text()
+        manifest = _open_text(name, kind, unit, given, listed, failed, shard_bytes, encoding, tracked_changes, told, parsers)
     return replace(
         manifest,
         failed=sorted(failed, key=lambda entry: entry["object"]),
@@ -306,6 +309,7 @@ def _open_text(
     encoding: str,
     tracked_changes: str,
     dialect: str,
+    parsers: Parsers | None,
 ) -> Manifest:
     facts = FORMATS[kind]
     if facts.whole_objects:
@@ -333,10 +337,7 @@ def _open_text(
     columns = {"compression": compression, "partitions": told, "tracked_changes": changes}
     objects = listed.with_columns(polars.Series(name, values, polars.String) for name, values in columns.items())
     shards = text_shards(objects, sizes, whole, shard_bytes, kind, encoding, growth=numpy.where(packs, _GROWTH, 1), dialect=dialect)
-    sample = reader_of(kind).sample
-    if sample is None:
-        raise InputError(f"Objects of the format {kind} are not opened by a listing. Give another format.")
-    sampled = sample(shards)
+    sampled = _sampled(kind, shards, parsers)
     if sampled.dialect is not None:
         shards = shards.read_as(sampled.dialect)
     manifest = Manifest(
@@ -351,6 +352,16 @@ def _open_text(
         reading=sampled.note,
     )
     return _with_estimate(manifest, sampled.width)
+
+
+def _sampled(kind: str, shards: Shards, parsers: Parsers | None) -> Sample:
+    """Return what some objects say of the columns of all."""
+    reader = reader_of(kind)
+    if reader.sample_parsed is not None:
+        return reader.sample_parsed(shards, parsers)
+    if reader.sample is None:
+        raise InputError(f"Objects of the format {kind} are not opened by a listing. Give another format.")
+    return reader.sample(shards)
 
 
 def _framed(kind: str, listed: polars.DataFrame, shard_bytes: int, encoding: str) -> dict[int, int]:

@@ -100,6 +100,8 @@ class Reader:
         Yields frames of a request's columns, with `_pos` and (but for rows) `_end`.
     sample : callable, optional
         Finds the columns of a corpus when it is opened, from its shards; None where footers say them.
+    sample_parsed : callable, optional
+        The same, of a format that a sandbox parses.
     filters : {"all", "stored", "none"}
         The predicates that it takes: on all columns, those of the object's path included, with `limit` and `reduce`; on the
         object's own columns; or none.
@@ -118,6 +120,7 @@ class Reader:
 
     read: Callable[[ReadRequest], Iterator[polars.DataFrame]]
     sample: Callable[[Sequence[Shard]], Sample] | None = None
+    sample_parsed: Callable[[Sequence[Shard], Parsers | None], Sample] | None = None
     filters: Literal["all", "stored", "none"] = "stored"
     prefilter: Callable[[BoundStep[Step]], str | None] | None = None
     takes_ordinals: bool = False

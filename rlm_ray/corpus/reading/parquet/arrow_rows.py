@@ -149,11 +149,11 @@ def _array(
     nested = unpacked_types(shard.nested)
     if array is not None and name in nested:
         array = array.cast(nested[name], safe=False)
-    return _column(array, schema[name], kind, batch.num_rows)
+    return stored_column(array, schema[name], kind, batch.num_rows)
 
 
-def _column(array: Any, kind: str, stored: str, length: int) -> Any:
-    """A column as the corpus has it: of type `kind`, where the file's is `stored` (empty: it has none)."""
+def stored_column(array: Any, kind: str, stored: str, length: int) -> Any:
+    """Return a column as the corpus has it: of type `kind`, where the file's is `stored` (empty: it has none)."""
     target = arrow_type(kind)
     if array is None:
         return pyarrow.nulls(length, target or pyarrow.string())
