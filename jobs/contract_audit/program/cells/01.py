@@ -21,8 +21,13 @@ assert column is not None, f"None of the columns {sorted(contracts.schema)} hold
 named_by = next((name for name in ("path", "file", "name", "title", "id") if name in contracts.schema), None)
 assert named_by is not None, f"None of the columns {sorted(contracts.schema)} names a contract. Call it `file`."
 
+# of a mailbox the contracts are what is attached
+read_from = contracts
+if {"kind", "thread", "message_id"} <= set(contracts.schema):
+    read_from = contracts.where([("kind", "==", "attachment"), (column, "!=", None)])
+
 # every contract with its name and length; its address is the key of what follows
-lengths = contracts.map(lambda record: {"name": str(record[named_by]), "characters": len(record[column] or "")})
+lengths = read_from.map(lambda record: {"name": str(record[named_by]), "characters": len(record[column] or "")})
 all_contracts = {row["_address"]: row for row in lengths}
 # the others could not be parsed: nothing is known of their clauses
 unparsed = {}  # address -> name and reason
