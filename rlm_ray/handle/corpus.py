@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from rlm_ray.errors import InputError, RlmRayError
+from rlm_ray.handle import reflexes
 from rlm_ray.handle.arguments import count_of, error_choice, hashable, literal, pickled, quoted
 from rlm_ray.handle.chunks import Chunks
 from rlm_ray.handle.display import shown_html, shown_line, shown_reading, shown_step
+from rlm_ray.handle.excerpts import Excerpts, compile_pattern
 from rlm_ray.handle.plan import Grep, Plan, Result, Select, Slice, Source, Split, Where
 from rlm_ray.handle.tabular import Tabular
 from rlm_ray.handle.values import Counts, Description, Estimate
@@ -334,8 +336,6 @@ class Corpus(Tabular):
         InputError
             The pattern does not compile, here or for `grep`.
         """
-        from rlm_ray.handle.excerpts import Excerpts, compile_pattern
-
         compile_pattern(pattern)
         return self.grep(pattern, column).map(Excerpts(pattern, count_of(width, "width"), column))
 
@@ -550,9 +550,7 @@ class Corpus(Tabular):
 
     def __getattr__(self, name: str) -> Any:
         # only for what is not there: a name that another library has is answered by the line that does it here
-        from rlm_ray.handle.reflexes import answer
-
-        raise AttributeError(answer(name), name=name, obj=self)
+        raise AttributeError(reflexes.answer(name), name=name, obj=self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.plan.to_json(), self._info, self._backend)
