@@ -49,7 +49,7 @@ def main() -> None:
     """Ask questions that need reading all of a data lake: a Recursive Language Model on Ray.
 
     Exit codes: 0 complete; 1 no answer; 2 wrong usage, input or credentials; 3 answered, but partial; 4 a job's fail_on was met;
-    130 interrupted.
+    5 a batch costs more than confirm_over_usd; 130 interrupted.
     """
 
 
@@ -77,6 +77,9 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+_plan = click.option("--plan", is_flag=True, help="Stop before the first batch of sub-calls, and say what it will take.")
+
+
 @main.command()
 @click.argument("uris", nargs=-1, required=True, metavar="[NAME=]URI…")
 @click.option("-q", "--question", required=True, help="What is to be answered.")
@@ -88,14 +91,15 @@ def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
 @_settings
 @_progress
 @click.option("--dry-run", is_flag=True, help="Say what it would read and roughly cost, from a sample; call no model.")
+@_plan
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def ask(uris: tuple[str, ...], question: str, format_: str | None, unit: str | None, schema_file: Path | None,
-        settings_file: Path | None, progress: str, dry_run: bool, as_json: bool, **flags: Any) -> None:  # fmt: skip
+        settings_file: Path | None, progress: str, dry_run: bool, plan: bool, as_json: bool, **flags: Any) -> None:  # fmt: skip
     """Answer a question about the data at URI… (several URIs are one corpus; NAME=URI makes named ones)."""
-    with console.errors():
+    with console.errors(as_json):
         from rlm_ray import api, settings
 
-        made = settings.load(settings_file, **flags)
+        made = settings.load(settings_file, **flags, **({"plan": True} if plan else {}))
         schema = console.read_schema(schema_file) if schema_file is not None else None
         corpora = console.open_corpora(uris, format_, unit, made)
         if dry_run:
@@ -110,13 +114,14 @@ def ask(uris: tuple[str, ...], question: str, format_: str | None, unit: str | N
 @click.argument("uris", nargs=-1, required=True, metavar="URI…")
 @click.option("--format", "format_", type=FORMAT)
 @click.option("--unit", type=UNIT)
+@click.option("--parse", metavar="FORMAT", help="Columns of logs: 'auto', a format's name, or a pattern with names.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def inspect(uris: tuple[str, ...], format_: str | None, unit: str | None, as_json: bool) -> None:
+def inspect(uris: tuple[str, ...], format_: str | None, unit: str | None, parse: str | None, as_json: bool) -> None:
     """Say what is known of a corpus without reading it: objects, columns, sizes, partitions. Calls no model."""
     with console.errors():
         from rlm_ray import api
 
-        info = api.open(*uris, format=format_, unit=unit).info
+        info = api.open(*uris, format=format_, unit=unit, parse=parse).info
         if as_json:
             click.echo(json.dumps(info, ensure_ascii=False))
         else:
@@ -244,13 +249,15 @@ def demo(seed: int, live: bool, settings_file: Path | None, progress: str, as_js
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replace what the file says, as in settings.max_usd=2.")
 @_settings
 @_progress
+@_plan
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def run_job(spec: Path, changes: tuple[str, ...], settings_file: Path | None, progress: str, as_json: bool, **flags: Any) -> None:
+def run_job(spec: Path, changes: tuple[str, ...], settings_file: Path | None, progress: str, plan: bool, as_json: bool,
+            **flags: Any) -> None:  # fmt: skip
     """Run a job: its question over its corpora, each finding checked against the record that it rests on; or an evaluation.
 
-    Exit code 4: a finding fulfils the job's `fail_on`.
+    Exit code 4: a finding fulfils the job's `fail_on`. Exit code 5: a batch costs more than `confirm_over_usd`.
     """
-    with console.errors():
+    with console.errors(as_json):
         from rlm_ray.evals.spec import is_evaluation
 
         if is_evaluation(spec):
@@ -263,7 +270,7 @@ def run_job(spec: Path, changes: tuple[str, ...], settings_file: Path | None, pr
 
         made = specs.load(spec, changes)
         base = settings.load(settings_file).model_dump(exclude_unset=True) if settings_file is not None else {}
-        flags = base | {name: value for name, value in flags.items() if value is not None}
+        flags = base | {name: value for name, value in flags.items() if value is not None} | ({"plan": True} if plan else {})
         audited = console.observed(
             lambda observe: running.run(made, spec.parent, api.ask, api.open, report, flags, observe=observe), progress
         )
@@ -356,6 +363,47 @@ def verify(run: str, run_dir: str | None, as_json: bool) -> None:
         told = api.verify(run, settings.load(run_dir=run_dir))
         click.echo(json.dumps(told, ensure_ascii=False) if as_json else verified_text(told))
         sys.exit(console.COMPLETE if told["same"] else console.NO_ANSWER)
+
+
+@main.command()
+@click.argument("run")
+@click.option("--sample", type=click.IntRange(1, 10_000), metavar="N", help="Draw so many records for people to label.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Another seed draws other records.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Where the sheet goes: .html or .csv.")
+@click.option("--labels", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Labels as CSV: id, label.")
+@click.option("--run-dir", metavar="URL", help="Where run directories are.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def validate(
+    run: str, sample: int | None, seed: int, output: Path | None, labels: Path | None, run_dir: str | None, as_json: bool
+) -> None:
+    """Let people check a run: draw records to label, then read the labels and say precision, recall and what was missed.
+
+    First `--sample 200 -o sheet.html`, a page that works offline and does not show what the machine said; then
+    `--labels labels.csv`. Calls no model. RUN is an id or a directory.
+    """
+    with console.errors():
+        if (sample is None) == (labels is None) or (sample is not None and output is None):
+            console.fail("Give --sample N -o sheet.html, or --labels labels.csv.", console.WRONG_USE)
+        from rlm_ray import settings
+        from rlm_ray.ledger.rundir import RunDirectory
+        from rlm_ray.validation import sheet as sheets
+
+        directory = RunDirectory.find(run, settings.load(run_dir=run_dir).run_dir)
+        if labels is not None:
+            said = sheets.labels_of(labels.read_text("utf-8"))
+            told = sheets.keep(directory, said, sheets.judge(sheets.load(directory), said))
+            click.echo(json.dumps(told, ensure_ascii=False) if as_json else told["sentence"])
+            return
+        from rlm_ray.validation.drawing import draw_sheet
+        from rlm_ray.validation.page import page
+
+        assert sample is not None
+        assert output is not None
+        sheet = draw_sheet(directory, sample, seed)
+        console.write_file(output, sheets.as_csv(sheet) if output.suffix == ".csv" else page(sheet, directory.id))
+        words = ", ".join(f"{size:,} {name}" for name, size in sheet["sizes"].items())
+        click.echo(f"wrote {counted(len(sheet['items']), 'record')} to {output}, drawn of {words}", err=True)
+        click.echo(sheets.forecast(sheet["sizes"]), err=True)
 
 
 @main.command("runs")

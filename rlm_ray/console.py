@@ -15,14 +15,23 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from rlm_ray.errors import CredentialsError, InputError, MissingExtra, RlmRayError, RunNotFound, SandboxUnavailable
+from rlm_ray.errors import (
+    ConfirmationNeeded,
+    CredentialsError,
+    InputError,
+    MissingExtra,
+    PlanMade,
+    RlmRayError,
+    RunNotFound,
+    SandboxUnavailable,
+)
 
 if TYPE_CHECKING:
     from rlm_ray.types.estimate import Estimate
     from rlm_ray.types.json import JsonObject
     from rlm_ray.types.run import JobRecord
 
-COMPLETE, NO_ANSWER, WRONG_USE, PARTIAL, FAILED_ON, INTERRUPTED = 0, 1, 2, 3, 4, 130
+COMPLETE, NO_ANSWER, WRONG_USE, PARTIAL, FAILED_ON, UNCONFIRMED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 
 def open_corpora(uris: tuple[str, ...], format_: str | None, unit: str | None, settings: Any) -> Any:
@@ -53,6 +62,10 @@ def observed(call: Callable[[Any], Any], mode: Any = "auto") -> Any:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # a scheduler ends a job with SIGTERM: end it the same way as Ctrl-C
     before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        from rlm_ray.recursion.jobs import batch_plans
+
+        batch_plans.CONFIRM = lambda plan: click.confirm(f"{batch_plans.plan_text(plan)}\nAsk it?", err=True)
     try:
         with shown(mode) as progress:
             return call(progress)
@@ -193,8 +206,8 @@ def read_schema(path: Path) -> Any:
 
 
 @contextmanager
-def errors() -> Iterator[None]:
-    """Turn errors into one paragraph on stderr and an exit code."""
+def errors(as_json: bool = False) -> Iterator[None]:
+    """Turn errors into one paragraph on stderr and an exit code; a plan that was asked for is the result."""
     try:
         yield
     except KeyboardInterrupt as interrupt:
@@ -202,6 +215,11 @@ def errors() -> Iterator[None]:
             fail("Interrupted before a run began.", INTERRUPTED)
         run = shlex.quote(interrupt.args[-1])
         fail(f"Interrupted. Nothing that was paid is lost: `rlm-ray resume {run}` goes on from here.", INTERRUPTED)
+    except PlanMade as made:
+        click.echo(json.dumps(made.plan, ensure_ascii=False) if as_json else str(made))
+        sys.exit(COMPLETE)
+    except ConfirmationNeeded as error:
+        fail(str(error), UNCONFIRMED)
     except (InputError, CredentialsError, MissingExtra, RunNotFound, SandboxUnavailable) as error:
         fail(str(error), WRONG_USE)
     except RlmRayError as error:

@@ -27,6 +27,9 @@
     │   ├── RunNotFound (LookupError)      no run of that name
     │   ├── RunBusy                        another driver holds the run
     │   └── AssumptionBroken               a program was made for data of another shape
+    ├── RunPaused (RuntimeError)           the run has stopped on purpose; `rlm-ray resume` goes on with it
+    │   ├── ConfirmationNeeded             a batch would cost more than may be spent without asking
+    │   └── PlanMade                       only a plan was asked for, and a batch came
     └── ClusterError (RuntimeError)        Ray could not be started, reached or used
 
 Every message names the object and the value, and ends with what to do next. Every error survives pickling
@@ -219,6 +222,26 @@ class RunBusy(RunError):
 
 class AssumptionBroken(RunError):
     """A program was made for data, or an answer, of another shape; says what changed."""
+
+
+class RunPaused(RuntimeError, RlmRayError):
+    """The run has stopped on purpose, with nothing lost: `rlm-ray resume` goes on with it."""
+
+
+class ConfirmationNeeded(RunPaused):
+    """A batch of sub-calls would cost more than `confirm_over_usd`, and nobody is there to ask."""
+
+
+class PlanMade(RunPaused):
+    """A batch of sub-calls was planned, and not asked.
+
+    Attributes
+    ----------
+    plan : dict or None
+        A `types.estimate.BatchPlan`.
+    """
+
+    plan: dict[str, Any] | None = None
 
 
 class ClusterError(RuntimeError, RlmRayError):

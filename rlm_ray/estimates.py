@@ -12,7 +12,7 @@ from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import StorageError
 from rlm_ray.models import prices
 from rlm_ray.models.contract import Usage
-from rlm_ray.sandbox.outside import documents
+from rlm_ray.sandbox.outside import parsing
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.render import render
 from rlm_ray.types.estimate import CorpusEstimate, Cost, Estimate, Limits
@@ -85,7 +85,7 @@ def _corpus(manifest: Manifest, settings: Settings) -> CorpusEstimate:
 def _sample(manifest: Manifest) -> Iterator[Record]:
     count = len(manifest.shards)
     for index in sorted({index * count // SHARDS for index in range(SHARDS)} if count else ()):
-        work = Work(manifest.shards[index], bind((), manifest.schema), "", extract=documents.extract)
+        work = Work(manifest.shards[index], bind((), manifest.schema), "", parsers=parsing.PARSERS)
         try:
             page = operations.run("page", work, {"n": RECORDS, "max_bytes": 1 << 20, "after": None})
         except StorageError:

@@ -112,6 +112,14 @@ class Settings(BaseModel):
         default=1, ge=0, description="Deepest level of a recursive call; the root is depth 0.", json_schema_extra=_flag()
     )
 
+    confirm_over_usd: float | None = Field(
+        default=None, gt=0, description="A batch that costs more is asked about first.", json_schema_extra=_flag()
+    )
+    plan: bool = Field(default=False, description="Stop before the first batch of sub-calls, and say what it will take.")
+    batch_price: float = Field(
+        default=0.5, ge=0, le=1, description="What a provider's batch costs, as a share of the price of the same calls."
+    )
+
     # sizes
     chunk_tokens: int = Field(default=8_000, ge=16, description="Default size of a chunk.")
     call_tokens: int = Field(default=24_000, ge=64, description="Most prompt tokens of one leaf call.")
@@ -120,6 +128,12 @@ class Settings(BaseModel):
     history_tokens: int = Field(default=48_000, ge=2_000, description="Limit of the root's messages.")
     output_chars: int = Field(default=8_000, ge=200, description="Cut of what one cell prints, as the root sees it.")
     records_per_call: int = Field(default=50, ge=1, description="Most records that llm_each packs into one call.")
+    second_readings: int = Field(
+        default=50,
+        ge=0,
+        le=5_000,
+        description="Records of a batch of 200 judgements that are read again; 0: none.",
+    )
     share_answers: bool = Field(
         default=True,
         description="Ask about records of which the model is shown the same once, and give each the answer.",
@@ -155,6 +169,14 @@ class Settings(BaseModel):
     csv_escape: str | None = Field(default=None, description="Escape of CSV, such as a backslash; empty for none.")
     event_start: str | None = Field(
         default=None, description="A pattern in the lines that begin an event of logs; found from samples where not set."
+    )
+    parse: str | None = Field(
+        default=None,
+        description="Columns of logs: 'auto', a format's name (docs/data.md), or a pattern with names.",
+        json_schema_extra=_flag("FORMAT"),
+    )
+    log_patterns: dict[str, str] = Field(
+        default_factory=dict, description="Formats of logs of your own: a name, and a pattern whose names are columns."
     )
     event_bytes: int = Field(default=1 << 20, ge=1 << 10, description="An event that goes on for one to two times as long is cut.")
     run_dir: str | None = Field(

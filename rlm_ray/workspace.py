@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from rlm_ray import settings as settings_module
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import shard_choice
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading import decode_replacements
-from rlm_ray.corpus.reading.logs.layout import LogOptions
+from rlm_ray.corpus.reading.logs.layout import log_options
 from rlm_ray.corpus.reading.text.dialect import Given
 from rlm_ray.errors import UnreadShard
 from rlm_ray.handle.corpus import Backend, Corpus
@@ -32,7 +32,7 @@ from rlm_ray.sandbox.outside import parsing
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.forms import json_schema_of, model_of
 from rlm_ray.types.json import JsonObject
-from rlm_ray.types.run import Failure, Replaced
+from rlm_ray.types.run import Failure, Replaced, SureRecord
 
 if TYPE_CHECKING:
     from rlm_ray.cluster.ports import RayPorts
@@ -66,16 +66,18 @@ class Session(Verbs, Backend):
         self._scratch: weakref.finalize[..., Session] | None = None
         self._probed = False
 
-    def open(self, *uris: str, name: str | None = None, event_start: str | None = None, **options: Any) -> Corpus:
+    def open(
+        self, *uris: str, name: str | None = None, event_start: str | None = None, parse: str | None = None, **options: Any
+    ) -> Corpus:
         """Open a corpus in this session; as `rlm_ray.open`."""
         made = self.settings
-        logs = LogOptions(made.event_start if event_start is None else event_start, made.event_bytes)
+        logs = log_options(made, event_start, parse)
         dialect = Given(made.csv_separator, made.csv_quote, made.csv_escape)
         given: dict[str, Any] = {
             "encoding": made.encoding,
             "shard_bytes": made.shard_bytes,
             "dialect": dialect,
-            "parse": parsing.parse,
+            "parsers": parsing.PARSERS,
             "logs": logs,
         }
         manifest = open_manifest(*uris, name=name or f"corpus{len(self._corpora) + 1}", **(given | options))
@@ -101,6 +103,11 @@ class Session(Verbs, Backend):
 
         service = self._ready()
         return service.scheduler.run(record_table.job(service.scans, plan, schema, service.failures.add))
+
+    @property
+    def sure(self) -> list[SureRecord]:
+        """How sure the results so far are: a `sentence` for each estimate, and each batch of which some were read again."""
+        return list(self._service.sure_records()) if self._service is not None else []
 
     @property
     def failures(self) -> list[Failure]:
@@ -186,8 +193,8 @@ class Opened(Backend):
     def call(self, verb: str, args: JsonObject, blob: bytes = b"") -> tuple[Any, bytes]:
         """Answer a verb; see `handle.corpus.Backend`."""
         if self._session is None and verb == "reading":  # needs no session
-            steps = planner.before_slices(Plan.from_json(args["plan"]).steps)
-            return planner.reading(bind(steps, self.manifest.schema), self.manifest), b""
+            steps = shard_choice.before_slices(Plan.from_json(args["plan"]).steps)
+            return shard_choice.reading(bind(steps, self.manifest.schema), self.manifest), b""
         return self._opened().call(verb, args, blob)
 
     def table(self, plan: Plan, schema: dict[str, str]) -> RecordTable:

@@ -46,6 +46,7 @@ _SLOW_FILES = {
     "test_architecture",
     "test_api",
     "test_archives",
+    "test_mail",
     "test_cli",
     "test_docs_site",
     "test_extracting",

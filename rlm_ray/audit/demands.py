@@ -11,14 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.operations import operations
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import shard_choice
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Where
 from rlm_ray.ledger import coverage
 from rlm_ray.ledger.shares import CLASSES
-from rlm_ray.sandbox.outside import documents
+from rlm_ray.sandbox.outside import parsing
 from rlm_ray.subcalls.render import render
 from rlm_ray.types.run import Failure
 
@@ -137,12 +137,12 @@ def _counted(
     """What a model read, what anybody read, and all of it; and in which unit."""
     by_listing = all(column in manifest.partition_columns for manifest in manifests.values() for column, _, _ in demand.where)
     plans = {name: bind(_steps(demand), manifest.schema) for name, manifest in manifests.items()}
-    wanted = {name: planner.shards_for(plans[name], manifest) for name, manifest in manifests.items()}
+    wanted = {name: shard_choice.shards_for(plans[name], manifest) for name, manifest in manifests.items()}
     told = {name: coverage.counted(name, manifest, found, failed) for name, manifest in manifests.items()}
     if not by_listing:
         with ThreadPoolExecutor(THREADS, thread_name_prefix="demands") as pool:
             jobs = [
-                pool.submit(_looked, Work(shard, plans[name], extract=documents.extract), found, name)
+                pool.submit(_looked, Work(shard, plans[name], parsers=parsing.PARSERS), found, name)
                 for name, shards in wanted.items()
                 for shard in shards
                 if not told[name].failed[shard.index]
@@ -165,9 +165,9 @@ def _shown(
     plans = [(bind(_steps(demand), manifest.schema), manifest) for manifest in manifests.values()]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="demands") as pool:
         jobs = [
-            pool.submit(_characters, Work(shard, plan, extract=documents.extract), found)
+            pool.submit(_characters, Work(shard, plan, parsers=parsing.PARSERS), found)
             for plan, manifest in plans
-            for shard in planner.shards_for(plan, manifest)
+            for shard in shard_choice.shards_for(plan, manifest)
             if shard.uri not in whole and (shard.uri, shard.index) not in failed
         ]
         parts = [job.result() for job in jobs]

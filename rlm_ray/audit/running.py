@@ -346,7 +346,7 @@ def summary(spec: Spec, audited: JobResult) -> str:
         "",
     ]
     if checked.standing:
-        columns = [*spec.finding, *(NIGHT[:1] if spec.incremental else ())]
+        columns = [*(NIGHT[:1] if spec.incremental else ()), *spec.finding, "quote"]
         lines += ["| " + " | ".join([*columns, "where"]) + " |", "|" + " --- |" * (len(columns) + 1)]
         failing = {finding["id"] for finding in audited.failing}
         shown = sorted(checked.standing, key=lambda finding: finding["id"] not in failing)

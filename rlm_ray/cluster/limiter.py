@@ -16,8 +16,8 @@ import ray
 from ray.exceptions import RayError
 
 from rlm_ray.models.contract import Endpoint
-from rlm_ray.models.leases import LeasedLimiter, LocalDesk
-from rlm_ray.models.rates import Desk, Grant, Rates, Report
+from rlm_ray.models.leases import LeasedLimiter, LocalAllocator
+from rlm_ray.models.rates import Grant, RateAllocator, Rates, Report
 
 NAMESPACE = "rlm_ray"
 #: Changes when workers of one version could not speak with an actor of another.
@@ -30,7 +30,7 @@ LOCAL_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
 
 
-class DeskReport(TypedDict):
+class AllocatorReport(TypedDict):
     """The process of the limiter, and an endpoint's refusals so far."""
 
     pid: int
@@ -39,40 +39,40 @@ class DeskReport(TypedDict):
 
 
 class LimiterActor:
-    """The desks of all endpoints, as one actor: a process for each endpoint would cost more than the desks do."""
+    """The allocators of all endpoints, as one actor: a process for each endpoint would cost more than the allocators do."""
 
     def __init__(self) -> None:
-        self._desks: dict[str, Desk] = {}
+        self._allocators: dict[str, RateAllocator] = {}
         self._changed: dict[str, asyncio.Event] = {}
 
     async def exchange(self, endpoint: str, report: Report) -> Grant:
-        """See `models.rates.Desk.exchange`; `endpoint` is its `desk_name`."""
-        desk = self._desks.setdefault(endpoint, Desk())
-        before = desk.version
-        grant = desk.exchange(report, time.monotonic())
-        if desk.version != before and endpoint in self._changed:
+        """See `models.rates.RateAllocator.exchange`; `endpoint` is its `allocator_name`."""
+        allocator = self._allocators.setdefault(endpoint, RateAllocator())
+        before = allocator.version
+        grant = allocator.exchange(report, time.monotonic())
+        if allocator.version != before and endpoint in self._changed:
             self._changed.pop(endpoint).set()
         return grant
 
     async def watch(self, endpoint: str, worker: str, version: int) -> None:
         """Return when the version is another, or after a while."""
-        desk = self._desks.setdefault(endpoint, Desk())
+        allocator = self._allocators.setdefault(endpoint, RateAllocator())
         ends = time.monotonic() + WATCH_SECONDS
-        while desk.version == version and time.monotonic() < ends:
+        while allocator.version == version and time.monotonic() < ends:
             changed = self._changed.setdefault(endpoint, asyncio.Event())
             try:
                 await asyncio.wait_for(changed.wait(), ends - time.monotonic())
             except TimeoutError:
                 return
 
-    async def about(self, endpoint: str) -> DeskReport:
+    async def about(self, endpoint: str) -> AllocatorReport:
         """Return the process, and an endpoint's refusals so far."""
-        desk = self._desks.setdefault(endpoint, Desk())
-        return {"pid": os.getpid(), "refusals": desk.refusals, "allowed": desk.allowed}
+        allocator = self._allocators.setdefault(endpoint, RateAllocator())
+        return {"pid": os.getpid(), "refusals": allocator.refusals, "allowed": allocator.allowed}
 
 
-def desk_name(endpoint: Endpoint) -> str:
-    """Return the name of an endpoint's desk; without a user, a password or a query of its URL."""
+def allocator_name(endpoint: Endpoint) -> str:
+    """Return the name of an endpoint's allocator; without a user, a password or a query of its URL."""
     return f"{endpoint.name} {endpoint.api_key_env}"
 
 
@@ -91,7 +91,7 @@ def limiter_actor() -> Any:
 
 
 class ClusterDesk:
-    """Asks the actor where Ray is connected; else, and while the actor is away, a desk of this process's own.
+    """Asks the actor where Ray is connected; else, and while the actor is away, an allocator of this process's own.
 
     Parameters
     ----------
@@ -99,14 +99,14 @@ class ClusterDesk:
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._name = desk_name(endpoint)
+        self._name = allocator_name(endpoint)
         self._actor: Any = None
-        self._local = LocalDesk()
+        self._local = LocalAllocator()
         self._local_until = 0.0
         self._workers = 1
 
     async def exchange(self, report: Report) -> Grant:
-        """See `DeskPort.exchange`."""
+        """See `AllocatorPort.exchange`."""
         for _ in range(2):  # an actor that is gone is started again, once
             actor = await self._reach()
             if actor is None:
@@ -123,7 +123,7 @@ class ClusterDesk:
         return await self._local.exchange(_own_share(report, self._workers))
 
     async def watch(self, worker: str, version: int) -> None:
-        """See `DeskPort.watch`."""
+        """See `AllocatorPort.watch`."""
         actor = self._actor
         if actor is None or not ray.is_initialized():
             await asyncio.sleep(LOCAL_SECONDS)
@@ -149,7 +149,7 @@ async def _answer(reference: Any) -> Any:
 
 
 def _own_share(report: Report, workers: int) -> Report:
-    """Return a report for a desk that does not know the other workers: it takes this one's share of the rates."""
+    """Return a report for an allocator that does not know the other workers: it takes this one's share of the rates."""
     return replace(report, rates=report.rates.share(workers))
 
 

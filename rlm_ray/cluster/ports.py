@@ -20,7 +20,7 @@ from rlm_ray.cluster import capacity, connect, shrinking, tasks
 from rlm_ray.cluster.futures import StreamFuture
 from rlm_ray.cluster.metrics import CALLING
 from rlm_ray.cluster.shrinking import ShrinkingFuture
-from rlm_ray.cluster.worker_ramp import widening
+from rlm_ray.cluster.worker_ramp import worker_ramp
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import ClusterError
 from rlm_ray.models.client import ChatRequest
@@ -151,7 +151,7 @@ class RayPorts:
 
     def room(self, live: int, ahead: float) -> float:
         """See `Ports.room`."""
-        return widening().seconds(live, *capacity.look(self._settings), ahead)
+        return worker_ramp().seconds(live, *capacity.look(self._settings), ahead)
 
     def recurse(self, call: Call, progress: Callable[[Usage, Usage | None], None]) -> Future:
         """See `Ports.recurse`."""

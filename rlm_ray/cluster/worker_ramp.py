@@ -25,7 +25,7 @@ IDLE_SHARE = 0.1
 LOOK_SECONDS = 0.2
 
 
-class Widening:
+class WorkerRamp:
     """Says when one more recursive call of this process may begin.
 
     Parameters
@@ -108,6 +108,6 @@ def machine_times() -> tuple[float, float] | None:
 
 
 @functools.cache
-def widening() -> Widening:
+def worker_ramp() -> WorkerRamp:
     """Return this process's."""
-    return Widening()
+    return WorkerRamp()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlm_ray import storage
-from rlm_ray.corpus.reading.foreign import Parse, Source, parsed
+from rlm_ray.corpus.reading.parsed.foreign import Parsers, Source, parsed
 from rlm_ray.errors import ObjectUnreadable, StorageError
 from rlm_ray.storage import ObjectInfo
 from rlm_ray.storage.archives import places
@@ -77,14 +77,14 @@ def chosen(members: Members, wanted: str) -> Members:
     return Members([info for info in members.infos if fits(info.uri)], failed, members.notes)
 
 
-def with_members(infos: Sequence[ObjectInfo], parse: Parse | None) -> Members:
+def with_members(infos: Sequence[ObjectInfo], parsers: Parsers | None) -> Members:
     """Return a listing with each archive's members in its place."""
     found = Members()
     archives = [info for info in infos if archive_kind(info.uri) is not None]
     if not archives:
         return Members(list(infos))
     with ThreadPoolExecutor(min(_THREADS, len(archives)), thread_name_prefix="archives") as pool:
-        listed = pool.map(lambda info: _listed(info, parse), archives)
+        listed = pool.map(lambda info: _listed(info, parsers), archives)
         for info in infos:
             if archive_kind(info.uri) is None:
                 found.infos.append(info)
@@ -96,8 +96,8 @@ def with_members(infos: Sequence[ObjectInfo], parse: Parse | None) -> Members:
     return found
 
 
-def _listed(info: ObjectInfo, parse: Parse | None) -> Members:
-    listing = _Listing(info, parse)
+def _listed(info: ObjectInfo, parsers: Parsers | None) -> Members:
+    listing = _Listing(info, parsers)
     try:
         listing.add(info.uri, (), info.size, 1)
     except StorageError as error:
@@ -108,8 +108,8 @@ def _listed(info: ObjectInfo, parse: Parse | None) -> Members:
 class _Listing:
     """The members of one archive in the store, with those of archives in it."""
 
-    def __init__(self, info: ObjectInfo, parse: Parse | None) -> None:
-        self._info, self._parse = info, parse
+    def __init__(self, info: ObjectInfo, parsers: Parsers | None) -> None:
+        self._info, self._parsers = info, parsers
         self._found = Members()
         self._names: Counter[str] = Counter()
         self._count = self._links = 0
@@ -132,7 +132,7 @@ class _Listing:
             self.refuse(uri, f"archives lie more than {MAX_DEPTH} deep in each other")
             return
         inner = (*layers, places.whole_layer(compression, size)) if compression else layers
-        for some in parsed(self._parse, uri, kind, self._source(uri, inner, size, kind), {"members": MAX_MEMBERS}):
+        for some in parsed(self._parsers, uri, kind, self._source(uri, inner, size, kind), {"members": MAX_MEMBERS}):
             for member in some:
                 self._take(uri, inner, member, depth)
 

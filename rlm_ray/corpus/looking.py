@@ -10,7 +10,8 @@ import numpy
 import polars
 
 from rlm_ray import storage
-from rlm_ray.corpus.catalog.signatures import DOCUMENTS, HEAD, LONG_HEAD, Signature, beginning, signature
+from rlm_ray.corpus.catalog.formats import FORMATS
+from rlm_ray.corpus.catalog.signatures import DOCUMENTS, HEAD, LONG_HEAD, NO_TEXT, Signature, beginning, signature
 from rlm_ray.errors import StorageError
 from rlm_ray.storage.archives.places import is_solid
 from rlm_ray.text import counted
@@ -44,7 +45,7 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-def looked_at(listed: polars.DataFrame, format: str | None, unit: str | None = None) -> Found:
+def looked_at(listed: polars.DataFrame, format: str | None, unit: str | None = None, encoding: str = "utf-8") -> Found:
     """Look at the first bytes of objects that are text by their names.
 
     Parameters
@@ -55,11 +56,13 @@ def looked_at(listed: polars.DataFrame, format: str | None, unit: str | None = N
         The format that the caller gave: then Parquet is none of it.
     unit : str or None
         What the caller takes as a record: as a document, what is parsed needs no name that says so.
+    encoding : str
+        Of text, as the caller gave it: bytes that are no UTF-8 may be text in another.
     """
     all_numbers = [
         number
         for number, (kind, size) in enumerate(zip(listed["format"], listed["size"], strict=True))
-        if size > 0 and kind not in ("parquet", "document")
+        if size > 0 and kind != "parquet" and not FORMATS[kind].is_parsed
     ]
     # what is compressed as a whole would be read to its end for the first bytes of all that is in it
     numbers, found = _looked_at_some(listed, [number for number in all_numbers if not is_solid(listed["version"][number])])
@@ -81,6 +84,9 @@ def looked_at(listed: polars.DataFrame, format: str | None, unit: str | None = N
             left.add(number)
             reason = f"it is {inside}{what} by its first bytes, which is not read under this name"
             failed.append({"object": listed["uri"][number], "reason": f"{reason}. Name it so, convert it, or leave it out."})
+        elif not seen.is_text and format is None and encoding == "utf-8":
+            left.add(number)
+            failed.append({"object": listed["uri"][number], "reason": f"it is {NO_TEXT}. Leave it out otherwise."})
         else:
             packs[number], encodings[number] = seen.compression, seen.encoding
     columns = {"format": formats, "compression": packs, "encoding": encodings}

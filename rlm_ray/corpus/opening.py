@@ -27,15 +27,16 @@ from rlm_ray.corpus.catalog.footers import (
 )
 from rlm_ray.corpus.catalog.formats import FORMATS
 from rlm_ray.corpus.catalog.lakehouse.names import is_table
-from rlm_ray.corpus.catalog.manifest import Manifest, packed
+from rlm_ray.corpus.catalog.manifest import Manifest, Shards, packed
 from rlm_ray.corpus.catalog.objects import classify, partitions, relative_paths, table_of
 from rlm_ray.corpus.catalog.shard import FRAMED, WIDE
 from rlm_ray.corpus.looking import looked_at
 from rlm_ray.corpus.reading.documents.extracting import require
-from rlm_ray.corpus.reading.foreign import Parse
 from rlm_ray.corpus.reading.logs.layout import FOUND as NO_OPTIONS
 from rlm_ray.corpus.reading.logs.layout import LogOptions
+from rlm_ray.corpus.reading.parsed.foreign import Parsers
 from rlm_ray.corpus.reading.reader import reader_of
+from rlm_ray.corpus.reading.sampling import Sample
 from rlm_ray.corpus.reading.text.compressed import frames
 from rlm_ray.corpus.reading.text.dialect import FOUND, Given
 from rlm_ray.corpus.reading.text.streams import MAX_RECORD
@@ -62,7 +63,7 @@ def open_manifest(
     tracked_changes: str = "accepted",
     dialect: Given = FOUND,
     logs: LogOptions = NO_OPTIONS,
-    parse: Parse | None = None,
+    parsers: Parsers | None = None,
 ) -> Manifest:
     """List objects, read footers where there are any, and cut shards.
 
@@ -71,7 +72,7 @@ def open_manifest(
     *uris : str
         Files, directories, globs, prefixes, lists of them (`list+…`, see `object_lists`); together one corpus. Or one table
         (see `lakehouse.names`).
-    format : {None, "parquet", "text", "jsonl", "json", "csv"}
+    format : {None, "parquet", "text", "jsonl", "json", "csv", "avro", "orc", "sheet", "mail"}
         By extension where not given; where given, objects of another extension are left out.
     unit : {None, "line", "event", "document", "row"}
         What a record is; an event is a line with those that belong to it, as a stack trace does.
@@ -83,10 +84,10 @@ def open_manifest(
     dialect : Given
         Separator, quote and escape of CSV; found in each object where not given.
     logs : LogOptions
-        How events are found; by samples where not given.
-    parse : callable, optional
-        Parses foreign formats in a sandbox; without it, archives cannot be read.
-    tracked_changes : {"accepted", "shown"}
+            How events and columns of logs are found; by samples where not given.
+    parsers : Parsers, optional
+        Parse foreign formats in a sandbox; without it, archives cannot be read.
+        tracked_changes : {"accepted", "shown"}
         Of documents: as if all changes were accepted, or with each change marked.
 
     Raises
@@ -103,7 +104,7 @@ def open_manifest(
     encoding = _checked_encoding(encoding)
     if tracked_changes not in ("accepted", "shown"):
         raise InputError(f"tracked_changes={tracked_changes!r} is not known. Use accepted or shown.")
-    found = _unique(uris, parse)
+    found = _unique(uris, parsers)
     table, unnamed = table_of(found.infos)
     failed = found.failed + [{"object": name, "reason": "its name is not UTF-8; rename it"} for name in unnamed]
     if not found.infos:
@@ -114,7 +115,7 @@ def open_manifest(
     seen = list(found.notes)
 
     def look(named: polars.DataFrame) -> polars.DataFrame:
-        by_bytes = looked_at(named, format, unit)
+        by_bytes = looked_at(named, format, unit, encoding)
         unreadable.extend(by_bytes.failed)
         seen.extend(by_bytes.notes)
         return by_bytes.listed
@@ -124,6 +125,8 @@ def open_manifest(
     if not len(listed) and unreadable:
         reasons = "; ".join(f"{entry['object']}: {entry['reason']}" for entry in unreadable[:3])
         raise InputError(f"Nothing at {', '.join(uris)} can be read, of {counted(len(table), 'object')}. {reasons}")
+    if kind == "lines" and logs.parse is not None:
+        kind = "fields"
     facts = FORMATS[kind]
     if facts.has_footers and format is None:
         _no_table(uris, listed["uri"])
@@ -140,8 +143,8 @@ def open_manifest(
         failed += [{"object": uri, "reason": "the file is empty"} for uri in empty]
         manifest = _open_parquet(name, given, listed, failed, shard_bytes)
     else:
-        told = logs.to_text() if unit == "event" else dialect.to_text()
-        manifest = _open_text(name, kind, unit, given, listed, failed, shard_bytes, encoding, tracked_changes, told)
+        told = logs.to_text() if kind in ("events", "fields") else dialect.to_text()
+        manifest = _open_text(name, kind, unit, given, listed, failed, shard_bytes, encoding, tracked_changes, told, parsers)
     return replace(
         manifest,
         failed=sorted(failed, key=lambda entry: entry["object"]),
@@ -192,11 +195,11 @@ def _has(folder: str, ending: str) -> bool:
         return False
 
 
-def _unique(uris: Sequence[str], parse: Parse | None) -> Members:
+def _unique(uris: Sequence[str], parsers: Parsers | None) -> Members:
     """Return the objects at the URIs, once each and in order, those that a list names and the store does not have, and what
     archives among them hold."""
     if len(uris) == 1 and not object_lists.is_list(uris[0]):
-        return _members(*archive_listing.opened(uris[0]), parse)
+        return _members(*archive_listing.opened(uris[0]), parsers)
     infos: dict[str, ObjectInfo] = {}
     members: dict[str, ObjectInfo] = {}
     failed: list[dict[str, str]] = []
@@ -206,21 +209,21 @@ def _unique(uris: Sequence[str], parse: Parse | None) -> Members:
             listed, absent = object_lists.listed_in(uri, open_manifest)
             failed += absent
         elif (named := archive_listing.opened(uri))[1]:
-            inside = _members(*named, parse)
+            inside = _members(*named, parsers)
             members |= {info.uri: info for info in inside.infos}
             failed += inside.failed
             continue
         else:
             listed = list(storage.listing(uri))
         infos |= {info.uri: info for info in listed}
-    found = archive_listing.with_members([infos[uri] for uri in sorted(infos)], parse)
+    found = archive_listing.with_members([infos[uri] for uri in sorted(infos)], parsers)
     others = [info for uri, info in members.items() if uri not in {info.uri for info in found.infos}]
     return Members(found.infos + others, failed + found.failed, notes + found.notes)
 
 
-def _members(place: str, wanted: str, parse: Parse | None) -> Members:
+def _members(place: str, wanted: str, parsers: Parsers | None) -> Members:
     """Return the objects at a URI, of archives those members that are wanted."""
-    return archive_listing.chosen(archive_listing.with_members(sorted(storage.listing(place)), parse), wanted)
+    return archive_listing.chosen(archive_listing.with_members(sorted(storage.listing(place)), parsers), wanted)
 
 
 def _nothing_in(uris: Sequence[str], found: Members) -> str:
@@ -251,7 +254,7 @@ def _open_parquet(name: str, uris: list[str], listed: polars.DataFrame, failed: 
         reasons = "; ".join(f"{entry['object']}: {entry['reason']}" for entry in failed[:3])
         raise InputError(f"No Parquet file at {', '.join(uris)} can be read, of {len(failed)}. {reasons}. Check the files.")
     readable = [number for number in range(len(infos)) if number in good or number not in footers]
-    schema, conflicts = unite_columns(footer.columns for footer in good.values())
+    schema, conflicts = unite_columns(list(good.values()))
     folders = [infos[number].uri.rpartition("/")[0] for number in readable]
     split_columns, by_folder = partitions(dict.fromkeys(folders))
     values = [by_folder[folder] for folder in folders]
@@ -306,6 +309,7 @@ def _open_text(
     encoding: str,
     tracked_changes: str,
     dialect: str,
+    parsers: Parsers | None,
 ) -> Manifest:
     facts = FORMATS[kind]
     if facts.whole_objects:
@@ -333,10 +337,7 @@ def _open_text(
     columns = {"compression": compression, "partitions": told, "tracked_changes": changes}
     objects = listed.with_columns(polars.Series(name, values, polars.String) for name, values in columns.items())
     shards = text_shards(objects, sizes, whole, shard_bytes, kind, encoding, growth=numpy.where(packs, _GROWTH, 1), dialect=dialect)
-    sample = reader_of(kind).sample
-    if sample is None:
-        raise InputError(f"Objects of the format {kind} are not opened by a listing. Give another format.")
-    sampled = sample(shards)
+    sampled = _sampled(kind, shards, parsers)
     if sampled.dialect is not None:
         shards = shards.read_as(sampled.dialect)
     manifest = Manifest(
@@ -351,6 +352,16 @@ def _open_text(
         reading=sampled.note,
     )
     return _with_estimate(manifest, sampled.width)
+
+
+def _sampled(kind: str, shards: Shards, parsers: Parsers | None) -> Sample:
+    """Return what some objects say of the columns of all."""
+    reader = reader_of(kind)
+    if reader.sample_parsed is not None:
+        return reader.sample_parsed(shards, parsers)
+    if reader.sample is None:
+        raise InputError(f"Objects of the format {kind} are not opened by a listing. Give another format.")
+    return reader.sample(shards)
 
 
 def _framed(kind: str, listed: polars.DataFrame, shard_bytes: int, encoding: str) -> dict[int, int]:

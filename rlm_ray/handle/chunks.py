@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 
 class Chunks:
-    """A sequence of Corpus that each fit one model call. Holds borders, no data."""
+    """A sequence of Corpus that each fit one model call. Holds ranges, no data."""
 
-    __slots__ = ("_base", "_borders", "_by")
+    __slots__ = ("_base", "_by", "_ranges")
 
-    def __init__(self, base: Corpus, by: str | None, borders: list[list[Any]]) -> None:
+    def __init__(self, base: Corpus, by: str | None, ranges: list[list[Any]]) -> None:
         self._base = base
         self._by = by
-        self._borders = borders
+        self._ranges = ranges
 
     def __len__(self) -> int:
-        return len(self._borders)
+        return len(self._ranges)
 
     def __getitem__(self, key: int | slice) -> Any:
         if isinstance(key, slice):
-            return Chunks(self._base, self._by, self._borders[key])
-        start, stop, nbytes, records, *value = self._borders[key]
+            return Chunks(self._base, self._by, self._ranges[key])
+        start, stop, nbytes, records, *value = self._ranges[key]
         corpus = self._base
         if self._by is not None and value:
             corpus = corpus.then(Where(((self._by, "==", value[0]),)))
@@ -41,8 +41,8 @@ class Chunks:
         return (self[index] for index in range(len(self)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Chunks, (self._base, self._by, self._borders)
+        return Chunks, (self._base, self._by, self._ranges)
 
     def __repr__(self) -> str:
-        total = sum(border[2] or 0 for border in self._borders)
+        total = sum(piece[2] or 0 for piece in self._ranges)
         return f"<{len(self):,} chunks of {size(total)} in all; each is a Corpus>"

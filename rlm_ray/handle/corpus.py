@@ -7,6 +7,7 @@ code's process imports it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 
 from rlm_ray.errors import InputError, RlmRayError
@@ -272,7 +273,12 @@ class Corpus(Tabular):
     def count_by(self, column: str, limit: int = 1000) -> Counts:
         """Return a dict of value to number of records, most frequent first, of at most `limit` values. One scan."""
         reply = self._ask("count_by", column=self._column(column), limit=count_of(limit, "limit"))
-        return Counts({hashable(value): count for value, count in reply["counts"]}, reply["distinct"])
+        counts: dict[Any, int] = {}
+        for value, count in reply["counts"]:
+            key = hashable(value)
+            key = json.dumps(value) if key in counts else key  # True and 1 are one key to Python
+            counts[key] = counts.get(key, 0) + count
+        return Counts(counts, reply["distinct"])
 
     def map(self, fn: Callable[[dict[str, Any]], Any], on_error: str = "raise") -> Corpus:
         """Run `fn(record)` on every record, sandboxed on the shards. It returns a dict, a list of dicts or None.

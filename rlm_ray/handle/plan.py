@@ -83,7 +83,7 @@ class Record:
         raise AttributeError(f"{type(self).__name__}.{name} cannot be deleted: make another one")
 
 
-class Node(Record):
+class Step(Record):
     """One step of a plan: its fields are JSON values or tuples of them."""
 
     kind: ClassVar[str]
@@ -93,7 +93,7 @@ class Node(Record):
         return {"node": self.kind} | dict(zip(self._names, self._values(), strict=True))
 
 
-class Source(Node):
+class Source(Step):
     """All records of a corpus of this run, by its name."""
 
     kind: ClassVar[str] = "source"
@@ -103,7 +103,7 @@ class Source(Node):
         _check(isinstance(self.corpus, str) and 0 < len(self.corpus) <= 200, "corpus", self.corpus)
 
 
-class Result(Node):
+class Result(Step):
     """All rows of a result of this run: what a batch of sub-calls or a `map` returned."""
 
     kind: ClassVar[str] = "result"
@@ -113,7 +113,7 @@ class Result(Node):
         _check(_is_id(self.id), "id", self.id)
 
 
-class Select(Node):
+class Select(Step):
     """Only these columns, in this order."""
 
     kind: ClassVar[str] = "select"
@@ -124,7 +124,7 @@ class Select(Node):
         _check(named, "columns", self.columns)
 
 
-class Where(Node):
+class Where(Step):
     """Records for which every condition `(column, operator, value)` holds. Null fulfils only `== None`."""
 
     kind: ClassVar[str] = "where"
@@ -143,7 +143,7 @@ class Where(Node):
                 _check(_is_scalar(value), "value", value)
 
 
-class Grep(Node):
+class Grep(Step):
     """Records in which a Rust regular expression is found: in `column`, or in any column, as shown."""
 
     kind: ClassVar[str] = "grep"
@@ -158,7 +158,7 @@ class Grep(Node):
         _check(isinstance(self.ignore_case, bool) and isinstance(self.invert, bool), "flag", (self.ignore_case, self.invert))
 
 
-class Slice(Node):
+class Slice(Step):
     """Records `start` to `stop` (exclusive; None is the end) of what comes before, counted in order."""
 
     kind: ClassVar[str] = "slice"
@@ -170,7 +170,7 @@ class Slice(Node):
         _check(self.stop is None or _is_count(self.stop), "stop", self.stop)
 
 
-class Split(Node):
+class Split(Step):
     """Records become spans of one text column: lines, paragraphs, or what a regular expression separates.
 
     A span longer than `max_chars` is cut. Spans keep the other columns.
@@ -187,7 +187,7 @@ class Split(Node):
         _check(self.max_chars is None or (_is_count(self.max_chars) and self.max_chars > 0), "max_chars", self.max_chars)
 
 
-class Keep(Node):
+class Keep(Step):
     """Only the records whose places a `filter` kept; the places are a selection in the run directory."""
 
     kind: ClassVar[str] = "keep"
@@ -197,7 +197,7 @@ class Keep(Node):
         _check(_is_id(self.selection), "selection", self.selection)
 
 
-class Places(Node):
+class Places(Step):
     """Only the records at these places, in their order: those that were drawn at random."""
 
     kind: ClassVar[str] = "places"
@@ -209,7 +209,7 @@ class Places(Node):
         _check(all(first < second for first, second in zip(self.places, self.places[1:], strict=False)), "order of places", "")
 
 
-class Between(Node):
+class Between(Step):
     """Records whose place is at or after `start` and before `stop`; None is open."""
 
     kind: ClassVar[str] = "between"
@@ -221,9 +221,9 @@ class Between(Node):
             _check(place is None or _is_place(place), "place", place)
 
 
-class Window(Node):
+class Window(Step):
     """A `Slice` made local: of what comes before, `skip` records of shard `first` are left out, and shard `last` gives
-    only its first `take` (counted before the skip). Made by the planner, never by root code."""
+    only its first `take` (counted before the skip). Made by `planning.slicing`, never by root code."""
 
     kind: ClassVar[str] = "window"
     first: int
@@ -236,7 +236,7 @@ class Window(Node):
         _check(self.last is None or _is_count(self.last), "last", self.last)
 
 
-_KINDS: dict[str, type[Node]] = {
+_KINDS: dict[str, type[Step]] = {
     kind.kind: kind for kind in (Source, Result, Select, Where, Grep, Slice, Split, Keep, Places, Between, Window)
 }
 _ORIGINS = (Source, Result)
@@ -252,7 +252,7 @@ class Plan(Record):
     True
     """
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[Step, ...]
 
     def __post_init__(self) -> None:
         _check(0 < len(self.nodes) <= MAX_NODES, "number of nodes", len(self.nodes))
@@ -265,11 +265,11 @@ class Plan(Record):
         return self.nodes[0]  # type: ignore[return-value]
 
     @property
-    def steps(self) -> tuple[Node, ...]:
+    def steps(self) -> tuple[Step, ...]:
         """The nodes after the origin."""
         return self.nodes[1:]
 
-    def then(self, node: Node) -> Plan:
+    def then(self, node: Step) -> Plan:
         """Return the plan with one more step."""
         return Plan((*self.nodes, node))
 
@@ -297,7 +297,7 @@ class Plan(Record):
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:32]
 
 
-def _node(value: Any) -> Node:
+def _node(value: Any) -> Step:
     if not isinstance(value, dict) or not isinstance(value.get("node"), str) or value["node"] not in _KINDS:
         raise InputError(f"{value!r:.100} is no step of a plan. Pass a Corpus.")
     kind = _KINDS[value["node"]]

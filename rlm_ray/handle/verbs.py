@@ -20,6 +20,8 @@ TYPE_CHECKING = False  # see rlm_ray/__init__.py
 if TYPE_CHECKING:
     from typing import Any
 
+    from rlm_ray.types.json import JsonObject
+
 
 class Verbs:
     """The sub-call functions over one backend."""
@@ -106,7 +108,8 @@ class Verbs:
         votes: int | str = 1,
         on_error: str = "raise",
         show: Sequence[str] | None = None,
-    ) -> Corpus:
+        dry: bool = False,
+    ) -> Corpus | JsonObject:
         """Ask the same about every record; many records are packed into each call. Exactly one row per record.
 
         Starts at once; reading the result waits. The columns of the input are kept beside the answer. A record that
@@ -115,20 +118,17 @@ class Verbs:
         Records of which the model is shown the same are asked about once: each has the one answer, or shares the one error, and
         the column `_shared` says how many they are, where there are any. A wrong answer is wrong for all that share it, so
         check a sample of different contents. `show` names the columns that the model is shown, so that a time stamp does not
-        make equal messages different; all columns where not given.
+        make equal messages different; all columns where not given. With `dry` nothing is asked, and a dict says what it would
+        take: `records`, `distinct`, `answered`, `calls`, `prompt_tokens`, `completion_tokens`, `usd`, `usd_batch`, `rests_on`.
         """
         if not isinstance(context, Corpus):
             raise InputError(f"llm_each takes a Corpus, not {type(context).__name__}. For texts use llm_query_batched or llm_map.")
-        return self._result(
-            "llm_each",
-            prompt=_prompt(prompt),
-            plan=context.plan.to_json(),
-            schema=schema,
-            model=model,
-            votes=votes,
-            **error_choice(on_error),
-            **({} if show is None else {"show": list(_sequence(show, "show"))}),
-        )
+        args = {"prompt": _prompt(prompt), "plan": context.plan.to_json(), "schema": schema, "model": model, "votes": votes}
+        args |= error_choice(on_error) | ({} if show is None else {"show": list(_sequence(show, "show"))})
+        if dry:
+            plan: JsonObject = self._call("llm_each_plan", **args)
+            return plan
+        return self._result("llm_each", **args)
 
     def rlm_query(self, question: str, part: Corpus | str | None = None, model: str | None = None) -> str:
         """Ask a fresh Recursive Language Model, one level deeper, whose context is `part`. It costs several calls.

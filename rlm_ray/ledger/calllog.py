@@ -24,7 +24,7 @@ from rlm_ray.types.run import AskedVerb, CellRecord, LogEntry, TurnRecord
 #: A reply larger than this is computed again when a cell is run again.
 MAX_REPLY = 256 << 10
 #: Behind the name of a request: what is noted of it when it begins.
-BEGUN = " begun"
+STARTED = " begun"
 
 
 class CallLog:
@@ -70,10 +70,10 @@ class CallLog:
     def begun(self) -> dict[str, dict[str, AskedVerb]]:
         """Return the sub-calls that began, by cell and the request's name."""
         cells: dict[str, dict[str, AskedVerb]] = {}
-        for entry in journal.read(storage.join(self._folder, "requests"), having=BEGUN.encode()):
+        for entry in journal.read(storage.join(self._folder, "requests"), having=STARTED.encode()):
             name, value = entry["name"], entry["value"]
-            if name.endswith(BEGUN) and isinstance(value, dict):
-                cells.setdefault(entry["cell"], {})[name.removesuffix(BEGUN)] = cast(AskedVerb, value)
+            if name.endswith(STARTED) and isinstance(value, dict):
+                cells.setdefault(entry["cell"], {})[name.removesuffix(STARTED)] = cast(AskedVerb, value)
         return cells
 
     def reply(self, cell: str, name: str, value: Any) -> None:

@@ -70,7 +70,7 @@ class Noted:
     texts : dict of str to int
         Characters put before a model that are no record's, by the key of the answer.
     characters : dict of (str, str) to list
-        Places and characters of what was put before a model, by kind and object; see `Marks.characters`.
+        Places and characters of what was put before a model, by kind and object; see `ReadMarks.characters`.
     calls : dict of str to set of str
         Names of the sub-calls, by what they were about.
     """
@@ -151,7 +151,7 @@ def counted(name: str, manifest: Manifest, found: Noted, failures: Iterable[tupl
         Objects, and the shard where it is one alone.
     """
     shards, size = manifest.shards, len(manifest.shards)
-    _resolve(name, manifest, found)
+    resolve(name, manifest, found)
     objects, starts = (shards.table.column(column).to_numpy() for column in ("object", "start"))
     code, excluded = (_members(found.whole.get((kind, name), ()), size) for kind in (CODE, EXCLUDED))
     failed = _failed(manifest, failures)
@@ -256,7 +256,7 @@ def _with_tail(read: Read | None, before: Read, start: int) -> Read | None:
     return read
 
 
-def _resolve(name: str, manifest: Manifest, found: Noted) -> None:
+def resolve(name: str, manifest: Manifest, found: Noted) -> None:
     """Give the marks of records that are known by their address to the shards that have them."""
     if not found.named:
         return

@@ -83,6 +83,10 @@ class Finished:
         answer: JsonObject = json.loads(packed)
         return answer
 
+    def has(self, key: str) -> bool:
+        """Whether the validated answer of a key is there."""
+        return key in self._answers
+
     def calls(self, key: str) -> tuple[str, ...]:
         """Return the names of the calls that gave the answer of a key; without any where it was a call of its own."""
         return self._calls.get(key, ())
@@ -122,7 +126,7 @@ class Finished:
                 row["g"] = group
         self._append(row)
 
-    def mark(self, group: str, most: Sequence[int]) -> None:
+    def expose(self, group: str, most: Sequence[int]) -> None:
         """Write down how much a group may have spent beside its rows: calls, tokens, nanodollars. Returns when it is durable.
 
         Raises

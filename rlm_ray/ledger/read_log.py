@@ -1,6 +1,6 @@
 """What is noted of reading while a run goes on: which parts of which shards, and what they were read for.
 
-A worker collects marks in a `Marks` and hands its `entries` back with what it gives; a call writes them into a log of its own::
+A worker collects marks in a `ReadMarks` and hands its `entries` back with what it gives; a call writes them into a log of its own::
 
     RUN/coverage/CALL.jsonl
 
@@ -75,12 +75,12 @@ def object_key(unit: str, version: str, uri: str) -> str:
     return f"{unit}:{version}@{uri}"
 
 
-class Marks:
+class ReadMarks:
     """What one worker's reading came to: small, whatever the shards hold.
 
     Examples
     --------
-    >>> marks = Marks()
+    >>> marks = ReadMarks()
     >>> marks.read("logs", 3, [(0, 100)])
     >>> marks.shown("logs", 3, [(0, 0, 20, 20)])
     >>> [(entry["k"], entry["s"]) for entry in marks.entries()]
@@ -169,7 +169,7 @@ class Marks:
         return self._sets.setdefault((kind, corpus, shard), BitMap64())
 
 
-class MarkLog:
+class ReadLog:
     """The marks of one call, written down as they come. What it has noted before it does not write again.
 
     Parameters

@@ -19,6 +19,7 @@
       coverage/              what each call read, see `marks`
       coverage.parquet       the same by shard and class, with the answer: see `coverage`
       answer.json            the answer
+      validation/            what people are shown of it, and their labels, see `validation.sheet`
 
 Every file is written whole or not at all.
 """
@@ -41,7 +42,7 @@ from rlm_ray.errors import InputError, RunNotFound
 from rlm_ray.ledger import finished
 from rlm_ray.ledger.calllog import CallLog, root_calls, session_seconds
 from rlm_ray.models.contract import Usage
-from rlm_ray.types.run import About, AnswerRecord, JobOutcome, JobRecord, OutcomeRecord
+from rlm_ray.types.run import About, AnswerRecord, JobOutcome, JobRecord, OutcomeRecord, Validated
 
 #: Raised when the layout changes in a way that older code cannot read.
 LAYOUT = 1
@@ -253,6 +254,12 @@ class RunDirectory:
     def save_answer(self, answer: AnswerRecord) -> None:
         """Write down the answer."""
         self._write("answer.json", answer)
+
+    def validated(self) -> Validated | None:
+        """Return what labels of people showed, or None where there are none."""
+        kept = self._read("validation/labels.json")
+        found: Validated | None = None if kept is None else kept["validated"]
+        return found
 
     def answer(self) -> AnswerRecord | None:
         """Return the answer, or None where the run has none yet."""

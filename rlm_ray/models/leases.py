@@ -17,7 +17,7 @@ from typing import Protocol
 
 from rlm_ray.models.contract import Outcome
 from rlm_ray.models.limiter import LocalLimiter
-from rlm_ray.models.rates import LEASE_SECONDS, Desk, Grant, Rates, Report
+from rlm_ray.models.rates import LEASE_SECONDS, Grant, RateAllocator, Rates, Report
 
 #: Seconds without a call after which a worker gives its places back.
 IDLE_SECONDS = 1.0
@@ -27,7 +27,7 @@ _KEEP_SECONDS, _SLOW_SECONDS = 20.0, 1.0
 _LEAST_SECONDS = 0.02
 
 
-class DeskPort(Protocol):
+class AllocatorPort(Protocol):
     """Where a worker asks. Called on the worker's event loop; never blocks it."""
 
     async def exchange(self, report: Report) -> Grant:
@@ -37,19 +37,19 @@ class DeskPort(Protocol):
         """Return when something concerns every worker, or after a while."""
 
 
-class LocalDesk:
-    """A desk in this process, for one without a cluster."""
+class LocalAllocator:
+    """An allocator in this process, for one without a cluster."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.desk = Desk()
+        self.allocator = RateAllocator()
         self._clock = clock
 
     async def exchange(self, report: Report) -> Grant:
-        """See `DeskPort.exchange`."""
-        return self.desk.exchange(report, self._clock())
+        """See `AllocatorPort.exchange`."""
+        return self.allocator.exchange(report, self._clock())
 
     async def watch(self, worker: str, version: int) -> None:
-        """See `DeskPort.watch`; alone, nobody else can be refused."""
+        """See `AllocatorPort.watch`; alone, nobody else can be refused."""
         await asyncio.sleep(_KEEP_SECONDS)
 
 
@@ -62,18 +62,18 @@ class LeasedLimiter(LocalLimiter):
         Most attempts in flight of this worker.
     rates : Rates
         What the endpoint allows, all workers together.
-    desk : DeskPort
+    allocator : AllocatorPort
     """
 
-    def __init__(self, concurrency: int, rates: Rates, desk: DeskPort) -> None:
+    def __init__(self, concurrency: int, rates: Rates, allocator: AllocatorPort) -> None:
         super().__init__(concurrency)
         self.exchanges = 0
         self._rates = rates
-        self._desk = desk
+        self._allocator = allocator
         self._worker = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._serving: asyncio.Task[None] | None = None
-        self._nudge: asyncio.Future[None] | None = None
-        # before the first word of the desk: nothing where a limit was set, else as if alone
+        self._waker: asyncio.Future[None] | None = None
+        # before the first word of the allocator: nothing where a limit was set, else as if alone
         self._places = 0 if rates.limited else concurrency
         self._requests = 0 if rates.requests is not None else None
         self._tokens = 0 if rates.tokens is not None else None
@@ -98,7 +98,7 @@ class LeasedLimiter(LocalLimiter):
             return
         self._waiting_tokens += tokens
         try:
-            if self._nudge is not None and (self._waiting or not self._room(tokens)):
+            if self._waker is not None and (self._waiting or not self._room(tokens)):
                 self._look_up()
             await super().acquire(tokens)
         finally:
@@ -139,7 +139,7 @@ class LeasedLimiter(LocalLimiter):
         if self._tokens is not None:
             self._tokens -= tokens
 
-    # the desk
+    # the allocator
 
     async def _serve(self) -> None:
         """Report and be granted, while there is work."""
@@ -147,13 +147,13 @@ class LeasedLimiter(LocalLimiter):
         try:
             while True:
                 report, sent = self._report(), time.monotonic()
-                grant = await self._desk.exchange(report)
+                grant = await self._allocator.exchange(report)
                 self.exchanges += 1
                 self._apply(grant, sent)
                 if report.leaves and self._idle():
                     return
                 if watching is None or watching.done():
-                    watching = asyncio.create_task(self._desk.watch(self._worker, grant.version))
+                    watching = asyncio.create_task(self._allocator.watch(self._worker, grant.version))
                 await self._until_needed(sent, watching)
         finally:
             if watching is not None:
@@ -203,7 +203,7 @@ class LeasedLimiter(LocalLimiter):
         self._wake()
 
     async def _until_needed(self, sent: float, watching: asyncio.Task[None]) -> None:
-        """Wait until there is a reason to ask the desk again."""
+        """Wait until there is a reason to ask the allocator again."""
         while True:
             now = time.monotonic()
             if self._refused is not None or watching.done():
@@ -220,14 +220,14 @@ class LeasedLimiter(LocalLimiter):
                     at = min(at, max(sent + _LEAST_SECONDS, self._idle_since + IDLE_SECONDS))
             if now >= at:
                 return
-            self._nudge = asyncio.get_running_loop().create_future()
-            waited: set[asyncio.Future[None]] = {self._nudge}
+            self._waker = asyncio.get_running_loop().create_future()
+            waited: set[asyncio.Future[None]] = {self._waker}
             if not watching.done():
                 waited.add(watching)
             await asyncio.wait(waited, timeout=at - now, return_when=asyncio.FIRST_COMPLETED)
 
     def _short(self) -> bool:
-        """Whether calls wait for what only the desk can give."""
+        """Whether calls wait for what only the allocator can give."""
         if not self._waiting:
             return False
         if self.in_flight >= self._places:
@@ -235,5 +235,5 @@ class LeasedLimiter(LocalLimiter):
         return self._requests is not None or self._tokens is not None
 
     def _look_up(self) -> None:
-        if self._nudge is not None and not self._nudge.done():
-            self._nudge.set_result(None)
+        if self._waker is not None and not self._waker.done():
+            self._waker.set_result(None)

@@ -167,7 +167,7 @@ class _Bucket:
         self._highest[worker] = self._level
         return taken
 
-    def back(self, worker: str, unused: int) -> None:
+    def repay(self, worker: str, unused: int) -> None:
         """Take back what a worker did not use of its last block: as much as the level would be higher without that block."""
         self._level += min(unused, self._most - self._highest.get(worker, self._most)) if unused > 0 else unused
         self._note()
@@ -194,19 +194,19 @@ class _Worker:
         return max(self.places, self.report.in_flight)
 
 
-class Desk:
+class RateAllocator:
     """The book of one endpoint.
 
     Examples
     --------
-    >>> desk = Desk()
-    >>> desk.exchange(Report("a", Rates(concurrency=6), most=64, waiting=10), now=0.0).places
+    >>> allocator = RateAllocator()
+    >>> allocator.exchange(Report("a", Rates(concurrency=6), most=64, waiting=10), now=0.0).places
     6
-    >>> desk.exchange(Report("b", Rates(concurrency=6), most=64, waiting=10), now=0.1).places
+    >>> allocator.exchange(Report("b", Rates(concurrency=6), most=64, waiting=10), now=0.1).places
     0
-    >>> desk.exchange(Report("a", Rates(concurrency=6), most=64, in_flight=3, waiting=7), now=0.2).places
+    >>> allocator.exchange(Report("a", Rates(concurrency=6), most=64, in_flight=3, waiting=7), now=0.2).places
     3
-    >>> desk.exchange(Report("b", Rates(concurrency=6), most=64, waiting=10), now=0.3).places
+    >>> allocator.exchange(Report("b", Rates(concurrency=6), most=64, waiting=10), now=0.3).places
     3
     """
 
@@ -231,10 +231,10 @@ class Desk:
             rates = rates.strictest(other.report.rates)
         if rates.requests is not None:
             self._requests.fill(rates.requests, now, self._workers)
-            self._requests.back(report.worker, report.unused_requests)
+            self._requests.repay(report.worker, report.unused_requests)
         if rates.tokens is not None:
             self._tokens.fill(rates.tokens, now, self._workers)
-            self._tokens.back(report.worker, report.unused_tokens)
+            self._tokens.repay(report.worker, report.unused_tokens)
         self._learn(report, rates, now)
         if report.leaves:
             del self._workers[report.worker]

@@ -13,7 +13,7 @@ from rlm_ray.errors import InputError
 from rlm_ray.handle.values import cell_text, facts_html, rows_html
 from rlm_ray.text import counted
 from rlm_ray.types.json import JsonObject, Record
-from rlm_ray.types.run import AnswerRecord, Citation, Coverage, Failure, RefusedCitation, SourceRecord
+from rlm_ray.types.run import AnswerRecord, Citation, Coverage, Failure, RefusedCitation, SourceRecord, SureRecord
 from rlm_ray.types.usage import RunUsage
 
 if TYPE_CHECKING:
@@ -110,6 +110,9 @@ class Answer:
     failures : list of dict
         What the answer may lack, each with a `reason`: shards that could not be read (`object`, `shard`), and verbs that
         failed on some of what they were given (`verb`, `what`, `failed`, `of`, the first `error` and its `address`).
+    sure : list of dict
+        How sure the answer is, as far as it is known: a `sentence` for each estimate, and for each batch of which some records
+        were read a second time.
     run : str
         The run directory; `rlm_ray.load(answer)` has its turns, its calls and its report.
     isolation : str
@@ -131,6 +134,7 @@ class Answer:
     citations: list[CitedRecord] = field(default_factory=list)
     refused: list[RefusedCitation] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    sure: list[SureRecord] = field(default_factory=list)
     isolation: str = "strict"
     events: dict[str, int] = field(default_factory=dict)
     denied: dict[str, int] = field(default_factory=dict)
@@ -196,6 +200,7 @@ class Answer:
             "citations": f"{len(self.citations):,}" + (f", {len(self.refused):,} refused" if self.refused else ""),
             "cannot be read": counted(unread, "shard") if (unread := sum("object" in item for item in self.failures)) else "",
             "failed": "\n".join(item["reason"] for item in self.failures if "verb" in item),
+            "how sure": "\n".join(item["sentence"] for item in self.sure),
             "run": self.run,
         }
         cited = [{"quote": item.quote or "", "address": item.address} for item in self.citations[:SHOWN_CITATIONS]]
@@ -232,6 +237,7 @@ class Answer:
             "citations": [{"address": item.address, "quote": item.quote} for item in self.citations],
             "refused": self.refused,
             "failures": self.failures,
+            "sure": self.sure,
             "isolation": self.isolation,
             "events": self.events,
             "denied": self.denied,

@@ -13,6 +13,7 @@ from rlm_ray.errors import (
     CredentialsError,
     ModelError,
     RlmRayError,
+    RunPaused,
     StorageError,
     SubcallsFailed,
 )
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from rlm_ray.recursion.loop.recovery import Past
     from rlm_ray.recursion.verbs.citing import Citing
     from rlm_ray.recursion.verbs.failures import FailureLog
+    from rlm_ray.recursion.verbs.sampling.sure_log import SureLog
     from rlm_ray.sandbox.outside.events import CellDone, Restarted
 
 MAX_ERROR = 4_000
@@ -60,7 +62,7 @@ def error_reply(error: Exception) -> ErrorReply:
 
 def ends_run(error: BaseException | None) -> bool:
     """Whether an error ends the whole run, whatever root code does: the key is refused, or a record cannot be written."""
-    return isinstance(error, CredentialsError) or (isinstance(error, StorageError | ClusterError) and error.ends_run)
+    return isinstance(error, CredentialsError | RunPaused) or (isinstance(error, StorageError | ClusterError) and error.ends_run)
 
 
 def ended_cell(done: CellDone, checked: Checked, notes: Sequence[str], output_chars: int) -> loop.CellDone:
@@ -88,11 +90,13 @@ class News:
     ----------
     citing : Citing
     failures : FailureLog
+    sure : SureLog
     """
 
-    def __init__(self, citing: Citing, failures: FailureLog) -> None:
+    def __init__(self, citing: Citing, failures: FailureLog, sure: SureLog) -> None:
         self._citing = citing
         self._failures = failures
+        self._sure = sure
         self._counts: dict[str, int] = {}  # entries of each list that the log has
 
     def restore(self, past: Past) -> None:
@@ -101,6 +105,7 @@ class News:
         self._citing.refused += past.refused
         self._failures.restore(past.failures)
         self._failures.verbs.restore(past.failed_verbs)
+        self._sure.restore(past.sure)
         self.take()
 
     def take(self) -> dict[str, list[Any]]:
@@ -111,6 +116,7 @@ class News:
             "refused": self._new("refused", self._citing.refused),
             "failures": [asdict(failure) for failure in failures],
             "failed_verbs": [failure.to_json() for failure in self._failures.verbs.found.values()],  # all, each time: few
+            "sure": list(self._sure.records.values()),
         }
 
     def _new(self, name: str, items: Collection[Any]) -> list[Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.errors import BudgetExceeded, InputError, ModelRefused, RlmRayError
 from rlm_ray.ledger.calllog import CallLog
-from rlm_ray.ledger.read_log import MarkLog
+from rlm_ray.ledger.read_log import ReadLog
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.models.client import ChatRequest
 from rlm_ray.recursion.briefing import Briefing
@@ -67,7 +67,7 @@ class Driver:
         self._cells_done = 0
         self._player = Player(call.program) if call.program else None
         self._trouble: str | None = None  # of the last cell
-        self._news = News(service.dispatcher.citing, service.failures)
+        self._news = News(service.dispatcher.citing, service.failures, service.sure)
         self._events_before: dict[str, int] = {}
         self._cells_to_rerun: deque[tuple[str, str]] = deque()
         self._commands_after_rerun: list[loop.Command] = []
@@ -91,9 +91,9 @@ class Driver:
         with contextlib.ExitStack() as opened:
             log = run.log(call.id)
             opened.callback(log.close)
-            marks = MarkLog(call.run_dir, call.id)
-            opened.callback(marks.close)
-            service = Service(call, corpora, ports, meter, log if settings.store_prompts else None, marks)
+            read_log = ReadLog(call.run_dir, call.id)
+            opened.callback(read_log.close)
+            service = Service(call, corpora, ports, meter, log if settings.store_prompts else None, read_log)
             opened.callback(service.end)
             past = recovery.replay(log.events(), settings.history_tokens, settings.bytes_per_token, settings.max_turns)
             briefing = Briefing(call, service)
@@ -145,7 +145,7 @@ class Driver:
             try:
                 self._service.end()
             finally:
-                self._service.marks.close()
+                self._service.read_log.close()
                 self._log.close()
 
     # start
@@ -341,7 +341,7 @@ class Driver:
             self._log.save_snapshot(self._cells_done, self._sandbox.snapshot)
         news = self._news.take() | {"events": self.events}
         label = f"{self._cell.turn}.{self._cell.number}"
-        self._service.marks.flush()  # a cell that has ended is not run again
+        self._service.read_log.flush()  # a cell that has ended is not run again
         self._step(event, cell=label, code=self._cell.code, snapshot=self._cells_done, lost=lost, **news)
 
     def _check_limits(self) -> None:
@@ -377,6 +377,7 @@ class Driver:
             failed_verbs=verbs,
             citations=self._service.citations(),
             refused=self._service.refused(),
+            sure=self._service.sure_records(),
             events=self.events,
             isolation=self.isolation,
             ended=time.time(),

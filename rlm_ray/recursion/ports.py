@@ -14,13 +14,14 @@ from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.budget.measures import Rows
 from rlm_ray.recursion.failed_verbs import FailedVerb
 from rlm_ray.types.json import JsonObject, JsonSchema
-from rlm_ray.types.run import Citation, Context, OutcomeRecord, RefusedCitation, UndescribedContext
+from rlm_ray.types.run import Citation, Context, OutcomeRecord, RefusedCitation, SureRecord, UndescribedContext
 
 if TYPE_CHECKING:
     from rlm_ray.corpus.reading.work import Work
     from rlm_ray.ledger.segments import Segment
     from rlm_ray.models.client import ChatRequest
     from rlm_ray.models.contract import Usage
+    from rlm_ray.recursion.jobs.batch_plans import Learned
     from rlm_ray.recursion.jobs.contents import GroupContents
     from rlm_ray.recursion.leaf.values import LeafSpec
     from rlm_ray.settings import Settings
@@ -232,6 +233,7 @@ class LeafOutcome:
     noted: tuple[JsonObject, ...] = ()  # entries of the read log: records and texts that a model read
     deferred: int = 0  # of those unasked: rows whose content another group asks about
     failed: dict[str, str] = field(default_factory=dict)  # errors by key, of contents that records of other groups have as well
+    learned: Learned | None = None
     unusable: str | None = None  # why it stopped the batch
 
 
@@ -291,6 +293,7 @@ class CallOutcome:
     ended: float = 0.0  # Unix time
     measured: Rows = ()  # model calls by depth and model, of those below it too
     failed_verbs: tuple[FailedVerb, ...] = ()
+    sure: tuple[SureRecord, ...] = ()
 
     def to_json(self) -> OutcomeRecord:
         """Return it as JSON values."""
@@ -309,6 +312,7 @@ class CallOutcome:
                 "refused": tuple(value.get("refused", ())),
                 "measured": tuple(value.get("measured", ())),
                 "failed_verbs": tuple(FailedVerb(**item) for item in value.get("failed_verbs", ())),
+                "sure": tuple(value.get("sure", ())),
             }
         )
 

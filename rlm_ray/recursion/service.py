@@ -7,7 +7,7 @@ from typing import Any
 
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.ledger.calllog import CallLog
-from rlm_ray.ledger.read_log import MarkLog
+from rlm_ray.ledger.read_log import ReadLog
 from rlm_ray.recursion.budget.meter import BudgetMeter
 from rlm_ray.recursion.jobs.lending import BudgetLender
 from rlm_ray.recursion.jobs.results import Results
@@ -20,11 +20,13 @@ from rlm_ray.recursion.verbs.failures import FailureLog
 from rlm_ray.recursion.verbs.functions import Functions
 from rlm_ray.recursion.verbs.queries import Queries
 from rlm_ray.recursion.verbs.recursive_calls import RecursiveCalls
-from rlm_ray.recursion.verbs.samples import Samples
+from rlm_ray.recursion.verbs.sampling.estimates import Estimates
+from rlm_ray.recursion.verbs.sampling.samples import Samples
+from rlm_ray.recursion.verbs.sampling.sure_log import SureLog
 from rlm_ray.recursion.verbs.scans import Scans
 from rlm_ray.sandbox.outside import counts
 from rlm_ray.types.json import JsonObject
-from rlm_ray.types.run import Citation, RefusedCitation
+from rlm_ray.types.run import Citation, RefusedCitation, SureRecord
 
 #: Grace period for cancelled work, in seconds.
 END_SECONDS = 2.0
@@ -43,7 +45,7 @@ class Service:
         Over the call's budget, with prices.
     log : CallLog, optional
         Where replies to requests are written down.
-    marks : MarkLog, optional
+    read_log : ReadLog, optional
         Where it is written down what was read.
     """
 
@@ -54,23 +56,27 @@ class Service:
         ports: Ports,
         meter: BudgetMeter,
         log: CallLog | None = None,
-        marks: MarkLog | None = None,
+        read_log: ReadLog | None = None,
     ) -> None:
         self._ports = ports
         self.lender = BudgetLender(meter)
         self.scheduler = Scheduler(ports)
         self.results = Results(call.run_dir, call.id, call.replay)
         self.failures = FailureLog(call.settings.on_shard_error)
-        self.marks = marks if marks is not None else MarkLog(None)
-        context = CallContext(call, ports, corpora, self.scheduler, self.results, self.lender, self.failures, self.marks)
+        self.sure = SureLog()
+        self.read_log = read_log if read_log is not None else ReadLog(None)
+        context = CallContext(
+            call, ports, corpora, self.scheduler, self.results, self.lender, self.failures, self.sure, self.read_log
+        )
         self.scans = Scans(context)
         self.functions = Functions(context, self.scans)
         self.queries = Queries(context, self.scans)
-        self.batches = Batches(context, self.scans)
+        samples = Samples(self.scans)
+        self.batches = Batches(context, self.scans, samples)
         self.recursive_calls = RecursiveCalls(context, self.scans, self.batches)
-        samples = Samples(context, self.scans, self.batches)
+        estimates = Estimates(context, self.scans, samples, self.batches)
         self.dispatcher = Dispatcher(
-            context, self.scans, self.functions, self.queries, self.batches, self.recursive_calls, samples, log
+            context, self.scans, self.functions, self.queries, self.batches, self.recursive_calls, samples, estimates, log
         )
 
     def call(self, verb: str, args: JsonObject, blob: bytes = b"") -> tuple[Any, bytes]:
@@ -107,6 +113,11 @@ class Service:
         for source in (self.functions.events, self.queries.events, self.recursive_calls.events):
             counts.add(counted, source)
         return counted
+
+    def sure_records(self) -> tuple[SureRecord, ...]:
+        """How sure this call and the calls below it know to be."""
+        below = [record for outcome in self.recursive_calls.outcomes for record in outcome.sure]
+        return (*self.sure.records.values(), *below)
 
     def citations(self) -> tuple[Citation, ...]:
         """Citations of this call and of the calls below it."""

@@ -9,21 +9,25 @@ from typing import Any, TypedDict
 
 import pyarrow.parquet
 
-from rlm_ray import storage
+from rlm_ray import settings, storage
 from rlm_ray.corpus.catalog.manifest import Manifest
+from rlm_ray.errors import SettingsError
 from rlm_ray.ledger import coverage, finished
 from rlm_ray.ledger.calllog import turns
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.ledger.segments import SegmentRecord
 from rlm_ray.ledger.shares import CLASSES
+from rlm_ray.recursion.loop import recovery
+from rlm_ray.recursion.loop.history import Message
+from rlm_ray.report.evidence import ShownNight, ShownSource, nights_of, sources_of
 from rlm_ray.report.pictures import Intervals, Span
 from rlm_ray.text import counted
 from rlm_ray.types.json import Record
-from rlm_ray.types.run import About, AnswerRecord, AskedVerb, LogEntry, OutcomeRecord, TurnRecord
+from rlm_ray.types.run import About, AnswerRecord, AskedVerb, JobOutcome, LogEntry, OutcomeRecord, TurnRecord, Validated
 from rlm_ray.types.usage import UsageRecord
 
 #: Rows of all results together, and characters of one value, that go into a report.
-MAX_ROWS = 20_000
+MAX_ROWS = 50_000
 MAX_VALUE = 2_000
 #: Recursive calls whose turns go into a report; of the others, what they came to.
 MAX_CALLS = 500
@@ -74,22 +78,32 @@ class ShownShards(TypedDict):
 
 
 class GatheredRun(TypedDict):
-    """A run as the report shows it: `calls` has the root first, `leaves` says when leaf calls were under way."""
+    """A run as the report shows it: `calls` has the root first, `leaves` says when leaf calls were under way.
+
+    `prompts` has for each turn of the root the places of its messages in `messages`.
+    """
 
     run: str
     about: About
     answer: AnswerRecord | None
+    validated: Validated | None
     calls: list[ShownCall]
     results: dict[str, ShownResult]
     shards: dict[str, ShownShards]
     spans: list[Span]
     leaves: Intervals
     seconds: float
+    job: JobOutcome | None
+    nights: list[ShownNight]
+    sources: list[ShownSource]
+    messages: list[Message]
+    prompts: list[list[int]]
 
 
 def gather(run: RunDirectory) -> GatheredRun:
     """Return a run as the report shows it."""
-    about, answer = run.about(), run.answer()
+    about, answer, job = run.about(), run.answer(), run.outcome_of_job()
+    messages, prompts = _prompts(run, about)
     room = MAX_ROWS
     results: dict[str, ShownResult] = {}
     for name in _results(run):
@@ -106,13 +120,33 @@ def gather(run: RunDirectory) -> GatheredRun:
         "run": run.uri,
         "about": about,
         "answer": answer,
+        "validated": run.validated(),
         "calls": found.calls,
         "results": results,
         "shards": {name: _shards(run, name, found.failures) for name in about.get("corpora", {})},
         "spans": spans,
         "leaves": leaves,
         "seconds": max((*(span.ended for span in spans), *leaves.ends[-1:]), default=0.0),
+        "job": job,
+        "nights": nights_of(run, job) if job is not None else [],
+        "sources": sources_of(run, answer, job),
+        "messages": messages,
+        "prompts": prompts,
     }
+
+
+def _prompts(run: RunDirectory, about: About) -> tuple[list[Message], list[list[int]]]:
+    """The messages that the root model was sent, each once, and which of them were sent for each turn."""
+    try:
+        made = settings.make(about.get("settings", {}))
+    except SettingsError:  # of a version with other settings
+        return [], []
+    asked = recovery.prompts(run.log("0").events(), made.history_tokens, made.bytes_per_token, made.max_turns)
+    places: dict[tuple[str, str], int] = {}
+    indexes = [[places.setdefault((item["role"], item["content"]), len(places)) for item in turn] for turn in asked]
+    if sum(len(content) for _, content in places) > MAX_TEXT:
+        return [], []
+    return [{"role": role, "content": content} for role, content in places], indexes
 
 
 def calls_of(run: RunDirectory) -> list[ShownCall]:

@@ -174,6 +174,26 @@ def _area(kind: str, name: str, title: str, levels: list[tuple[float, int]], sca
     ]
 
 
+def spark_line(values: Sequence[int], label: str) -> str:
+    """Draw how a number went from run to run, with a dot on the last.
+
+    Examples
+    --------
+    >>> 'aria-label="high: 3, 0, 1"' in spark_line([3, 0, 1], "high")
+    True
+    """
+    wide, tall, most = 160, 28, max(1, *values)
+    step = (wide - 8) / max(1, len(values) - 1)
+    points = [(4 + number * step, 4 + (tall - 8) * (1 - value / most)) for number, value in enumerate(values)]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    x, y = points[-1]
+    said = escape(f"{label}: {', '.join(f'{value:,}' for value in values)}")
+    return (
+        f'<svg class="spark" role="img" aria-label="{said}" viewBox="0 0 {wide} {tall}" width="{wide}" height="{tall}">'
+        f'<polyline points="{line}"></polyline><circle cx="{x:.1f}" cy="{y:.1f}" r="3"></circle></svg>'
+    )
+
+
 def cost_by_depth(rows: Sequence[ModelUsage]) -> str:
     """Draw what was spent at each depth, by each model: dollars where all prices are known, else tokens.
 

@@ -13,7 +13,7 @@ from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Between
 from rlm_ray.ledger.rundir import RunDirectory
-from rlm_ray.sandbox.outside import documents
+from rlm_ray.sandbox.outside import parsing
 from rlm_ray.text import counted
 from rlm_ray.types.json import JsonObject, Record
 from rlm_ray.types.run import Citation, SourceRecord
@@ -74,7 +74,7 @@ def source_at(run: RunDirectory, citation: Citation) -> SourceRecord:
         manifest = Manifest.load(run.path("manifest", name))
         shard = shard_of(manifest, address)
         if shard is not None:
-            record, before, behind = _around(Work(shard, bind((), manifest.schema), extract=documents.extract), address)
+            record, before, behind = _around(Work(shard, bind((), manifest.schema), parsers=parsing.PARSERS), address)
             return {
                 "address": citation["address"],
                 "quote": citation["quote"],

@@ -19,6 +19,8 @@ from rlm_ray.types.json import JsonObject
 from rlm_ray.types.run import Coverage, Failure, Verified
 from rlm_ray.types.usage import RunUsage, RunUsageRecord, UsageRecord
 
+#: Sentences on how sure an answer is that are printed.
+MAX_SURE = 10
 #: Different refused acts that are printed.
 MAX_DENIED = 10
 #: Objects with replaced bytes that are named.
@@ -52,6 +54,7 @@ def summary(answer: Answer, console: Console) -> None:
     if answer.message:
         lines.append(answer.message)
     lines += failure_lines(answer.failures)
+    lines += [f"how sure: {item['sentence']}" for item in answer.sure[:MAX_SURE]]
     if answer.refused:
         refused = counted(len(answer.refused), "citation was", "citations were")
         lines.append(f"{refused} refused: the quote is not in the record, or there is no such record")
@@ -126,6 +129,9 @@ def coverage_lines(coverage: Coverage) -> list[str]:
     lines += [f"  {counted(item['bytes'], *_REPLACED)} \ufffd in {item['object']}" for item in replaced[:MAX_REPLACED]]
     if len(replaced) > MAX_REPLACED:
         lines.append(f"  … and in {counted(len(replaced) - MAX_REPLACED, 'other object')}")
+    for item in coverage.get("unparsed", [])[:MAX_REPLACED]:
+        cut = f"; {counted(item['cut'], 'event was', 'events were')} cut" if item["cut"] else ""
+        lines.append(f"  {counted(item['records'], 'record')} without a known format in {item['object']}{cut}")
     return lines
 
 

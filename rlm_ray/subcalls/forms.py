@@ -22,7 +22,7 @@ _COLUMNS = {"string": "string", "number": "double", "integer": "int64", "boolean
 _KEYWORDS = frozenset({"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", "properties", "items"})
 
 
-def strict_object(properties: Mapping[str, Any]) -> dict[str, Any]:
+def strict_object(properties: Mapping[str, Any]) -> JsonSchema:
     """A JSON Schema object that requires all of its properties and allows no others."""
     return {"type": "object", "properties": dict(properties), "required": list(properties), "additionalProperties": False}
 
@@ -46,7 +46,7 @@ def check_name(name: Any, schema: Any) -> None:
         raise InputError(f"schema has the column {name!r} = {shown(schema[name])}: names with '_' in front are ours. Rename it.")
 
 
-def property_of(name: str, kind: Any) -> dict[str, Any]:
+def property_of(name: str, kind: Any) -> JsonSchema:
     """The JSON Schema of one column in the short form."""
     if isinstance(kind, str):
         word = kind.strip().lower().removesuffix("?").removesuffix(" or null")
@@ -68,7 +68,7 @@ def property_of(name: str, kind: Any) -> dict[str, Any]:
     raise InputError(f'schema["{name}"] = {shown(kind)} is no type. Use "string", "number", "integer", "boolean" or labels.')
 
 
-def _labels(name: str, labels: list[Any]) -> dict[str, Any]:
+def _labels(name: str, labels: list[Any]) -> JsonSchema:
     if not labels:
         raise InputError(f'schema["{name}"] = []: a list of labels needs at least one. Give the labels.')
     for label in labels:
@@ -195,14 +195,14 @@ def _nullable(form: Any) -> Any:
     return form | _with_null(form) if "type" in form else {"anyOf": [form, {"type": "null"}]}
 
 
-def _with_null(form: dict[str, Any]) -> dict[str, Any]:
+def _with_null(form: JsonSchema) -> JsonSchema:
     if "type" not in form:
         return {}
     kinds = form["type"] if isinstance(form["type"], list) else [form["type"]]
     return {"type": kinds if "null" in kinds else [*kinds, "null"]}
 
 
-def column_type(form: dict[str, Any]) -> str:
+def column_type(form: JsonSchema) -> str:
     """The type of a column whose values have this form: string, double, int64, bool, or json."""
     if "enum" in form:
         kinds = {type(label) for label in form["enum"] if label is not None}

@@ -107,8 +107,7 @@ def shares_of(sample: int, sizes: Sequence[int]) -> list[int]:
     >>> shares_of(700, [400, 3_000, 50_000]), shares_of(200, [10, 0, 1_000])
     ([70, 119, 511], [10, 0, 190])
     """
-    weights = [min(size, sample * part) for size, part in zip(sizes, (0.10, 0.17, 0.73), strict=True)]
-    taken = [min(size, round(weight)) for size, weight in zip(sizes, weights, strict=True)]
+    taken = [min(size, int(sample * part)) for size, part in zip(sizes, (0.10, 0.17, 0.73), strict=True)]
     for index in (2, 1, 0):  # what a small stratum leaves goes to the unread first
         taken[index] += max(0, min(sample - sum(taken), sizes[index] - taken[index]))
     return taken

@@ -1,4 +1,4 @@
-"""What reading all of a corpus once would take: the JSON of `rlm-ray ask --dry-run`."""
+"""What reading all of a corpus once would take (`rlm-ray ask --dry-run`), and what one batch will take (`--plan`, `dry=True`)."""
 
 from __future__ import annotations
 
@@ -45,3 +45,32 @@ class Estimate(TypedDict):
     root: Cost
     limits: Limits
     enough: list[str]
+
+
+class BatchPlan(TypedDict):
+    """What a batch of sub-calls will take, before it is asked.
+
+    Attributes
+    ----------
+    verb, model : str
+    records, distinct, answered : int
+        Records, different contents among them as the model is shown them, and those whose answer is known already.
+    calls, prompt_tokens, completion_tokens : int
+        Of the contents that are still to be asked about.
+    usd, usd_batch : float or None
+        Dollars of asking now, and through the provider's batches; None where the price is unknown.
+    rests_on : str
+        The sample that the tokens rest on.
+    """
+
+    verb: str
+    model: str
+    records: int
+    distinct: int
+    answered: int
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float | None
+    usd_batch: float | None
+    rests_on: str

@@ -174,6 +174,14 @@ class Replaced(TypedDict):
     bytes: int
 
 
+class Unparsed(TypedDict):
+    """An object with records of logs that have no known format, or that continue an event which was cut."""
+
+    object: str
+    records: int
+    cut: int
+
+
 class Coverage(ShardCoverage, total=False):
     """`Answer.coverage`."""
 
@@ -182,6 +190,34 @@ class Coverage(ShardCoverage, total=False):
     corpora: dict[str, CorpusShown]
     objects_failed: int
     replaced: list[Replaced]
+    unparsed: list[Unparsed]
+
+
+class SureRecord(TypedDict):
+    """What is known of how sure a part of an answer is.
+
+    Attributes
+    ----------
+    key : str
+        What it is about; a later record about the same takes its place.
+    verb, what : str
+        "estimate" or "llm_each", and the beginning of the question.
+    """
+
+    key: str
+    verb: str
+    what: str
+    sentence: str
+
+
+class Validated(TypedDict):
+    """What labels of people show of a run; each of the three as value, low and high. See `rlm_ray.sure.validation`."""
+
+    read: int
+    precision: tuple[float, float, float]
+    recall: tuple[float, float, float]
+    missed: tuple[float, float, float]
+    sentence: str
 
 
 class AnswerRecord(TypedDict):
@@ -195,6 +231,7 @@ class AnswerRecord(TypedDict):
     citations: list[Citation]
     refused: list[RefusedCitation]
     failures: list[Failure]
+    sure: NotRequired[list[SureRecord]]
     isolation: str
     events: dict[str, int]
     denied: dict[str, int]
@@ -221,6 +258,7 @@ class OutcomeRecord(TypedDict):
     ended: float
     measured: NotRequired[list[ModelUsage]]
     failed_verbs: NotRequired[list[JsonObject]]
+    sure: NotRequired[list[SureRecord]]
 
 
 # the log of a call
@@ -250,6 +288,7 @@ class LogEntry(TypedDict, total=False):
     refused: list[RefusedCitation]
     failures: list[Failure]
     failed_verbs: list[JsonObject]
+    sure: list[SureRecord]
     events: dict[str, int]
 
 

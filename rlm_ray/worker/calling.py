@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlm_ray.models.contract import ChatReply, ChatRequest, Endpoint, Meter, Usage
-from rlm_ray.models.leases import LeasedLimiter, LocalDesk
+from rlm_ray.models.leases import LeasedLimiter, LocalAllocator
 from rlm_ray.models.rates import Rates
 from rlm_ray.recursion.budget.measures import Measures
+from rlm_ray.recursion.jobs.batch_plans import Learned
 
 #: Seconds between two times that counts are handed to the sink, while there are calls.
 FLUSH_SECONDS = 1.0
@@ -94,7 +95,7 @@ class Calling:
 
 def local_calling() -> Calling:
     """Return the parts for a process that shares no limiter and exports no metrics."""
-    return Calling(lambda _, concurrency, rates: LeasedLimiter(concurrency, rates, LocalDesk()), MetricBuffer(lambda *_: None))
+    return Calling(lambda _, concurrency, rates: LeasedLimiter(concurrency, rates, LocalAllocator()), MetricBuffer(lambda *_: None))
 
 
 class Watched:
@@ -118,6 +119,8 @@ class Watched:
         self._depth = depth
         self._metrics = metrics
         self.measures = Measures()
+        #: Calls, bytes, prompt and completion tokens of the calls whose endpoint counted them.
+        self.learned = Learned()
 
     async def complete(self, request: ChatRequest, meter: Meter) -> ChatReply:
         """See `models.client.ChatClient.complete`."""
@@ -128,6 +131,9 @@ class Watched:
         try:
             reply: ChatReply = await self._client.complete(request, attempts)
             failed = False
+            if reply.usage.calls == 1 and not reply.usage.estimated:
+                nbytes = sum(len(message["content"].encode("utf-8", "replace")) for message in request.messages)
+                self.learned += Learned(1, nbytes, reply.usage.prompt_tokens, reply.usage.completion_tokens)
             return reply
         finally:
             seconds, used, sums = time.monotonic() - started, attempts.used, counts.sums

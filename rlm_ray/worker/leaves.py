@@ -11,6 +11,7 @@ import concurrent.futures
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rlm_ray.corpus.operations import small_objects
@@ -50,7 +51,7 @@ class LeafRun:
         self._group = group
         self._progress = progress
         self._cancelled = False
-        self._unasked = self._deferred = 0
+        self._unasked = self._deferred = self._answers = 0
         self._contents = group.contents
         self._shared_errors: dict[str, str] = {}
         self._meter = meter_of(group.budget, group.settings)
@@ -131,6 +132,7 @@ class LeafRun:
             noted,
             self._deferred,
             self._shared_errors,
+            replace(self._client.learned, answers=self._answers),
             unusable,
         )
 
@@ -200,6 +202,7 @@ class LeafRun:
             paid.keep(row)
         self._unasked += row.unasked
         self._deferred += row.deferred
+        self._answers += row.answer is not None and not row.reused
         if not row.deferred:
             self._count(row)
         if row.error is None and not row.deferred and not self._usable.done():

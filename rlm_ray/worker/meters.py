@@ -41,10 +41,11 @@ def require_prices(meter: BudgetMeter, settings: Settings) -> None:
 
 
 class LedgerMeter:
-    """Meters one group of leaf calls, and keeps the ledger ahead of it: rows when they are finished, marks before calls go out.
+    """Meters one group of leaf calls, and keeps the ledger ahead of it: rows when they are finished, the exposure
+    before calls go out.
 
-    A mark covers all that the group may have spent beside its durable rows. It is raised by doubling, so that a group writes
-    a few of them, and a process that is killed has spent at most what its rows and its last mark say.
+    An exposure covers all that the group may have spent beside its durable rows. It is raised by doubling, so that a group writes
+    a few of them, and a process that is killed has spent at most what its rows and its last exposure say.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ class LedgerMeter:
         self._at_once = max(1, at_once)
         #: What the slice did not reach for, once it did not.
         self.refused: Amount | None = None
-        self._mark = NOTHING
+        self._exposure = NOTHING
         self._logged = NOTHING
         # in object storage a row is durable after its commit, so it counts as logged only then
         self._late = 0.0 if finished.local else 3 * COMMIT_SECONDS
@@ -92,22 +93,22 @@ class LedgerMeter:
             self._logged = self._logged.plus(self._coming.popleft()[1])
         spent, outstanding, _ = self._meter.sums
         exposed = calls, tokens, nano = spent.plus(outstanding).minus(self._logged)
-        most_calls, most_tokens, most_nano = self._mark
+        most_calls, most_tokens, most_nano = self._exposure
         if calls > most_calls or tokens > most_tokens or nano > most_nano:
-            times = self._at_once if self._mark == NOTHING else 2
+            times = self._at_once if self._exposure == NOTHING else 2
             most = (
                 part * times if limit is None else min(part * times, limit)
                 for part, limit in zip(exposed, self._meter.budget.limits, strict=True)
             )
-            mark = Amount(
-                *(old if part <= old else max(new, part) for part, old, new in zip(exposed, self._mark, most, strict=True))
+            exposure = Amount(
+                *(old if part <= old else max(new, part) for part, old, new in zip(exposed, self._exposure, most, strict=True))
             )
             try:
-                self._finished.mark(self._group, mark)
+                self._finished.expose(self._group, exposure)
             except StorageError:
                 self._meter.settle(reservation, Usage())
                 raise
-            self._mark = mark
+            self._exposure = exposure
         return reservation
 
     def settle(self, reservation: Reservation, usage: Usage | None) -> Usage:
@@ -132,9 +133,9 @@ class LedgerMeter:
         """Write down that the group has ended: what it spent beside its rows (on calls that were dropped) is known now."""
         kept = functools.reduce(Amount.plus, (amount for _, amount in self._coming), self._logged)
         beside = Amount(*(max(0, part) for part in self._meter.sums[0].minus(kept)))
-        if self._mark == NOTHING:
+        if self._exposure == NOTHING:
             return
         if beside == NOTHING:
             self._finished.end(self._group)
         else:
-            self._finished.mark(self._group, beside)
+            self._finished.expose(self._group, beside)

@@ -9,21 +9,21 @@ from dataclasses import dataclass, field
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.operations import operations
 from rlm_ray.corpus.planning.extent import extent, filters
-from rlm_ray.corpus.planning.read_ranges import Extent
+from rlm_ray.corpus.planning.read_ranges import ReadRange
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
-from rlm_ray.ledger.read_log import DERIVED, RECORDS, TEXTS, Entry, Marks, object_key
+from rlm_ray.ledger.read_log import DERIVED, RECORDS, TEXTS, Entry, ReadMarks, object_key
 from rlm_ray.recursion.jobs.coverage_recorder import looked_at
 from rlm_ray.types.json import JsonObject, Record
 
-Page = tuple[list[JsonObject], list[Extent]]
+Page = tuple[list[JsonObject], list[ReadRange]]
 
 
 @dataclass(slots=True)
 class _About:
     """What one call is about."""
 
-    records: list[tuple[str, int, Sequence[Extent]]]
+    records: list[tuple[str, int, Sequence[ReadRange]]]
     rows: list[str]
     characters: int = 0
     shown: list[tuple[str, str, int, int, int]] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Shown:
 
     def __init__(self, shown: Callable[[Record], str]) -> None:
         self._text_of = shown
-        self._marks = Marks()
+        self._marks = ReadMarks()
         self._about: dict[int, _About] = {}
 
     def pages(self, work: Work, most: int) -> Iterator[Page]:
@@ -56,7 +56,7 @@ class Shown:
             else:
                 self._marks.read(work.corpus, work.shard.index, looked_at(work))
 
-    def take(self, index: int, work: Work, records: Sequence[Record], places: Sequence[Extent]) -> None:
+    def take(self, index: int, work: Work, records: Sequence[Record], places: Sequence[ReadRange]) -> None:
         """Say what call `index` is about, or is about as well."""
         about = self._about.setdefault(index, _About([], []))
         if places:

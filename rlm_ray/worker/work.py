@@ -19,8 +19,9 @@ from rlm_ray.ledger.segments import SegmentWriter
 from rlm_ray.recursion.jobs.contents import ShardContents, contents_of
 from rlm_ray.recursion.leaf.values import LeafSpec
 from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, ScanGroup, ShardFailure
-from rlm_ray.sandbox.outside import documents
+from rlm_ray.sandbox.outside import parsing
 from rlm_ray.types.json import JsonObject
+from rlm_ray.worker import threads
 from rlm_ray.worker.sandboxes import function_sandbox, since
 
 #: Records that a function gets one by one; and those that it gets at once.
@@ -32,6 +33,8 @@ STOP_AFTER = 1_000
 
 def scan(group: ScanGroup) -> list[Any]:
     """Run an operation over each shard of a group; a shard that cannot be read is a ShardFailure in its place."""
+    if group.operation == "answered":
+        return _answered(group.args["run_dir"], group.args["others"], group.args["keys"])
     works = at_hand(group.works, group.tables)
     if group.operation == "contents":
         return [_contents(work, group.args["spec"]) for work in small_objects.without_others(works)]
@@ -40,6 +43,13 @@ def scan(group: ScanGroup) -> list[Any]:
         failure(work, partial) if isinstance(partial, StorageError) else partial
         for work, partial in zip(works, partials, strict=True)
     ]
+
+
+def _answered(run_dir: str, others: tuple[str, ...], keys: Sequence[str]) -> list[bool]:
+    """Return for each key whether its answer is known."""
+    finished = threads.finished(run_dir, others)
+    finished.refresh()
+    return [finished.has(key) for key in keys]
 
 
 def _contents(work: Work, spec: LeafSpec) -> ShardContents | ShardFailure:
@@ -56,7 +66,7 @@ def at_hand(works: Sequence[Work], tables: Mapping[str, pyarrow.Table]) -> list[
 
 def _bound(work: Work, tables: Mapping[str, pyarrow.Table]) -> Work:
     if work.shard.traits.is_parsed:
-        return replace(work, extract=documents.extract)
+        return replace(work, parsers=parsing.PARSERS)
     return replace(work, table=tables[work.shard.uri]) if work.shard.uri in tables else work
 
 

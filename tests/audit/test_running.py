@@ -149,3 +149,24 @@ def test_what_cannot_be_pinned(run: Run, job: Path) -> None:
     assert "cannot be written" in run("pin", "first", "-o", job.parent / "there").stderr
     job.write_text(job.read_text() + "program: there\n")
     assert "holds no program" in run("run", job).stderr
+
+
+def test_a_plan_is_printed_and_nothing_is_asked(job: Path, run: Run, server: ModelServer) -> None:
+    planned = run("run", job, "--root-model", "root", "--plan", "--json")
+    assert planned.exit_code == 0, planned.output
+    plan = json.loads(planned.stdout)
+    assert (plan["records"], plan["distinct"], plan["calls"]) == (4, 4, 1)
+    assert all(request["model"] == "root" for request in server.requests)
+
+
+def test_a_dear_batch_of_a_program_ends_with_a_code(job: Path, run: Run, server: ModelServer, tmp_path: Path) -> None:
+    cells = tmp_path / "program" / "cells"
+    cells.mkdir(parents=True)
+    for number, cell in enumerate(PROGRAM, 1):
+        (cells / f"{number:02d}.py").write_text(cell)
+    (cells.parent / "program.yaml").write_text("question: Which lines tell of trouble?\n")
+    job.write_text(job.read_text() + "program: program\n")
+    ended = run("run", job, "--confirm-over-usd", "0.000001")
+    assert ended.exit_code == 5, ended.output
+    assert "resume" in ended.stderr
+    assert server.count == 0

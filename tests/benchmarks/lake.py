@@ -100,10 +100,10 @@ def ours(case: Case) -> Callable[[], Any]:
     """Return a function that computes a verb over all shards, one after the other."""
     from rlm_ray.corpus.opening import open_manifest
     from rlm_ray.corpus.operations import operations
-    from rlm_ray.corpus.planning import planner
+    from rlm_ray.corpus.planning import chunk_ranges, drawing, shard_choice
     from rlm_ray.corpus.planning.bind import bind
     from rlm_ray.corpus.reading import work
-    from rlm_ray.handle.plan import Grep, Node, Where
+    from rlm_ray.handle.plan import Grep, Step, Where
 
     uri = case["uri"]
     verb = case["verb"]
@@ -112,8 +112,8 @@ def ours(case: Case) -> Callable[[], Any]:
     manifest = open_manifest(uri)
     column = "message" if "message" in manifest.schema else None
     if verb == "chunks":
-        return lambda: len(planner.plain_borders(bind((), manifest.schema), manifest, 32_000) or [])
-    steps: dict[str, tuple[Node, ...]] = {
+        return lambda: len(chunk_ranges.plain_chunk_ranges(bind((), manifest.schema), manifest, 32_000) or [])
+    steps: dict[str, tuple[Step, ...]] = {
         "where": (Where((("level", "==", "ERROR"),)),),
         "literal": (Grep(LITERAL, column),),
         "regex": (Grep(REGEX, column),),
@@ -122,7 +122,7 @@ def ours(case: Case) -> Callable[[], Any]:
 
     def works() -> list[work.Work]:
         bound = bind(plan, manifest.schema)
-        return [work.Work(shard, bound) for shard in planner.shards_for(bound, manifest)]
+        return [work.Work(shard, bound) for shard in shard_choice.shards_for(bound, manifest)]
 
     def every(name: str, **args: Any) -> Any:
         return operations.merge(name, operations.run_all(name, works(), args), args)
@@ -135,12 +135,12 @@ def ours(case: Case) -> Callable[[], Any]:
         found = works()
         return sum(
             len(operations.run("at", found[number], {"ordinals": chosen}))
-            for number, chosen in planner.draw(counts, 100, 1).items()
+            for number, chosen in drawing.draw(counts, 100, 1).items()
         )
 
     def counted() -> list[tuple[Any, int | None]]:
         found = works()
-        return list(zip(found, planner.known_counts(bind(plan, manifest.schema), [work.shard for work in found]), strict=True))
+        return list(zip(found, shard_choice.known_counts(bind(plan, manifest.schema), [work.shard for work in found]), strict=True))
 
     ways: dict[str, Callable[[], Any]] = {
         "count": lambda: every("count"),
@@ -149,7 +149,7 @@ def ours(case: Case) -> Callable[[], Any]:
         "regex": hits,
         "count_by": lambda: every("count_by", column="host", limit=10)["distinct"],
         "sample": sample,
-        "cut": lambda: len(every("borders", target_bytes=32_000, by=None, overlap_bytes=0)),
+        "cut": lambda: len(every("chunk_ranges", target_bytes=32_000, by=None, overlap_bytes=0)),
         "lookup": lambda: every("head", n=5)[:1] and 1,
     }
     return ways[verb]

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from rlm_ray.models.contract import OK, Endpoint, Outcome, Usage
-from rlm_ray.models.leases import LeasedLimiter, LocalDesk
+from rlm_ray.models.leases import LeasedLimiter, LocalAllocator
 from rlm_ray.models.prices import Rate
 from rlm_ray.models.rates import Rates, Report
 from rlm_ray.recursion.budget.budget import Budget
@@ -133,7 +133,7 @@ def main() -> None:
     limiters = {
         "limiter, no limit": lambda: limiter(endpoint, AT_ONCE, Rates()),
         "limiter, by the minute": lambda: limiter(Endpoint("http://127.0.0.1:8/v1"), AT_ONCE, WIDE),
-        "limiter, alone, by the minute": lambda: LeasedLimiter(AT_ONCE, WIDE, LocalDesk()),
+        "limiter, alone, by the minute": lambda: LeasedLimiter(AT_ONCE, WIDE, LocalAllocator()),
     }
 
     async def rounds() -> list[dict[str, float]]:

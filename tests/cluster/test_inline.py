@@ -11,7 +11,7 @@ from rlm_ray.cluster import ports
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
-from rlm_ray.handle.plan import Between, Grep, Node, Window
+from rlm_ray.handle.plan import Between, Grep, Step, Window
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from rlm_ray.handle.plan import Between, Grep, Node, Window
     ],
 )
 def test_a_look_at_the_first_records_of_much_text_needs_no_task(
-    tmp_path: Path, operation: str, steps: tuple[Node, ...], little: bool
+    tmp_path: Path, operation: str, steps: tuple[Step, ...], little: bool
 ) -> None:
     (tmp_path / "a.log").write_text("one\ntwo\n")
     manifest = open_manifest(str(tmp_path))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm_ray.cluster import limiter as module
-from rlm_ray.cluster.limiter import NAME, desk_name, limiter, limiter_actor
+from rlm_ray.cluster.limiter import NAME, allocator_name, limiter, limiter_actor
 from rlm_ray.models.contract import OK, Endpoint, Outcome
 from rlm_ray.models.rates import Rates
 
@@ -42,7 +42,7 @@ def test_a_refusal_of_one_worker_holds_the_others_back(ray_local: Any) -> None:
                 worker.release(OK)
 
     asyncio.run(main())
-    assert ray_local.get(limiter_actor().about.remote(desk_name(endpoint)))["refusals"] == 1
+    assert ray_local.get(limiter_actor().about.remote(allocator_name(endpoint)))["refusals"] == 1
 
 
 def test_places_are_shared_by_workers(ray_local: Any) -> None:

@@ -17,10 +17,10 @@ from hypothesis import settings
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.operations import operations
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import shard_choice, slicing
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
-from rlm_ray.handle.plan import Node, Slice
+from rlm_ray.handle.plan import Slice, Step
 
 for _name, _examples in (("corpus", 50), ("corpus-deep", 1_000)):
     settings.register_profile(_name, settings.get_profile("house"), max_examples=_examples)
@@ -29,32 +29,32 @@ settings.load_profile(os.environ.get("RLM_RAY_TEST_PROFILE", "corpus"))
 _numbers = itertools.count()
 
 
-def _records(manifest: Manifest, *steps: Node, run_dir: str | None = None, **parsers: Any) -> list[dict[str, Any]]:
+def _records(manifest: Manifest, *steps: Step, run_dir: str | None = None, **parsers: Any) -> list[dict[str, Any]]:
     works = (
         Work(shard, bind(steps, manifest.schema), run_dir, **parsers)
-        for shard in planner.shards_for(bind(steps, manifest.schema), manifest)
+        for shard in shard_choice.shards_for(bind(steps, manifest.schema), manifest)
     )
     return [record for work in works for page in operations.records(work) for record in page]
 
 
-def _local(manifest: Manifest, steps: Sequence[Node]) -> tuple[Node, ...]:
+def _local(manifest: Manifest, steps: Sequence[Step]) -> tuple[Step, ...]:
     """The steps with every Slice made a Window, as a driver does it."""
-    done: tuple[Node, ...] = ()
+    done: tuple[Step, ...] = ()
     for step in steps:
         if isinstance(step, Slice):
-            shards = planner.shards_for(bind(done, manifest.schema), manifest)
-            counts = planner.known_counts(bind(done, manifest.schema), shards)
-            while (number := planner.counts_wanted(step.start, step.stop, counts)) is not None:
+            shards = shard_choice.shards_for(bind(done, manifest.schema), manifest)
+            counts = shard_choice.known_counts(bind(done, manifest.schema), shards)
+            while (number := slicing.counts_wanted(step.start, step.stop, counts)) is not None:
                 counts[number] = operations.run("count", Work(shards[number], bind(done, manifest.schema)), {})
-            done = (*done, planner.window(step.start, step.stop, shards, counts))
+            done = (*done, slicing.window(step.start, step.stop, shards, counts))
         else:
             done = (*done, step)
     return done
 
 
-def _operate(manifest: Manifest, name: str, *steps: Node, **args: Any) -> Any:
+def _operate(manifest: Manifest, name: str, *steps: Step, **args: Any) -> Any:
     local = _local(manifest, steps)
-    shards = planner.shards_for(bind(local, manifest.schema), manifest)
+    shards = shard_choice.shards_for(bind(local, manifest.schema), manifest)
     partials = [operations.run(name, Work(shard, bind(local, manifest.schema)), args) for shard in shards]
     return operations.merge(name, partials, args)
 

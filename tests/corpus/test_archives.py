@@ -31,11 +31,11 @@ from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectChanged, ObjectUnreadable, SandboxUnavailable
 from rlm_ray.handle.plan import Grep, Where
-from rlm_ray.sandbox.outside import documents, isolation, parsing
+from rlm_ray.sandbox.outside import isolation, parsing
 from rlm_ray.storage.archives import members
 from tests.documents import docx
 
-open_manifest = functools.partial(opening.open_manifest, parse=parsing.parse)
+open_manifest = functools.partial(opening.open_manifest, parsers=parsing.PARSERS)
 LINES = {"a.log": 30, "day=1/b.log": 41, "day=2/c.log": 7}
 
 
@@ -152,7 +152,7 @@ def test_every_format_in_an_archive(kit: SimpleNamespace) -> None:
             found = kit.records(manifest)
             assert [{"n": record["n"], "name": record["name"]} for record in found] == rows * files, format
             assert kit.operate(manifest, "count", Where((("n", ">=", 150),))) == 50 * files
-        text = kit.records(open_manifest(f"{uri}!/*.docx", unit="document"), extract=documents.extract)
+        text = kit.records(open_manifest(f"{uri}!/*.docx", unit="document"), parsers=parsing.PARSERS)
         assert [(record["path"], record["text"]) for record in text] == [("t.docx", "first\n\nsecond\n\n")]
         with pytest.raises(InputError, match="several"):
             open_manifest(uri)

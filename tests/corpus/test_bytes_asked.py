@@ -14,7 +14,7 @@ import pytest
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import chunk_ranges, shard_choice
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.parquet import row_groups
 from rlm_ray.corpus.reading.work import Work
@@ -38,7 +38,7 @@ def read(manifest: Manifest, border: Any) -> Any:
     steps = (Between(*map(tuple, border[:2])),)
     return [
         batch
-        for shard in planner.shards_for(bind(steps, manifest.schema), manifest)
+        for shard in shard_choice.shards_for(bind(steps, manifest.schema), manifest)
         for batch in Work(shard, bind(steps, manifest.schema)).scan()
     ]
 
@@ -47,7 +47,7 @@ def test_chunks_of_text(s3: Any, proxy: CountingProxy) -> None:
     lines = "".join(f"{number} {'x' * (number % 300)}\n" for number in range(20_000))
     uri = s3.put(f"s3://{s3.bucket()}/a.log", lines)
     manifest = open_manifest(uri, shard_bytes=1 << 20)
-    chunks = planner.plain_borders(bind((), manifest.schema), manifest, 32_000) or []
+    chunks = chunk_ranges.plain_chunk_ranges(bind((), manifest.schema), manifest, 32_000) or []
     proxy.asked.clear()
     needed = 0
     for border in random.Random(1).sample(chunks, 20):
@@ -109,7 +109,7 @@ def test_neighbouring_chunks_of_parquet_share_a_row_group(kit: SimpleNamespace, 
     rows = pyarrow.table({"n": range(6_000), "text": [draw.randbytes(100).hex() for _ in range(6_000)]})
     uri = kit.parquet(rows, f"s3://{s3.bucket()}/a.parquet", row_group_size=1_000)
     manifest = open_manifest(uri)
-    chunks = planner.plain_borders(bind((), manifest.schema), manifest, 20_000) or []
+    chunks = chunk_ranges.plain_chunk_ranges(bind((), manifest.schema), manifest, 20_000) or []
     size = storage.stat(uri).size  # type: ignore[union-attr]
     proxy.asked.clear()
     found = [number for border in chunks for batch in read(manifest, border) for number in batch.column("n").to_pylist()]

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import chunk_ranges
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.planning.chunk_ranges import Cutter, join
-from rlm_ray.handle.plan import Between, Grep, Node, Select, Slice, Split, Where
+from rlm_ray.handle.plan import Between, Grep, Select, Slice, Split, Step, Where
 
 _sizes = st.lists(st.integers(1, 30), max_size=30)
 
@@ -56,7 +56,7 @@ def test_join_puts_small_ends_together() -> None:
 
 
 def _texts(
-    kit: SimpleNamespace, manifest: Manifest, steps: list[Node], borders: list[Any], by: str | None = None
+    kit: SimpleNamespace, manifest: Manifest, steps: list[Step], borders: list[Any], by: str | None = None
 ) -> list[list[Any]]:
     parts = []
     for start, stop, _nbytes, count, *value in borders:
@@ -100,7 +100,7 @@ _rows = st.lists(
     shard_bytes=st.sampled_from([1, 1 << 20]),
 )
 def test_chunks_of_rows(
-    kit: SimpleNamespace, rows: list[dict[str, Any]], steps: list[Node], target: int, by: str | None, shard_bytes: int
+    kit: SimpleNamespace, rows: list[dict[str, Any]], steps: list[Step], target: int, by: str | None, shard_bytes: int
 ) -> None:
     if by is not None and any(isinstance(step, Select) for step in steps):
         by = None
@@ -110,7 +110,7 @@ def test_chunks_of_rows(
     kit.parquet(table.slice(0, 3), f"{folder}/b.parquet")
     manifest = open_manifest(folder, shard_bytes=shard_bytes)
     everything = [record["_address"] for record in kit.records(manifest, *kit.local(manifest, steps))]
-    scanned = kit.operate(manifest, "borders", *steps, target_bytes=target, by=by, overlap_bytes=0)
+    scanned = kit.operate(manifest, "chunk_ranges", *steps, target_bytes=target, by=by, overlap_bytes=0)
     parts = _texts(kit, manifest, steps, scanned, by)
     assert all(parts)
     if by is None:
@@ -120,7 +120,7 @@ def test_chunks_of_rows(
         assert Counter(address for part in parts for address in part) == Counter(everything)
     for border in scanned:
         assert border[2] <= target or border[3] == 1
-    plain = planner.plain_borders(bind(kit.local(manifest, steps), manifest.schema), manifest, target, by=by)
+    plain = chunk_ranges.plain_chunk_ranges(bind(kit.local(manifest, steps), manifest.schema), manifest, target, by=by)
     if any(isinstance(step, Grep | Split | Where) for step in steps) or by is not None:
         assert plain is None or (plain == [] and not scanned)  # statistics may say that nothing is left
     else:
@@ -139,7 +139,7 @@ def test_chunks_of_lines_need_no_reading(kit: SimpleNamespace, lines: list[str],
         storage.write_bytes(f"{base}/{name}.log", "".join(line + "\n" for line in lines).encode())
     manifest = open_manifest(base, shard_bytes=shard_bytes)
     everything = [record["_address"] for record in kit.records(manifest)]
-    borders = planner.plain_borders(bind([], manifest.schema), manifest, target)
+    borders = chunk_ranges.plain_chunk_ranges(bind([], manifest.schema), manifest, target)
     assert borders is not None
     assert [address for part in _texts(kit, manifest, [], borders) for address in part] == everything
     assert all(border[2] <= target for border in borders)
@@ -151,7 +151,7 @@ def test_documents_share_a_chunk_while_they_fit(kit: SimpleNamespace) -> None:
     for number, size in enumerate([10, 20, 200, 30, 5]):
         storage.write_bytes(f"{base}/{number}.txt", b"x" * size)
     manifest = open_manifest(base, unit="document")
-    borders = planner.plain_borders(bind([], manifest.schema), manifest, 60)
+    borders = chunk_ranges.plain_chunk_ranges(bind([], manifest.schema), manifest, 60)
     assert borders is not None
     assert [border[3] for border in borders] == [2, 1, 2]
     assert [len(part) for part in _texts(kit, manifest, [], borders)] == [2, 1, 2]
@@ -161,8 +161,8 @@ def test_overlap_repeats_a_tail(kit: SimpleNamespace) -> None:
     lines = [f"line {number:04d}" for number in range(100)]
     manifest = open_manifest(kit.object("\n".join(lines).encode(), ".log"))
     for borders in (
-        kit.operate(manifest, "borders", target_bytes=200, overlap_bytes=50),
-        planner.plain_borders(bind([], manifest.schema), manifest, 200, 50),
+        kit.operate(manifest, "chunk_ranges", target_bytes=200, overlap_bytes=50),
+        chunk_ranges.plain_chunk_ranges(bind([], manifest.schema), manifest, 200, 50),
     ):
         parts = _texts(kit, manifest, [], borders)
         assert len(parts) > 5
@@ -179,11 +179,11 @@ def test_by_a_partition_needs_no_reading(kit: SimpleNamespace) -> None:
         for part in ("a", "b"):
             kit.parquet(pyarrow.table({"text": ["x" * 50] * 4}), f"{base}/day={day}/{part}.parquet")
     manifest = open_manifest(base)
-    borders = planner.plain_borders(bind([], manifest.schema), manifest, 10_000, by="day")
+    borders = chunk_ranges.plain_chunk_ranges(bind([], manifest.schema), manifest, 10_000, by="day")
     assert borders is not None
     assert [border[4] for border in borders] == ["1", "2"]
     assert [len(part) for part in _texts(kit, manifest, [], borders, by="day")] == [8, 8]
-    only = planner.plain_borders(bind([Where((("day", "==", 2),))], manifest.schema), manifest, 10_000)
+    only = chunk_ranges.plain_chunk_ranges(bind([Where((("day", "==", 2),))], manifest.schema), manifest, 10_000)
     assert only is not None
     assert [border[3] for border in only] == [8]
 
@@ -192,8 +192,8 @@ def test_by_a_partition_needs_no_reading(kit: SimpleNamespace) -> None:
 def test_what_has_no_known_length_is_scanned(kit: SimpleNamespace, extension: str) -> None:
     data = b"a,b\n1,2\n3,4\n"
     manifest = open_manifest(kit.object(gzip.compress(data) if extension.endswith("gz") else data, extension))
-    assert planner.plain_borders(bind([], manifest.schema), manifest, 5) is None
-    borders = kit.operate(manifest, "borders", target_bytes=5)
+    assert chunk_ranges.plain_chunk_ranges(bind([], manifest.schema), manifest, 5) is None
+    borders = kit.operate(manifest, "chunk_ranges", target_bytes=5)
     assert sum(border[3] for border in borders) == kit.operate(manifest, "count")
 
 
@@ -201,6 +201,6 @@ def test_estimates_of_repeated_text_are_of_its_length(kit: SimpleNamespace) -> N
     # a dictionary stores the text once: its bytes in the file say nothing of its length
     table = pyarrow.table({"msg": ["y" * 500] * 10_000})
     manifest = open_manifest(kit.parquet(table, f"{kit.folder()}/a.parquet"))
-    borders = planner.plain_borders(bind([], manifest.schema), manifest, 10_000)
+    borders = chunk_ranges.plain_chunk_ranges(bind([], manifest.schema), manifest, 10_000)
     assert borders is not None
     assert max(border[3] for border in borders) <= 20

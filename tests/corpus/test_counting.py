@@ -20,12 +20,12 @@ from rlm_ray.corpus.catalog import deletions
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations import counting, operations
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import shard_choice
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.parquet import dictionary_codes, polars_rows, row_groups
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectChanged, ObjectUnreadable
-from rlm_ray.handle.plan import Between, Grep, Node, Select, Split, Where, Window
+from rlm_ray.handle.plan import Between, Grep, Select, Split, Step, Where, Window
 
 ROWS = 60
 
@@ -72,8 +72,8 @@ def joint(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-def _works(manifest: Manifest, *steps: Node) -> list[Work]:
-    return [Work(shard, bind(steps, manifest.schema)) for shard in planner.shards_for(bind(steps, manifest.schema), manifest)]
+def _works(manifest: Manifest, *steps: Step) -> list[Work]:
+    return [Work(shard, bind(steps, manifest.schema)) for shard in shard_choice.shards_for(bind(steps, manifest.schema), manifest)]
 
 
 def _by_itself(name: str, works: list[Work], args: dict[str, Any]) -> list[Any]:
@@ -88,7 +88,7 @@ def _good(partials: list[Any]) -> list[Any]:
 
 
 SOME = Where((("n", ">=", 5),))
-PLANS: list[tuple[Node, ...]] = [
+PLANS: list[tuple[Step, ...]] = [
     (SOME,),
     (Where((("host", "==", "h1"), ("day", "!=", 1))), Grep("line [0-9]*3")),
     (Grep("nothing has this"),),
@@ -100,7 +100,7 @@ PLANS: list[tuple[Node, ...]] = [
 
 
 @pytest.mark.parametrize("steps", PLANS, ids=str)
-def test_shards_together_give_what_each_gives(days: Manifest, joint: list[int], steps: tuple[Node, ...]) -> None:
+def test_shards_together_give_what_each_gives(days: Manifest, joint: list[int], steps: tuple[Step, ...]) -> None:
     works = _works(days, *steps)
     alone = _by_itself("count", works, {})
     assert not joint

@@ -139,7 +139,7 @@ def test_bytes_that_are_no_text(kit: SimpleNamespace) -> None:
         ("id|message\n1|a, b\n2|c\n", ["id", "message"], [1, "a, b"]),
         ("sep=;\nid;x\n1;a\n", ["id", "x"], [1, "a"]),
         ('id,message\n1,"he said \\"no\\" twice"\n2,"stop \\"now, please\\""\n', ["id", "message"], [1, 'he said "no" twice']),
-        ("id\tmessage\n1\t\\N\n2\ta\\tb\n", ["id", "message"], [1, ""]),
+        ("id\tmessage\n1\t\\N\n2\ta\\tb\n", ["id", "message"], [1, None]),
         (",level,level\n0,a,b\n", ["unnamed", "level", "level_2"], [0, "a", "b"]),
         ('path,n\n"C:\\",1\n"D:\\",2\n', ["path", "n"], ["C:\\", 1]),
     ],
@@ -203,3 +203,10 @@ def test_wide_records_are_read_in_work_that_grows_with_their_columns(kit: Simple
 
     # each of them lists all names: as many as there are columns would be quadratic
     assert names_listed(300) == names_listed(30)
+
+
+def test_what_is_no_number_is_one_among_numbers(kit: SimpleNamespace) -> None:
+    rows = kit.records(open_manifest(kit.object(b"x,y\n1.5,NaN\nNaN,a\ninf,b\n-Infinity,c\n1e400,d\n", ".csv")))
+    assert [repr(row["x"]) for row in rows] == ["1.5", "nan", "inf", "-inf", "None"]
+    assert [row["y"] for row in rows] == ["NaN", "a", "b", "c", "d"]
+    assert rows[4]["_more"] == {"x": "1e400"}

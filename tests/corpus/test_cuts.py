@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import chunk_ranges
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.text import streams
 from rlm_ray.handle.plan import Between, Grep
@@ -65,8 +65,8 @@ def test_chunks_of_text_are_its_lines_whatever_the_cut(
     data = end.join(lines).encode() or b"\n"
     manifest = open_manifest(kit.object(data, ".log"), shard_bytes=shard_bytes)
     whole: list[dict[str, Any]] = kit.records(manifest)
-    plain = planner.plain_borders(bind([], manifest.schema), manifest, target) or []
-    scanned = kit.operate(manifest, "borders", target_bytes=target)
+    plain = chunk_ranges.plain_chunk_ranges(bind([], manifest.schema), manifest, target) or []
+    scanned = kit.operate(manifest, "chunk_ranges", target_bytes=target)
     for borders in (plain, scanned):
         parts = [kit.records(manifest, Between(tuple(border[0]), tuple(border[1]))) for border in borders]
         assert [record for part in parts for record in part] == whole

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import zlib
 from types import SimpleNamespace
 
 import pyarrow
@@ -219,3 +220,27 @@ def test_a_document_that_nobody_looked_at_is_checked_when_it_is_read(
 def test_zeros_and_line_breaks_alone_are_no_wide_text() -> None:
     assert encoding_of_text(b"\x00\n\x00\n") is None
     assert encoding_of_text("a\n".encode("utf-16-be")) == "utf-16-be"
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (b"\x1f\x9d\x90" + bytes(range(200)), "compressed by compress"),
+        (lzma.compress(TEXT, format=lzma.FORMAT_ALONE), "compressed by LZMA alone"),
+        (zlib.compress(TEXT), "compressed by zlib"),
+        (b"\xff\x06\x00\x00sNaPpY" + bytes(40), "compressed by snappy"),
+        (bytes(range(128, 256)) * 4 + bytes(range(32)), "no text in UTF-8"),
+        ("Ошибка: диск переполнен\n".encode("koi8-r") * 5, "no text in UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".log", "", ".snappy"])
+def test_bytes_that_are_no_text_are_refused(kit: SimpleNamespace, data: bytes, kind: str, ending: str) -> None:
+    with pytest.raises(InputError, match=kind):
+        open_manifest(kit.object(data, ending))
+
+
+def test_text_in_an_encoding_that_is_given_is_no_bytes(kit: SimpleNamespace) -> None:
+    manifest = open_manifest(kit.object("Ошибка: диск\n".encode("koi8-r") * 5, ".log"), encoding="koi8-r")
+    assert [record["text"] for record in kit.records(manifest)] == ["Ошибка: диск"] * 5
+    accented = open_manifest(kit.object("déjà vu, café\n".encode("latin-1") * 5, ".log"))
+    assert len(kit.records(accented)) == 5

@@ -18,7 +18,7 @@ import pytest
 
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import shard_choice
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Where
@@ -108,7 +108,7 @@ def test_columns_keep_their_values_when_they_are_renamed(kit: SimpleNamespace, c
     assert [(record["words"], record["price"]) for record in found[-2:]] == [("row 3", None), ("new", 7)]
     second = Where((("day", "==", "2026-01-02"),))
     assert [record["n"] for record in kit.records(manifest, second)] == [1, 3]
-    assert len(planner.shards_for(bind([second], manifest.schema), manifest)) == 1
+    assert len(shard_choice.shards_for(bind([second], manifest.schema), manifest)) == 1
 
 
 def test_a_column_that_took_anothers_name_is_another(kit: SimpleNamespace, catalogue: Any) -> None:

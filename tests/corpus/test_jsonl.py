@@ -104,3 +104,12 @@ def test_a_column_that_no_record_was_seen_to_have_is_refused_with_where_it_may_b
     manifest = open_manifest(kit.object(b'{"id": 1}', ".jsonl"))
     with pytest.raises(InputError, match=r"no column 'late'.*_more"):
         kit.operate(manifest, "count", Where((("late", "==", 5),)))
+
+
+def test_numbers_that_are_none_and_marks_around_lines(kit: SimpleNamespace) -> None:
+    data = '\x1e{"x": NaN}\n\ufeff{"x": 1.5}\n{"x": -Infinity}\n'.encode()
+    manifest = open_manifest(kit.object(data, ".jsonl"))
+    assert manifest.schema["x"] == "double"
+    assert [repr(record["x"]) for record in kit.records(manifest)] == ["nan", "1.5", "-inf"]
+    large = open_manifest(kit.object(b'{"x": 1e400}\n{"x": 1.5}\n', ".jsonl"))
+    assert [record["x"] for record in kit.records(large)] == ["1e400", 1.5]

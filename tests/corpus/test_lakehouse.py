@@ -25,7 +25,7 @@ from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.meaning.readable import jsonable
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations.lookup import record_at, shard_of
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import chunk_ranges, shard_choice, slicing
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, MissingExtra, ObjectChanged
@@ -67,12 +67,12 @@ def test_deleted_rows_are_no_records_and_the_others_keep_their_numbers(
     assert [record["n"] for record in found] == left
     assert [Address.parse(record["_address"]).start for record in found] == left
     assert manifest.records == len(left) == kit.operate(manifest, "count")
-    assert planner.known_counts(bind((), manifest.schema), manifest.shards) == [shard.rows for shard in manifest.shards]
+    assert shard_choice.known_counts(bind((), manifest.schema), manifest.shards) == [shard.rows for shard in manifest.shards]
     # slices, by footers alone and by a scan
     cut = Slice(start, start + length)
     assert [record["n"] for record in kit.records(manifest, *kit.local(manifest, [cut]))] == left[start : start + length]
     assert kit.operate(manifest, "count", cut) == len(left[start : start + length])
-    window = planner.plain_window(cut.start, cut.stop, bind([], manifest.schema), manifest)
+    window = slicing.plain_window(cut.start, cut.stop, bind([], manifest.schema), manifest)
     assert window is not None
     assert [record["n"] for record in kit.records(manifest, window)] == left[start : start + length]
     even = [number for number in left if number % 2 == 0]
@@ -87,7 +87,7 @@ def test_deleted_rows_are_no_records_and_the_others_keep_their_numbers(
         number for shard in manifest.shards for number in [item for item in left if shard.start <= item < shard.stop][::2]
     ]
     # chunks: each record once
-    borders = planner.plain_borders(bind([], manifest.schema), manifest, 40)
+    borders = chunk_ranges.plain_chunk_ranges(bind([], manifest.schema), manifest, 40)
     assert borders is not None
     parts = [kit.records(manifest, Between(tuple(border[0]), tuple(border[1]))) for border in borders]
     assert [record["n"] for part in parts for record in part] == left
@@ -140,7 +140,7 @@ def test_a_day_as_a_partition_prunes_and_compares(kit: SimpleNamespace) -> None:
     manifest = manifest_of(Table("Delta", 0, "version 0", schema, files), "delta+x?version=0")
     later = Where((("day", ">=", "2026-01-02"),))
     assert [record["n"] for record in kit.records(manifest, later)] == [2, 3]
-    assert len(planner.shards_for(bind([later], manifest.schema), manifest)) == 2
+    assert len(shard_choice.shards_for(bind([later], manifest.schema), manifest)) == 2
     assert [record["price"] for record in kit.records(manifest, Where((("price", ">", 0.4),)))] == ["0.50", "0.75"]
     assert kit.operate(manifest, "count", Where((("price", "==", 0.25),))) == 1
 
@@ -194,7 +194,7 @@ def test_values_of_partitions_come_from_the_log(kit: SimpleNamespace, tmp_path: 
     ]
     for condition, expected in [(("k", "==", "a b"), [1]), (("b", "!=", True), [2]), (("i", ">", 2), [3, 4]), (("x", "<", 2), [1])]:
         assert sorted(record["n"] for record in kit.records(manifest, Where((condition,)))) == expected
-    assert len(planner.shards_for(bind([Where((("i", ">", 2),))], manifest.schema), manifest)) == 2
+    assert len(shard_choice.shards_for(bind([Where((("i", ">", 2),))], manifest.schema), manifest)) == 2
 
 
 def test_columns_that_came_later_are_null_in_older_files(kit: SimpleNamespace, tmp_path: Path) -> None:

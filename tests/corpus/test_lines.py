@@ -19,7 +19,7 @@ from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.catalog.signatures import Signature, signature
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations import operations
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import shard_choice
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.text import streams
 from rlm_ray.corpus.reading.work import Work
@@ -117,7 +117,9 @@ def test_lines_by_their_number_are_those_of_the_scan(
     packed, name = (gzip.compress(data), ".log.gz") if compression else (data, ".log")
     manifest = open_manifest(kit.object(packed, name), shard_bytes=shard_bytes)
     steps = (Between((min(cut // shard_bytes, len(manifest.shards) - 1), cut, 0), None),)
-    for one in (Work(shard, bind(steps, manifest.schema)) for shard in planner.shards_for(bind(steps, manifest.schema), manifest)):
+    for one in (
+        Work(shard, bind(steps, manifest.schema)) for shard in shard_choice.shards_for(bind(steps, manifest.schema), manifest)
+    ):
         found = [record for page in operations.records(one) for record in page]
         ordinals = sorted(drawn.sample(range(len(found)), drawn.randint(0, len(found))))
         assert operations.run("at", one, {"ordinals": ordinals}) == [found[ordinal] for ordinal in ordinals]

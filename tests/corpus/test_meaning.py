@@ -150,7 +150,7 @@ def test_conditions_mean_what_is_written(kit: SimpleNamespace, tmp_path_factory:
         assert Counter({repr(key): number for key, number in counts}) == Counter(map(repr, shown))
     for text in shown[:1]:
         # what is shown is found by a search for it, in the column and in all
-        pattern = re.escape(text if isinstance(text, str) else json.dumps(text))
+        pattern = re.escape(text if isinstance(text, str) else repr(text))
         if text is not None:
             assert 0 in [record["i"] for record in kit.records(manifest, Grep(pattern, column="x"))]
             assert 0 in [record["i"] for record in kit.records(manifest, Grep(pattern))]
@@ -224,6 +224,76 @@ def test_long_numbers_among_other_values_compare_by_their_digits(kit: SimpleName
     for (operator_, test), value in itertools.product(TESTS.items(), (ids[0], 10**30, 10**40)):
         right = [item for item in ids if (operator_ == "!=" if isinstance(item, str) else test(item, value))]
         assert [record["id"] for record in kit.records(manifest, Where((("id", operator_, value),)))] == right
+
+
+@pytest.mark.parametrize(
+    ("arrays", "kind", "shown", "condition"),
+    [
+        (
+            [pyarrow.array([1]).cast(pyarrow.timestamp("ns")), pyarrow.array([253402300799], pyarrow.timestamp("s"))],
+            "timestamp",
+            ["1970-01-01T00:00:00.000000001", "9999-12-31T23:59:59"],
+            ("==", "1970-01-01T00:00:00.000000001"),
+        ),
+        (
+            [pyarrow.array([1], pyarrow.timestamp("us", "UTC")), pyarrow.array([1], pyarrow.timestamp("ms", "+02:00"))],
+            "timestamp[us, tz=UTC]",
+            ["1970-01-01T00:00:00.000001Z", "1970-01-01T00:00:00.001Z"],
+            ("<", "1970-01-01T00:00:00.001Z"),
+        ),
+        (
+            [pyarrow.array([1], pyarrow.timestamp("us", "UTC")), pyarrow.array([1], pyarrow.timestamp("ns", "UTC"))],
+            "timestamptz",
+            ["1970-01-01T00:00:00.000001Z", "1970-01-01T00:00:00.000000001Z"],
+            (">", "1970-01-01T01:00:00.000000001+01:00"),
+        ),
+        ([pyarrow.array([2**53 + 1]), pyarrow.array([0.5])], "decimal", ["9007199254740993", "0.5"], ("==", 2**53 + 1)),
+        ([pyarrow.array([3]), pyarrow.array([0.5])], "double", [3.0, 0.5], ("in", (3, 4))),
+        (
+            [pyarrow.array([2**53 + 1]), pyarrow.array([Decimal("0.1")])],
+            "decimal128(21, 1)",
+            ["9007199254740993.0", "0.1"],
+            (">", 1),
+        ),
+        (
+            [pyarrow.array([Decimal(1)], pyarrow.decimal128(38, 0)), pyarrow.array([Decimal("0.1")], pyarrow.decimal128(38, 18))],
+            "decimal",
+            ["1", "0.100000000000000000"],
+            ("in", (1,)),
+        ),
+        (
+            [pyarrow.array([Decimal("2.5")], pyarrow.decimal128(38, 20)), pyarrow.array([math.nan])],
+            "decimal",
+            ["2.50000000000000000000", "nan"],
+            ("<=", "2.5"),
+        ),
+        (
+            [
+                pyarrow.array([Decimal(10**40)], pyarrow.decimal256(50, 1)),
+                pyarrow.array([Decimal("2.0")], pyarrow.decimal256(50, 1)),
+            ],
+            "decimal",
+            [f"{10**40}.0", "2.0"],
+            (">", 2),
+        ),
+        (
+            [pyarrow.array([10**18 + 1], pyarrow.duration("ns")), pyarrow.array([1], pyarrow.duration("ns"))],
+            "duration[ns]",
+            ["1000000000.000000001", 1e-9],
+            ("==", "1000000000.000000001"),
+        ),
+    ],
+)
+def test_files_that_differ_in_a_type_lose_nothing(
+    kit: SimpleNamespace, tmp_path: Path, arrays: list[Any], kind: str, shown: list[Any], condition: tuple[str, Any]
+) -> None:
+    for number, array in enumerate(arrays):
+        kit.parquet(pyarrow.table({"x": array}), str(tmp_path / f"{number}.parquet"))
+    manifest = open_manifest(str(tmp_path))
+    assert manifest.info()["schema"] == {"x": kind}
+    assert [record["x"] for record in kit.records(manifest)] == shown
+    assert [record["x"] for record in kit.records(manifest, Where((("x", *condition),)))] == shown[:1]
+    assert len(kit.operate(manifest, "count_by", column="x", limit=9)["counts"]) == 2
 
 
 def test_a_column_is_found_by_its_path(kit: SimpleNamespace) -> None:

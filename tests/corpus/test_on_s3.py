@@ -17,7 +17,7 @@ from rlm_ray.corpus.operations import operations
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectChanged
-from rlm_ray.handle.plan import Grep, Node, Select, Slice, Split, Where
+from rlm_ray.handle.plan import Grep, Select, Slice, Split, Step, Where
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def twins(request: pytest.FixtureRequest, kit: SimpleNamespace, bucket: str, tmp
     storage.delete_tree(there)
 
 
-_PLANS: list[list[Node]] = [
+_PLANS: list[list[Step]] = [
     [],
     [Grep("error"), Select(("text",))],
     [Where((("day", ">=", 1),)), Slice(5, 250), Split("text", " ")],
@@ -56,7 +56,7 @@ _PLANS: list[list[Node]] = [
 
 
 @pytest.mark.parametrize("steps", _PLANS, ids=["all", "grep", "slice"])
-def test_the_same_records_as_from_files(kit: SimpleNamespace, twins: tuple[str, str], steps: list[Node]) -> None:
+def test_the_same_records_as_from_files(kit: SimpleNamespace, twins: tuple[str, str], steps: list[Step]) -> None:
     found = []
     for base in twins:
         manifest = open_manifest(base, shard_bytes=900)

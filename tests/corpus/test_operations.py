@@ -18,7 +18,7 @@ from rlm_ray import storage
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations import counting, operations
 from rlm_ray.corpus.operations.operations import merge, run
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import drawing, shard_choice, slicing
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.selections import save_selection
 from rlm_ray.corpus.reading.spans import split
@@ -71,7 +71,7 @@ def test_records_by_their_number(kit: SimpleNamespace, hosts: Any) -> None:
         local = kit.local(hosts, steps)
         start = 0
         expected = kit.records(hosts, *local)
-        for shard in planner.shards_for(bind(local, hosts.schema), hosts):
+        for shard in shard_choice.shards_for(bind(local, hosts.schema), hosts):
             work = Work(shard, bind(local, hosts.schema))
             count = run("count", work, {})
             ordinals = list(range(0, count, 2))
@@ -83,19 +83,19 @@ def test_records_by_their_number(kit: SimpleNamespace, hosts: Any) -> None:
 
 @given(counts=st.lists(st.integers(0, 20), min_size=1, max_size=6), n=st.integers(0, 40), seed=st.integers(0, 3))
 def test_a_draw_is_without_repetition(counts: list[int], n: int, seed: int) -> None:
-    drawn = planner.draw(counts, n, seed)
+    drawn = drawing.draw(counts, n, seed)
     assert sum(map(len, drawn.values())) == min(n, sum(counts))
     for number, ordinals in drawn.items():
         assert ordinals == sorted(set(ordinals))
         assert set(ordinals) <= set(range(counts[number]))
-    assert drawn == planner.draw(counts, n, seed)
+    assert drawn == drawing.draw(counts, n, seed)
 
 
 def test_a_draw_is_uniform() -> None:
     counts = [1, 9, 40]
     seen: Counter[tuple[int, int]] = Counter()
     for seed in range(4_000):
-        for number, ordinals in planner.draw(counts, 5, seed).items():
+        for number, ordinals in drawing.draw(counts, 5, seed).items():
             seen.update((number, ordinal) for ordinal in ordinals)
     # 400 expected of each; the spread of a fair draw is 19
     assert len(seen) == 50
@@ -161,10 +161,10 @@ def test_a_slice_takes_the_same_as_its_window(kit: SimpleNamespace, counts: list
     shards = [SimpleNamespace(index=3 * number) for number in range(len(counts))]
     known: list[int | None] = [None] * len(counts)
     asked = 0
-    while (number := planner.counts_wanted(start, stop, known)) is not None:
+    while (number := slicing.counts_wanted(start, stop, known)) is not None:
         known[number] = counts[number]
         asked += 1
-    window: Window = planner.window(start, stop, shards, known)  # type: ignore[arg-type]
+    window: Window = slicing.window(start, stop, shards, known)  # type: ignore[arg-type]
     rows = [(shard.index, ordinal) for shard, count in zip(shards, counts, strict=True) for ordinal in range(count)]
     taken = [
         (index, ordinal)
@@ -188,7 +188,7 @@ def test_a_slice_takes_the_same_as_its_window(kit: SimpleNamespace, counts: list
 
 def test_a_window_needs_its_counts() -> None:
     with pytest.raises(InputError, match="needs more counts"):
-        planner.window(5, 6, [SimpleNamespace(index=0)], [None])  # type: ignore[list-item]
+        slicing.window(5, 6, [SimpleNamespace(index=0)], [None])  # type: ignore[list-item]
 
 
 # -- spans

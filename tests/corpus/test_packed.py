@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rlm_ray import storage
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations import operations
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import chunk_ranges
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.text import compressed, streams
 from rlm_ray.corpus.reading.work import Work
@@ -75,7 +75,7 @@ def test_json_lines_in_frames(kit: SimpleNamespace) -> None:
     assert [(record["n"], record["text"]) for record in kit.records(manifest)] == [(row["n"], row["text"]) for row in rows]
     assert [record["n"] for record in kit.records(manifest, Grep("üüüüüü"))] == list(range(6, 200, 7))
     lines = open_manifest(kit.object(_framed(data, 97), ".log.zst"), shard_bytes=1_000)
-    borders = planner.plain_borders(
+    borders = chunk_ranges.plain_chunk_ranges(
         bind([], lines.schema),
         lines,
         500,
@@ -150,7 +150,7 @@ def test_cutting_chunks_leaves_an_index_and_lines_far_behind_are_found_by_it(
     work = Work(manifest.shards[0], bind((), manifest.schema), run)
     assert operations.run("count", work, {}) == 80_000
     assert not (tmp_path / "run").exists()  # one reading from the beginning needs none
-    assert operations.run("borders", work, {"target_bytes": 100_000})
+    assert operations.run("chunk_ranges", work, {"target_bytes": 100_000})
     (index,) = (tmp_path / "run" / "indexes").iterdir()
     assert 0 < index.stat().st_size < len(data) // 2
     asked: list[int] = []
@@ -192,7 +192,7 @@ def test_a_small_object_gets_none(tmp_path: Path) -> None:
     file.write_bytes(gzip.compress(_lines(1_000)))
     manifest = open_manifest(str(file))
     assert operations.run(
-        "borders", Work(manifest.shards[0], bind((), manifest.schema), str(tmp_path / "run")), {"target_bytes": 99}
+        "chunk_ranges", Work(manifest.shards[0], bind((), manifest.schema), str(tmp_path / "run")), {"target_bytes": 99}
     )
     assert not (tmp_path / "run").exists()
 
@@ -217,7 +217,7 @@ def test_an_index_on_s3_of_an_object_on_s3(kit: SimpleNamespace, s3: Any) -> Non
     place = s3.put(f"{base}/logs/app.log.gz", gzip.compress(data))
     manifest = open_manifest(place)
     work = Work(manifest.shards[0], bind((), manifest.schema), f"{base}/run")
-    assert operations.run("borders", work, {"target_bytes": 100_000})
+    assert operations.run("chunk_ranges", work, {"target_bytes": 100_000})
     assert len(list(storage.listing(f"{base}/run/indexes"))) == 1
     for start in (0, len(data) // 2, len(data) - 50):
         assert _page(manifest, start, f"{base}/run") == _page(manifest, start, None)

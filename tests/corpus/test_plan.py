@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_ray.errors import InputError
-from rlm_ray.handle.plan import MAX_NODES, Between, Grep, Keep, Node, Plan, Result, Select, Slice, Source, Split, Where, Window
+from rlm_ray.handle.plan import MAX_NODES, Between, Grep, Keep, Plan, Result, Select, Slice, Source, Split, Step, Where, Window
 
-NODES: list[Node] = [
+NODES: list[Step] = [
     Source("context"),
     Result("0-3f2a-1"),
     Select(("a", "b")),
@@ -29,7 +29,7 @@ NODES: list[Node] = [
 
 
 @pytest.mark.parametrize("node", NODES, ids=lambda node: type(node).__name__)
-def test_each_node_is_json_both_ways(node: Node) -> None:
+def test_each_node_is_json_both_ways(node: Step) -> None:
     origin = isinstance(node, Source | Result)
     plan = Plan((node,)) if origin else Plan((Source("c"), node))
     written = json.loads(json.dumps(plan.to_json()))

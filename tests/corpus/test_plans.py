@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import shard_choice
 from rlm_ray.corpus.planning.bind import bind
-from rlm_ray.handle.plan import Between, Grep, Node, Select, Slice, Split, Where
+from rlm_ray.handle.plan import Between, Grep, Select, Slice, Split, Step, Where
 
 _WORDS = ["alpha", "beta", "gamma delta", "Ünï", "error 42", "x\ny", "x\r\n\r\ny z", "", "  ", "a\n\n\nb\n"]
 _texts = st.lists(st.sampled_from(_WORDS), max_size=4).map(" ".join)
@@ -64,8 +64,14 @@ def _holds(value: Any, operator: str, wanted: Any) -> bool:
 
 def _found(record: dict[str, Any], step: Grep) -> bool:
     pattern = re.compile(step.pattern, re.IGNORECASE if step.ignore_case else 0)
-    names = [step.column] if step.column else [name for name in ("text", "host") if name in record]
-    return any(record[name] is not None and pattern.search(record[name]) for name in names) != step.invert
+    names = [step.column] if step.column else list(record)
+    return any(record[name] is not None and pattern.search(_text(record[name])) for name in names) != step.invert
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else value.isoformat() if isinstance(value, datetime.datetime) else repr(value)
 
 
 def _spans(text: str, step: Split) -> list[tuple[int, int]]:
@@ -78,7 +84,7 @@ def _spans(text: str, step: Split) -> list[tuple[int, int]]:
     return [(start, stop) for start, stop in spans if text[start:stop].strip()]
 
 
-def _plain(records: list[tuple[tuple[int, int, int], dict[str, Any]]], steps: list[Node]) -> Any:
+def _plain(records: list[tuple[tuple[int, int, int], dict[str, Any]]], steps: list[Step]) -> Any:
     for step in steps:
         if isinstance(step, Select):
             records = [(place, {name: record[name] for name in step.columns}) for place, record in records]
@@ -104,7 +110,7 @@ def _plain(records: list[tuple[tuple[int, int, int], dict[str, Any]]], steps: li
     return records
 
 
-def _read(kit: SimpleNamespace, manifest: Manifest, steps: list[Node]) -> list[dict[str, Any]]:
+def _read(kit: SimpleNamespace, manifest: Manifest, steps: list[Step]) -> list[dict[str, Any]]:
     return [_shown(record) for record in kit.records(manifest, *kit.local(manifest, steps))]
 
 
@@ -139,7 +145,7 @@ _steps = st.lists(st.one_of(st.builds(Where, st.tuples(_conditions)), _greps, _s
 
 @given(rows=_rows, files=st.integers(1, 3), group=st.integers(1, 9), shard_bytes=st.sampled_from([1, 500, 1 << 20]), steps=_steps)
 def test_plans_over_parquet(
-    kit: SimpleNamespace, rows: list[dict[str, Any]], files: int, group: int, shard_bytes: int, steps: list[Node]
+    kit: SimpleNamespace, rows: list[dict[str, Any]], files: int, group: int, shard_bytes: int, steps: list[Step]
 ) -> None:
     size = -(-len(rows) // files)
     tables = [pyarrow.Table.from_pylist(rows[at : at + size], schema=_SCHEMA) for at in range(0, len(rows), size)]
@@ -165,13 +171,13 @@ def test_plans_over_parquet(
             assert whole[address.chars[0] : address.chars[1]] == record["text"]
     assert kit.operate(manifest, "count", *steps) == len(expected)
     local = kit.local(manifest, steps)
-    shards = planner.shards_for(bind(local, manifest.schema), manifest)
-    for shard, known in zip(shards, planner.known_counts(bind(local, manifest.schema), shards), strict=True):
+    shards = shard_choice.shards_for(bind(local, manifest.schema), manifest)
+    for shard, known in zip(shards, shard_choice.known_counts(bind(local, manifest.schema), shards), strict=True):
         assert known is None or known == sum(place[0] == shard.index for place, _ in expected)
 
 
 @given(rows=_rows, shard_bytes=st.sampled_from([1, 60, 500, 1 << 20]), steps=_steps)
-def test_plans_over_jsonl(kit: SimpleNamespace, rows: list[dict[str, Any]], shard_bytes: int, steps: list[Node]) -> None:
+def test_plans_over_jsonl(kit: SimpleNamespace, rows: list[dict[str, Any]], shard_bytes: int, steps: list[Step]) -> None:
     rows = [{name: value for name, value in row.items() if name != "ts"} for row in rows]
     # one line that names every type, so that the sample has them
     rows = [{"n": 1, "x": 0.5, "text": "alpha", "host": "h1", "ok": True}, *rows]
@@ -189,7 +195,7 @@ def test_plans_over_jsonl(kit: SimpleNamespace, rows: list[dict[str, Any]], shar
 
 @given(rows=_rows, steps=_steps, n=st.integers(1, 7), max_bytes=st.sampled_from([1, 100, 1 << 20]))
 def test_pages_share_the_records_out(
-    kit: SimpleNamespace, rows: list[dict[str, Any]], steps: list[Node], n: int, max_bytes: int
+    kit: SimpleNamespace, rows: list[dict[str, Any]], steps: list[Step], n: int, max_bytes: int
 ) -> None:
     folder = kit.folder()
     kit.parquet(pyarrow.Table.from_pylist(rows, schema=_SCHEMA), f"{folder}/a.parquet", row_group_size=4)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rlm_ray.corpus.catalog.manifest import Manifest, Shards
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import shard_choice
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.handle.plan import Grep, Select, Slice, Split, Where
 
@@ -68,25 +68,27 @@ def days(kit: SimpleNamespace) -> Manifest:
 
 
 def test_what_a_filter_would_read_is_known_before(kit: SimpleNamespace, days: Manifest) -> None:
-    everything = planner.reading(bind((), days.schema), days)
+    everything = shard_choice.reading(bind((), days.schema), days)
     assert (everything["shards"], everything["of_shards"]) == (10, 10)
     assert everything["nbytes"] == everything["of_nbytes"] == days.nbytes
     late = Where((("ts", ">=", "2026-01-08"),))
     bound = bind((late,), days.schema)
-    assert planner.reading(bound, days)["shards"] == 3
+    assert shard_choice.reading(bound, days)["shards"] == 3
     assert (
-        planner.reading(bind((late, Select(("ts",))), days.schema), days)["nbytes"]
-        < planner.reading(bound, days)["nbytes"]
+        shard_choice.reading(bind((late, Select(("ts",))), days.schema), days)["nbytes"]
+        < shard_choice.reading(bound, days)["nbytes"]
         < days.nbytes * 0.4
     )
-    assert 0 < planner.share_read(bound, (), days) < 0.4 < planner.share_read(bound, ("text",), days) == 1.0
-    assert planner.share_read(bind((), days.schema), (), days) == 0.0
-    assert planner.reading(bind((Where((("ts", "==", "2026-01-02 03:00:00"),)), Grep("host")), days.schema), days)["shards"] == 1
-    assert planner.reading(bind((Where((("text", ">", "host-9y"),)),), days.schema), days)["shards"] == 0
+    assert 0 < shard_choice.share_read(bound, (), days) < 0.4 < shard_choice.share_read(bound, ("text",), days) == 1.0
+    assert shard_choice.share_read(bind((), days.schema), (), days) == 0.0
+    assert (
+        shard_choice.reading(bind((Where((("ts", "==", "2026-01-02 03:00:00"),)), Grep("host")), days.schema), days)["shards"] == 1
+    )
+    assert shard_choice.reading(bind((Where((("text", ">", "host-9y"),)),), days.schema), days)["shards"] == 0
     assert kit.operate(days, "count", late) == 30
     two = Where((("ts", "in", ("2026-01-02 03:00:00", "2026-01-09 04:00:00", "2027-01-01")),))
-    assert planner.reading(bind((two,), days.schema), days)["shards"] == kit.operate(days, "count", two) == 2
-    assert planner.reading(bind((Where((("ts", "in", ("2026-01-02 03:00:00", None)),)),), days.schema), days)["shards"] == 10
+    assert shard_choice.reading(bind((two,), days.schema), days)["shards"] == kit.operate(days, "count", two) == 2
+    assert shard_choice.reading(bind((Where((("ts", "in", ("2026-01-02 03:00:00", None)),)),), days.schema), days)["shards"] == 10
     assert kit.operate(days, "count", Where((("text", ">", "host-9y"),))) == 0
 
 
@@ -100,7 +102,7 @@ def test_ranges_are_saved_with_the_manifest(kit: SimpleNamespace, days: Manifest
 
 def test_spans_are_no_longer_what_a_footer_counts(kit: SimpleNamespace, days: Manifest) -> None:
     steps = (Split("text", r"\s"), Where((("text", ">", "w"),)))
-    assert planner.reading(bind(steps, days.schema), days)["shards"] == 10
+    assert shard_choice.reading(bind(steps, days.schema), days)["shards"] == 10
     assert kit.operate(days, "count", *steps) == 100
 
 

@@ -13,7 +13,7 @@ import pytest
 from rlm_ray.corpus.catalog.formats import FORMATS, Format
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations.lookup import record_at
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import shard_choice
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.reader import ReadRequest, reader_of
 from rlm_ray.corpus.reading.work import Work
@@ -52,13 +52,13 @@ def test_a_format_is_one_file_and_one_line(kit: SimpleNamespace, properties: For
     assert [record["value"] for record in page["records"]] == [value for _, value in rows[700:705]]
     spans = kit.operate(manifest, "count", Split("value", "="))
     assert spans == 2 * len(rows)
-    borders = kit.operate(manifest, "borders", target_bytes=4_000)
+    borders = kit.operate(manifest, "chunk_ranges", target_bytes=4_000)
     assert sum(border[3] for border in borders) == len(rows)
     for number in (0, 777, 1_999):
         address = records[number]["_address"]
         work = next(
             Work(shard, bind((), manifest.schema))
-            for shard in planner.shards_for(bind((), manifest.schema), manifest)
+            for shard in shard_choice.shards_for(bind((), manifest.schema), manifest)
             if shard.start <= int(address.rpartition("bytes=")[2].split("-")[0]) < shard.stop
         )
         assert record_at(work, {"address": address}) == records[number]

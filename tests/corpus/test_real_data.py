@@ -20,7 +20,7 @@ from rlm_ray.corpus.meaning.readable import is_variant
 from rlm_ray.corpus.meaning.types import shown_name
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations.operations import records
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import chunk_ranges
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectUnreadable
@@ -174,6 +174,6 @@ def test_contracts(kit: SimpleNamespace, data: Path) -> None:
         first, last = map(int, re.search(r"&chars=(\d+)-(\d+)$", span["_address"]).groups())  # type: ignore[union-attr]
         assert texts[span["file"]][first:last] == span["text"]
         assert len(span["text"]) <= 4000
-    borders = planner.plain_borders(bind([], manifest.schema), manifest, 32_000)
+    borders = chunk_ranges.plain_chunk_ranges(bind([], manifest.schema), manifest, 32_000)
     assert borders is not None
     assert sum(border[3] for border in borders) == 510

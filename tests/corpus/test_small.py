@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from rlm_ray import storage
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.operations import operations, small_objects
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import shard_choice
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectChanged, StorageError
-from rlm_ray.handle.plan import Between, Grep, Node, Select, Where
+from rlm_ray.handle.plan import Between, Grep, Select, Step, Where
 
-_STEPS: list[tuple[Node, ...]] = [
+_STEPS: list[tuple[Step, ...]] = [
     (),
     (Grep("a"),),
     (Grep("^b|é$"),),
@@ -31,8 +31,8 @@ _STEPS: list[tuple[Node, ...]] = [
 _TEXT = st.lists(st.sampled_from([b"a", b"b", b"\n", b"\r\n", "é".encode(), b"\xef\xbb\xbf", b"\xff", b"x"]), max_size=12)
 
 
-def _works(manifest: Any, steps: tuple[Node, ...]) -> list[Work]:
-    return [Work(shard, bind(steps, manifest.schema)) for shard in planner.shards_for(bind(steps, manifest.schema), manifest)]
+def _works(manifest: Any, steps: tuple[Step, ...]) -> list[Work]:
+    return [Work(shard, bind(steps, manifest.schema)) for shard in shard_choice.shards_for(bind(steps, manifest.schema), manifest)]
 
 
 @pytest.mark.parametrize("unit", ["line", "document"])

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import shard_choice
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading import tables
 from rlm_ray.corpus.reading.work import Work
@@ -33,7 +33,7 @@ def write(tmp_path: Path) -> Write:
 
 def works(folder: Path, *steps: Any) -> list[Work]:
     manifest = open_manifest(str(folder))
-    return [Work(shard, bind(steps, manifest.schema)) for shard in planner.shards_for(bind(steps, manifest.schema), manifest)]
+    return [Work(shard, bind(steps, manifest.schema)) for shard in shard_choice.shards_for(bind(steps, manifest.schema), manifest)]
 
 
 def rows(found: Sequence[Any]) -> list[dict[str, Any]]:

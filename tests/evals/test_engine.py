@@ -30,7 +30,7 @@ SIZE = 8_192 if FULL else 1_536
 
 @pytest.fixture
 def tools(ray_local: Any, run_dir: Path) -> Tools:
-    settings = methods.simulated_prices(Settings(run_dir=str(run_dir)))
+    settings = methods.simulated_prices(Settings(run_dir=str(run_dir), second_readings=0))
     return Tools(rlm_ray.ask, rlm_ray.open, rlm_ray.session, settings, window=1_024)
 
 

@@ -16,7 +16,7 @@ from rlm_ray.corpus.catalog.building import Builder
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.ledger.coverage import Noted, counted, measure, seen
-from rlm_ray.ledger.read_log import MarkLog, Marks
+from rlm_ray.ledger.read_log import ReadLog, ReadMarks
 from rlm_ray.ledger.shares import CLASSES, Numbers, of_shard
 from rlm_ray.storage import ObjectInfo
 
@@ -24,7 +24,7 @@ ROWS = Shard(0, 0, "a.parquet", "1", 500, "parquet", None, 0, 10, 10, 1_000)
 LINES = Shard(0, 0, "a.log", "1", 100, "lines", None, 0, 100, None, 100)
 
 
-def numbers(shard: Shard, marks: Marks, *, code: bool = False, excluded: bool = False) -> dict[str, tuple[int, int | None]]:
+def numbers(shard: Shard, marks: ReadMarks, *, code: bool = False, excluded: bool = False) -> dict[str, tuple[int, int | None]]:
     found = Noted()
     for entry in marks.entries():
         found.add(entry)
@@ -33,7 +33,7 @@ def numbers(shard: Shard, marks: Marks, *, code: bool = False, excluded: bool = 
 
 
 def test_the_first_class_that_holds_counts() -> None:
-    marks = Marks()
+    marks = ReadMarks()
     marks.read("c", 0, [(0, 8)], "excluded")
     marks.read("c", 0, [(2, 6)])
     marks.shown("c", 0, [(4, 4, 5, 5), (9, 9, 10, 10)])
@@ -48,20 +48,20 @@ def test_the_first_class_that_holds_counts() -> None:
 
 def test_deleted_rows_are_no_records() -> None:
     shard = replace(ROWS, rows=7, deleted=deletions.pack([3, 4, 9]))
-    marks = Marks()
+    marks = ReadMarks()
     marks.shown("c", 0, [(row, row, row + 1, row + 1) for row in range(6)])
     assert numbers(shard, marks) == {"read_by_model": (571, 4), "not_read": (429, 3)}
 
 
 def test_rows_that_nobody_counted() -> None:
-    marks = Marks()
+    marks = ReadMarks()
     marks.shown("c", 0, [(row, row, row + 1, row + 1) for row in range(4)])
     told = numbers(replace(ROWS, format="csv", rows=None), marks, code=True)
     assert told == {"read_by_code": (600, None), "read_by_model": (400, 4)}
 
 
 def test_compressed_text_is_an_estimate_that_holds_together() -> None:
-    marks = Marks()
+    marks = ReadMarks()
     marks.shown("c", 0, [(0, 0, 700, 700)])
     told = numbers(replace(LINES, compression="gzip", nbytes=500), marks, code=True)
     assert told == {"read_by_model": (500, 1)}
@@ -69,7 +69,7 @@ def test_compressed_text_is_an_estimate_that_holds_together() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99), st.sampled_from(["code", "model", "excluded"])), max_size=12))
 def test_classes_are_disjoint_and_whole(ranges: list[tuple[int, int, str]]) -> None:
-    marks = Marks()
+    marks = ReadMarks()
     sets: dict[str, set[int]] = {"code": set(), "model": set(), "excluded": set()}
     for low, high, kind in ranges:
         marks.read("c", 0, [(low, high)], kind)
@@ -91,8 +91,8 @@ def cut(tmp_path: Path) -> Manifest:
 
 
 def test_a_line_over_several_shards_counts_in_each(tmp_path: Path) -> None:
-    log = MarkLog(str(tmp_path))
-    marks = Marks()
+    log = ReadLog(str(tmp_path))
+    marks = ReadMarks()
     marks.shown("c", 0, [(5, 5, 25, 25)])
     log.add(marks.entries())
     log.close()
@@ -126,8 +126,8 @@ def test_shards_are_counted_by_columns_as_one_by_one(
             builder.add_shard(start, start + 10, None, 10)
     manifest = Manifest("c", "lines", "line", [], builder.shards("lines", "utf-8"), {"text": "string"})
     run = str(tmp_path_factory.mktemp("run"))
-    log = MarkLog(run)
-    noted = Marks()
+    log = ReadLog(run)
+    noted = ReadMarks()
     seen_at: dict[str, set[tuple[int, int]]] = {"code": set(), "model": set(), "excluded": set()}
     for shard, skip, length, kind in marks:
         start = 10 * (shard % 3) + skip
@@ -164,7 +164,7 @@ def test_shards_are_counted_by_columns_as_one_by_one(
 def test_a_record_of_which_a_model_saw_all_spans_was_seen_whole(tmp_path: Path) -> None:
     found = Noted()
     for places, whole in (([(0, 0, 40, 100)], []), ([(0, 40, 100, 100)], [0])):
-        marks = Marks()
+        marks = ReadMarks()
         marks.shown("c", 0, places)
         for entry in marks.entries():
             found.add(entry)
@@ -174,7 +174,7 @@ def test_a_record_of_which_a_model_saw_all_spans_was_seen_whole(tmp_path: Path) 
 @pytest.mark.parametrize("failure", [("a.log", None), ("a.log", 1)])
 def test_what_failed_is_not_read(tmp_path: Path, failure: tuple[str, int | None]) -> None:
     found = Noted()
-    marks = Marks()
+    marks = ReadMarks()
     for shard in range(3):
         marks.whole("c", shard)
     for entry in marks.entries():

@@ -68,8 +68,8 @@ def test_the_account_of_all_of_a_group_and_of_a_call(run: str) -> None:
     log = Finished(run)
     for number, group in enumerate(("0:aa", "0:aab", "0-1:cc", "0-1-x:dd", "0-12:ee")):
         log.add(f"k{number}", {"answer": 1}, None, Usage(10**number, 1, 1), group)
-    log.mark("0:aa", (5, 50, 500))
-    log.mark("0-1:cc", (7, 70, 700))
+    log.expose("0:aa", (5, 50, 500))
+    log.expose("0-1:cc", (7, 70, 700))
     log.end("0-1:cc")
     log.flush()
     assert finished.account(run).usage.calls == 11_111

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlm_ray.models.contract import Outcome
-from rlm_ray.models.leases import LeasedLimiter, LocalDesk
-from rlm_ray.models.rates import LEASE_SECONDS, SILENT_SECONDS, Desk, Grant, Rates, Report
+from rlm_ray.models.leases import LeasedLimiter, LocalAllocator
+from rlm_ray.models.rates import LEASE_SECONDS, SILENT_SECONDS, Grant, RateAllocator, Rates, Report
 
 
 def most_in_a_minute(sent: list[tuple[float, int]]) -> int:
@@ -28,7 +28,7 @@ def most_in_a_minute(sent: list[tuple[float, int]]) -> int:
 )
 @settings(max_examples=60, deadline=None)
 def test_never_more_requests_in_a_minute_than_the_limit(limit: int, moves: list[tuple[int, float, int, float, float]]) -> None:
-    desk, now = Desk(), 0.0
+    desk, now = RateAllocator(), 0.0
     unused = [0] * 4
     sent: list[tuple[float, int]] = []
     for number, pause, waiting, used, late in moves:
@@ -42,16 +42,16 @@ def test_never_more_requests_in_a_minute_than_the_limit(limit: int, moves: list[
 
 
 def test_an_unused_block_that_comes_back_late_is_not_used_beside_what_has_filled_up_since() -> None:
-    desk, one = Desk(), Report("a", Rates(requests=1), 64, waiting=1)
+    desk, one = RateAllocator(), Report("a", Rates(requests=1), 64, waiting=1)
     assert desk.exchange(one, 0.0).requests == 1  # and it is not used
     assert desk.exchange(replace(one, worker="b"), 62.2).requests == 1
     assert desk.exchange(replace(one, unused_requests=1), 62.5).requests == 0, "b's request is half a second old"
-    early = Desk()
+    early = RateAllocator()
     assert [early.exchange(replace(one, unused_requests=n), 3.0 * n).requests for n in (0, 1, 1)] == [1, 1, 1]
 
 
 def test_a_steady_load_gets_most_of_its_limit() -> None:
-    desk, now, out = Desk(), 0.0, 0
+    desk, now, out = RateAllocator(), 0.0, 0
     while now < 600:
         grant = desk.exchange(Report("a", Rates(requests=120), 64, waiting=64), now)
         out += grant.requests or 0
@@ -60,7 +60,7 @@ def test_a_steady_load_gets_most_of_its_limit() -> None:
 
 
 def test_tokens_a_minute_and_one_call_that_is_larger_than_the_block() -> None:
-    desk, now, sent = Desk(), 0.0, []
+    desk, now, sent = RateAllocator(), 0.0, []
     report = Report("a", Rates(tokens=6_000), 8, waiting=1, waiting_tokens=2_000, first_tokens=2_000)
     while now < 300:
         grant = desk.exchange(report, now)
@@ -70,7 +70,7 @@ def test_tokens_a_minute_and_one_call_that_is_larger_than_the_block() -> None:
 
 
 def test_unused_tokens_come_back() -> None:
-    desk = Desk()
+    desk = RateAllocator()
     report = Report("a", Rates(tokens=6_000), 8, waiting=1, waiting_tokens=400, first_tokens=400)
     for _ in range(10):
         assert desk.exchange(replace(report, unused_tokens=400), 0.0).tokens == 400
@@ -86,7 +86,7 @@ places = st.lists(
 @settings(max_examples=100, deadline=None)
 def test_never_more_places_than_the_limit(limit: int, moves: list[tuple[int, int, float, bool, float]]) -> None:
     """Workers fill what they get, finish calls, are refused, leave: together they are never above the limit."""
-    desk, now = Desk(), 0.0
+    desk, now = RateAllocator(), 0.0
     in_flight = [0] * 5
     for number, waiting, pause, refused, ended in moves:
         now += pause
@@ -99,7 +99,7 @@ def test_never_more_places_than_the_limit(limit: int, moves: list[tuple[int, int
 
 
 def test_fewer_places_than_workers_go_round() -> None:
-    desk, now, had = Desk(), 0.0, {"a": 0, "b": 0, "c": 0}
+    desk, now, had = RateAllocator(), 0.0, {"a": 0, "b": 0, "c": 0}
     for _ in range(60):
         for name in had:
             now += 0.1
@@ -108,7 +108,7 @@ def test_fewer_places_than_workers_go_round() -> None:
 
 
 def test_a_refusal_concerns_everybody_and_comes_back_step_by_step() -> None:
-    desk = Desk()
+    desk = RateAllocator()
     a, b = (Report(name, Rates(), 8, in_flight=8, waiting=8) for name in "ab")
     assert desk.exchange(a, 0.0) == Grant(8, version=0, workers=1)
     version = desk.exchange(b, 0.0).version
@@ -130,7 +130,7 @@ def test_a_refusal_concerns_everybody_and_comes_back_step_by_step() -> None:
 
 
 def test_who_is_silent_holds_nothing() -> None:
-    desk = Desk()
+    desk = RateAllocator()
     assert desk.exchange(Report("dead", Rates(4), 8, waiting=8), 0.0).places == 4
     assert desk.exchange(Report("b", Rates(4), 8, waiting=8), SILENT_SECONDS - 1).places == 0
     assert desk.exchange(Report("b", Rates(4), 8, waiting=8), SILENT_SECONDS + 1).places == 4
@@ -145,7 +145,7 @@ def test_the_strictest_of_those_who_are_there() -> None:
 
 def test_a_group_of_calls_costs_one_round_trip() -> None:
     async def main() -> None:
-        limiter = LeasedLimiter(16, Rates(), LocalDesk())
+        limiter = LeasedLimiter(16, Rates(), LocalAllocator())
 
         async def call() -> None:
             await limiter.acquire(100)
@@ -161,7 +161,7 @@ def test_a_group_of_calls_costs_one_round_trip() -> None:
 @pytest.mark.parametrize("rates", [Rates(3), Rates(requests=3_000), Rates(tokens=600_000), Rates(2, 3_000, 600_000)])
 def test_limits_hold_and_everybody_gets_there(rates: Rates) -> None:
     async def main() -> None:
-        limiter = LeasedLimiter(16, rates, LocalDesk())
+        limiter = LeasedLimiter(16, rates, LocalAllocator())
         most = 0
 
         async def call() -> None:

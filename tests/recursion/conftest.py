@@ -15,7 +15,7 @@ from rlm_ray.handle.corpus import Corpus
 from rlm_ray.handle.plan import Plan, Source
 from rlm_ray.handle.verbs import Verbs
 from rlm_ray.ledger.coverage import measure
-from rlm_ray.ledger.read_log import MarkLog
+from rlm_ray.ledger.read_log import ReadLog
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.ports import Call
@@ -62,7 +62,7 @@ class World:
     def __init__(self, call: Call, corpora: dict[str, Manifest], ports: RecordingPorts) -> None:
         self.call = call
         self.ports = ports
-        self.marks = MarkLog(call.run_dir, call.id)
+        self.marks = ReadLog(call.run_dir, call.id)
         self.service = Service(call, corpora, ports, meter_of(call.budget, call.settings), None, self.marks)
         self.verbs = Verbs(self.service)
         self._corpora = corpora

@@ -27,7 +27,7 @@ from rlm_ray.handle.corpus import Corpus
 from rlm_ray.handle.plan import Plan, Source
 from rlm_ray.handle.verbs import Verbs
 from rlm_ray.ledger.coverage import measure
-from rlm_ray.ledger.read_log import MarkLog
+from rlm_ray.ledger.read_log import ReadLog
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.ports import Call
@@ -447,7 +447,7 @@ def made(lake: Path, leaf: ModelServer, tmp_path_factory: pytest.TempPathFactory
         chosen = leaf.settings(**options)
         run = RunDirectory.create(str(folder), f"run-{next(number)}", {"question": "", "corpora": {}})
         call = Call(run.uri, run.id, "0", 0, "", chosen, Budget.of(chosen), width=4)
-        return Service(call, corpora, ports, meter_of(call.budget, chosen), None, MarkLog(run.uri, "0")), corpora, run.uri
+        return Service(call, corpora, ports, meter_of(call.budget, chosen), None, ReadLog(run.uri, "0")), corpora, run.uri
 
     yield make
     ports.close()
@@ -463,7 +463,7 @@ def test_every_byte_and_record_is_in_its_class(made: Make, kind: str, data: Any,
     count = Count(manifest)
     for steps, verb in data.draw(program(kind)):
         carried_out(corpus, Verbs(service), count, steps, verb)
-    service.marks.flush()
+    service.read_log.flush()
     told = measure(run, {kind: manifest})
     expected = count.classes()
     if kind == "rows":
@@ -475,4 +475,4 @@ def test_every_byte_and_record_is_in_its_class(made: Make, kind: str, data: Any,
     assert [sum(shard[f"{name}_bytes"] for shard in shards) for name in ("excluded", "code", "model", "unread")] == [
         told["bytes"][name] for name in CLASSES
     ]
-    service.marks.close()
+    service.read_log.close()

@@ -13,7 +13,7 @@ from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.handle.corpus import Corpus
 from rlm_ray.handle.plan import Plan, Source
 from rlm_ray.ledger.coverage import measure
-from rlm_ray.ledger.read_log import MarkLog
+from rlm_ray.ledger.read_log import ReadLog
 from rlm_ray.subcalls.render import render
 from rlm_ray.testing import ModelServer, each
 from tests.recursion.conftest import World
@@ -179,8 +179,8 @@ def test_a_run_that_goes_on_keeps_what_was_noted(served: Make) -> None:
     made = served()
     made["logs"].grep("auth").count()
     made.marks.close()
-    again = MarkLog(made.call.run_dir, "0")
-    below = MarkLog(made.call.run_dir, "0-1")
+    again = ReadLog(made.call.run_dir, "0")
+    below = ReadLog(made.call.run_dir, "0-1")
     again.whole("model", "docs", [])
     below.whole("code", "docs", [1, 3])
     below.whole("code", "docs", [3, 4])

@@ -159,12 +159,12 @@ def test_a_call_without_an_answer_is_a_failed_row_and_the_others_go_on(world: Ma
 def test_the_slice_of_a_call_that_died_is_spent_except_what_the_ledger_proves(world: Make) -> None:
     def dies(call: Call) -> CallOutcome:
         finished = Finished(call.run_dir)
-        finished.mark(f"{call.id}:a", (4, 100, 0))
+        finished.expose(f"{call.id}:a", (4, 100, 0))
         finished.add("key", {"answer": 1}, None, Usage(3, 60, 10), f"{call.id}:a")
-        finished.mark(f"{call.id}-below-0:b", (2, 50, 0))
-        finished.mark(f"{call.id}-below-0:c", (9, 90, 0))
+        finished.expose(f"{call.id}-below-0:b", (2, 50, 0))
+        finished.expose(f"{call.id}-below-0:c", (9, 90, 0))
         finished.end(f"{call.id}-below-0:c")
-        finished.mark("0-another:d", (5, 50, 0))
+        finished.expose("0-another:d", (5, 50, 0))
         raise ClusterError("gone")
 
     made = world(recurse=dies, max_calls=21)

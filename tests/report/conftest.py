@@ -11,7 +11,7 @@ from rlm_ray.report.pictures import Intervals, Span
 HOSTILE = "</script><script>document.title='broken'</script><img src=x onerror=document.title='broken'>\u2028&amp;"
 
 
-def told(calls: int, rows: int | None = None) -> dict[str, Any]:
+def told(calls: int, rows: int | None = None, jobs: bool = False) -> dict[str, Any]:
     """A finished run with that many leaf calls, and a tenth as many recursive ones."""
     rows = calls if rows is None else rows
     cell = {"label": "1.1", "code": f"print({HOSTILE!r})", "output": HOSTILE, "error": HOSTILE, "problem": HOSTILE, "requests": 2}
@@ -53,7 +53,7 @@ def told(calls: int, rows: int | None = None) -> dict[str, Any]:
         "results": {
             "0-a": {
                 "asked": HOSTILE,
-                "columns": ["text", "answer", "_address", "_error"],
+                "columns": ["n", "text", "answer", "_address", "_error"],
                 "rows": [row | {"n": number} for number in range(rows)],
                 "total": rows,
                 "failed": 0,
@@ -72,7 +72,38 @@ def told(calls: int, rows: int | None = None) -> dict[str, Any]:
         + [Span("call", 1 + number % 7, 2 + number % 9, "0-1") for number in range(calls // 10)],
         "leaves": Intervals.of((1 + number % 97 / 10, 2 + number % 89 / 9) for number in range(calls)),
         "seconds": 12.5,
+        "validated": None,
+        "job": job() if jobs else None,
+        "nights": [night(number) for number in range(5)] if jobs else [],
+        "sources": [SOURCE, SOURCE | {"problem": HOSTILE}, SOURCE | {"label": HOSTILE, "quote": None}],
+        "messages": [{"role": "system", "content": HOSTILE}, {"role": "user", "content": HOSTILE}],
+        "prompts": [[0, 1]],
     }
+
+
+SOURCE = {"label": "", "address": "s3://lake/a@1#row=0", "quote": HOSTILE, "record": f"a {HOSTILE} b", "problem": ""}
+SOURCE |= {"before": HOSTILE, "behind": HOSTILE}
+
+
+def job() -> dict[str, Any]:
+    """What a job came to: three findings, of which one makes it fail."""
+    finding = {"severity": "high", "title": HOSTILE, "address": "s3://lake/a@1#row=0", "quote": HOSTILE, "since": "x"}
+    statuses = {"a": "new", "b": "carried", "c": "gone"}
+    return {
+        "name": "night",
+        "columns": {"severity": {"enum": ["low", "high"]}, "title": {"type": "string"}},
+        "fail_on": "severity >= high",
+        "findings": [finding | {"id": name, "status": status} for name, status in statuses.items()],
+        "rejected": [finding | {"reason": HOSTILE}],
+        "failing": ["a"],
+        "broken": "",
+        "written": {},
+    }
+
+
+def night(number: int) -> dict[str, Any]:
+    counts = {"high": number % 3, "low": 1}
+    return {"run": f"night-{number}", "made": f"2026-01-0{number + 1}", "counts": counts, "total": 1 + number % 3, "failing": 0}
 
 
 @pytest.fixture

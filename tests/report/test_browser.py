@@ -75,13 +75,29 @@ def test_every_text_stands_out(tmp_path: Path, run_of: Any, dark: bool) -> None:
 def test_rows_and_turns_are_drawn_when_they_are_opened(tmp_path: Path, run_of: Any) -> None:
     async def look(browser: Browser, file: Path) -> None:
         await browser.open(file, 1280)
-        rows = "document.querySelectorAll('#results tbody tr').length"
+        rows = "document.querySelectorAll('#results .tabulator-row').length"
         assert await browser.ask(rows) == 0
         await browser.ask("document.querySelector('#results details').open = true")
-        await browser.ask("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
-        assert await browser.ask(rows) == 100
-        await browser.ask("document.querySelector('#results button').click()")
-        assert await browser.ask(rows) == 200
+        await browser.ask("new Promise((done) => setTimeout(done, 300))")
+        assert 10 < await browser.ask(rows) < 100, "rows that are not seen are not drawn"
+        assert await browser.ask("document.querySelector('#results [role=status]').textContent") == "300 rows"
+        await browser.ask(
+            "box = document.querySelector('#results input'); box.value = '299'; box.dispatchEvent(new Event('input'))"
+        )
+        await browser.ask("new Promise((done) => setTimeout(done, 300))")
+        assert await browser.ask("document.querySelector('#results [role=status]').textContent") == "1 of 300 rows"
+        await browser.ask("document.querySelector('#results .tabulator-row').click()")
+        assert "s3://lake/a@1#row=0" in await browser.ask("document.querySelector('#results .whole').textContent")
+        assert (await browser.ask("csv(['n', 't'], [[-1, '=1+1'], [2, 'a,\"b']])")).split("\r\n") == [
+            "n,t",
+            "-1,'=1+1",
+            '2,"a,""b"',
+        ]
+        await browser.ask("document.querySelector('#evidence details').open = true")
+        await browser.ask("document.querySelector('#turns .prompt').open = true")
+        await browser.ask("new Promise((done) => setTimeout(done, 100))")
+        assert "</script>" in await browser.ask("document.querySelector('#evidence mark').textContent")
+        assert await browser.ask("document.querySelectorAll('#turns .prompt pre').length") == 2
         await browser.ask("document.querySelector('#below details').open = true")
         await browser.ask("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
         assert await browser.ask("document.querySelector('#below details').querySelectorAll('pre').length") >= 3

@@ -23,6 +23,7 @@ from rlm_ray.testing import ModelServer, each
 
 ALLOWED = {"a", "b", "body", "button", "code", "dd", "details", "div", "dl", "dt", "h1", "h2", "h3", "head", "header", "html"}
 ALLOWED |= {"input", "label", "li", "main", "meta", "ol", "p", "polygon", "pre", "q", "rect", "script", "section", "span", "style"}
+ALLOWED |= {"circle", "dl", "polyline"}
 ALLOWED |= {"g", "summary", "svg", "table", "tbody", "td", "text", "th", "thead", "title", "tr", "ul"}
 
 
@@ -48,8 +49,9 @@ class Elements(html.parser.HTMLParser):
             self._script = None
 
 
-def test_text_of_a_corpus_or_a_model_never_becomes_part_of_the_page(run_of: Any) -> None:
-    found = Elements(page(run_of(30)))
+@pytest.mark.parametrize("jobs", [False, True])
+def test_text_of_a_corpus_or_a_model_never_becomes_part_of_the_page(run_of: Any, jobs: bool) -> None:
+    found = Elements(page(run_of(30, jobs=jobs)))
     assert found.names <= ALLOWED
     assert not {name for name in found.attributes if name.startswith("on") or name in ("src", "srcset", "style", "action")}
     assert len([attributes for attributes, _ in found.scripts if not attributes]) == 2  # ours: one style, one script
@@ -163,6 +165,14 @@ def test_the_report_of_a_real_run(asked: RunDirectory) -> None:
     text = report(asked.uri)
     assert "Which lines are bad?" in text
     assert "citation of" in text
+    (source,) = told["sources"]
+    assert (source["problem"], source["quote"] in source["record"]) == ("", True)
+    assert source["behind"].startswith("line 1 INFO")
+    first, second = ([told["messages"][place] for place in places] for places in told["prompts"])
+    assert [message["role"] for message in first] == ["system", "user"]
+    assert "Which lines are bad?" in first[1]["content"]
+    assert second[: len(first)] == first
+    assert second[2]["content"] == told["calls"][0]["turns"][0]["reply"]
     assert "1 record is cited; " in text
     assert "shown to a model: " in text
     assert re.search(r"\b1 (calls|cells|rows|parts|times)\b", text) is None

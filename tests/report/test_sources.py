@@ -7,8 +7,8 @@ import pytest
 
 import rlm_ray
 from rlm_ray.errors import InputError
+from rlm_ray.report.run_pages import source_text
 from rlm_ray.report.sources import source
-from rlm_ray.report.terminal import source_text
 from rlm_ray.testing import ModelServer
 
 PROGRAM = """```repl

@@ -320,8 +320,8 @@ def test_of_a_flood_before_the_end_the_beginning_and_the_end_are_told(start):
 def test_a_pad_says_nothing_that_was_not_cleaned_and_bounded(start):
     driven = start()
     code = (
-        "import gc, os\nfrom rlm_ray.sandbox.wire.shared_output import Pad\n"
-        "(pad,) = [found for found in gc.get_objects() if type(found) is Pad]\n"
+        "import gc, os\nfrom rlm_ray.sandbox.wire.shared_output import SharedOutput\n"
+        "(pad,) = [found for found in gc.get_objects() if type(found) is SharedOutput]\n"
         "pad._memory[:] = b'\\xff\\x1b' * (len(pad._memory) // 2)\nos._exit(1)"
     )
     ended = driven.run(code)

@@ -15,7 +15,7 @@ from rlm_ray import storage
 from rlm_ray.corpus.catalog import deletions
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.catalog.statistics import Ranges, is_ranged, range_of
-from rlm_ray.corpus.meaning.types import JSON, in_utc, shown_name, type_name, unite
+from rlm_ray.corpus.meaning.types import DECIMAL, JSON, in_utc, shown_name, type_name, unite
 from rlm_ray.errors import CredentialsError, ObjectUnreadable, StorageError
 from rlm_ray.storage import ObjectInfo
 
@@ -262,12 +262,12 @@ def _middle_length(column: Any) -> float:
     return sum(len(end) for end in ends if isinstance(end, bytes | str)) / 2
 
 
-def unite_columns(columns: Iterator[dict[str, tuple[str, str]]]) -> tuple[dict[str, str], list[str]]:
+def unite_columns(footers: Sequence[Footer]) -> tuple[dict[str, str], list[str]]:
     """Return the columns of a corpus and the names of those whose types are in conflict. Times with a zone are in UTC."""
     schema: dict[str, str] = {}
     conflicts: list[str] = []
-    for footer in columns:
-        for name, (stored, _) in footer.items():
+    for footer in footers:
+        for name, (stored, _) in footer.columns.items():
             kind = "timestamp[us]" if stored == INT96 else stored
             if name not in schema:
                 schema[name] = kind
@@ -276,7 +276,21 @@ def unite_columns(columns: Iterator[dict[str, tuple[str, str]]]) -> tuple[dict[s
             if united == JSON and schema[name] != JSON and name not in conflicts:
                 conflicts.append(name)
             schema[name] = united
+    for name in [name for name, kind in schema.items() if kind == "double"]:
+        if any(_is_long(footer, name) for footer in footers):
+            schema[name] = DECIMAL
     return {name: in_utc(kind) for name, kind in schema.items()}, conflicts
+
+
+#: Whole numbers up to this are exact as doubles.
+_EXACT = 1 << 53
+
+
+def _is_long(footer: Footer, name: str) -> bool:
+    """Whether a column has whole numbers that no double holds."""
+    kind = footer.columns.get(name, ("", ""))[0]
+    ends = [end for ranges in footer.ranges for end in ranges.get(name, ())] if kind in ("int64", "uint64") else []
+    return any(end is not None and abs(end) > _EXACT for end in ends)
 
 
 def differences(columns: dict[str, tuple[str, str]], schema: dict[str, str]) -> tuple[tuple[str, str, str], ...]:

@@ -55,6 +55,8 @@ class Format:
         Objects may be documents that only a parser in a sandbox can read; see `Work.extract`.
     is_result : bool
         Results of this run, whose rows have the addresses of what they were made from.
+    keeps_times : bool
+        What a scan has seen of a shard's times is kept, for later conditions on them.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Format:
     first_records: bool = True
     is_parsed: bool = False
     is_result: bool = False
+    keeps_times: bool = False
 
 
 _TABLE = (
@@ -82,11 +85,20 @@ _TABLE = (
            is_text=False, in_rows=True, is_cut=True, is_counted=True, first_records=False, is_result=True),
     Format(name="lines", reader=f"{_READING}.text.lines", unit="line", option="text",
            is_cut=True, lines_are_records=True, shows_bytes=True),
-    Format(name="events", reader=f"{_READING}.logs.reader", unit="event", is_cut=True),
+    Format(name="events", reader=f"{_READING}.logs.reader", unit="event", is_cut=True, keeps_times=True),
+    Format(name="fields", reader=f"{_READING}.logs.reader", unit="line", is_cut=True, keeps_times=True),
     Format(name="jsonl", reader=f"{_READING}.text.jsonl", unit="row", option="jsonl", extensions=(".jsonl", ".ndjson"),
            is_cut=True),
     Format(name="json", reader=f"{_READING}.text.json_values", unit="row", option="json", extensions=(".json",)),
     Format(name="csv", reader=f"{_READING}.text.csv", unit="row", option="csv", extensions=(".csv", ".tsv"), in_rows=True),
+    Format(name="avro", reader=f"{_READING}.parsed.tables", unit="row", option="avro", extensions=(".avro",), is_text=False,
+           in_rows=True, is_parsed=True),
+    Format(name="orc", reader=f"{_READING}.parsed.tables", unit="row", option="orc", extensions=(".orc",), is_text=False,
+           in_rows=True, is_parsed=True),
+    Format(name="sheet", reader=f"{_READING}.parsed.tables", unit="row", option="sheet",
+           extensions=(".xlsx", ".xlsm", ".xlsb", ".xls", ".ods"), is_text=False, in_rows=True, is_parsed=True),
+    Format(name="mail", reader=f"{_READING}.parsed.mail", unit="row", option="mail", extensions=(".eml", ".mbox", ".mbx", ".msg"),
+           is_cut=True, is_parsed=True),
     Format(name="document", reader=f"{_READING}.documents.document", unit="document", extensions=tuple(DOCUMENT_KINDS),
            whole_objects=True, is_counted=True, shows_bytes=True, first_records=False, is_parsed=True),
 )  # fmt: skip

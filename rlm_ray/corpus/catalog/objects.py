@@ -113,15 +113,23 @@ def classify(
     return kind, natural, listed.filter(polars.col("format") == kind).drop("format")
 
 
+#: Files of a Maildir: the folder, a time in seconds and what makes the name unique.
+_MAILDIR = r"(?:^|/)(?:cur|new)/[0-9]{9,}\.[^/]+$"
+
+
 def _by_ending(uris: polars.Series) -> list[polars.Series]:
     """Format and compression of each: of many thousand names few end differently."""
     # what stands behind the last two dots of a name, behind its first letter
     endings = uris.str.extract(r"[^./][^/]*?((?:\.[^./]*){1,2})$").fill_null("")
     kinds = {ending: kind_of(f"x{ending}") for ending in endings.unique()}
-    return [
+    columns = [
         endings.replace_strict({ending: kind[number] for ending, kind in kinds.items()}, return_dtype=polars.String).alias(name)
         for number, name in enumerate(("format", "compression"))
     ]
+    mails = uris.str.contains(_MAILDIR)
+    if mails.any():
+        columns = [column.set(mails, value) for column, value in zip(columns, ("mail", None), strict=True)]
+    return columns
 
 
 def _taken_as(listed: polars.DataFrame, format: str) -> polars.DataFrame:

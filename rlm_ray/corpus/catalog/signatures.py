@@ -34,7 +34,18 @@ _OTHER = (
     (b"\x89PNG\r\n\x1a\n", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"\x7fELF", "a program"),
+    (b"\x1f\x9d", "compressed by compress (.Z)"),
+    (b"\x5d\x00\x00", "compressed by LZMA alone"),
+    (b"\xff\x06\x00\x00sNaPpY", "compressed by snappy"),
+    (b"\x89LZO\x00", "compressed by lzop"),
+    (b"LZIP\x01", "compressed by lzip"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"\x93NUMPY", "a NumPy array"),
 )
+#: What is said of bytes of an unknown kind.
+NO_TEXT = "no text in UTF-8 (if it is text, give its encoding=)"
+#: Share of characters that no text has, from which on some bytes are no text; of fewer bytes nothing is said.
+_NO_TEXT, _SOME = 0.3, 24
 #: Bytes that no text has.
 _CONTROLS = bytes(sorted(set(range(32)) - set(b"\t\n\v\f\r\x1b")))
 _MARKS = ((b"\xff\xfe\x00\x00", "utf-32"), (b"\x00\x00\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
@@ -62,11 +73,14 @@ class Signature:
         A wide one, where a byte order mark or every second byte says so.
     kind : str or None
         "parquet", or what it is in words where it is neither text nor compressed text.
+    is_text : bool
+        False of bytes of an unknown kind that are no text in UTF-8.
     """
 
     compression: str | None = None
     encoding: str | None = None
     kind: str | None = None
+    is_text: bool = True
 
 
 def signature(head: bytes) -> Signature:
@@ -83,7 +97,8 @@ def signature(head: bytes) -> Signature:
     if compression is not None:
         inner = _kind(beginning(head, compression))
         return Signature(compression, encoding_of_text(beginning(head, compression)), None if inner == "parquet" else inner)
-    return Signature(None, encoding_of_text(head), _kind(head))
+    encoding, kind = encoding_of_text(head), _kind(head)
+    return Signature(None, encoding, kind, kind is not None or encoding is not None or not _is_no_text(head))
 
 
 def otherwise(head: bytes, compression: str | None = None, encoding: str = "utf-8") -> str | None:
@@ -95,7 +110,7 @@ def otherwise(head: bytes, compression: str | None = None, encoding: str = "utf-
     (None, 'compressed by gzip', 'not compressed by gzip')
     """
     if compression is None and not head.startswith(_NOT_CONTROLLED) and _is_plain(head):
-        return None
+        return NO_TEXT if encoding == "utf-8" and _is_no_text(head) else None
     found = signature(head)
     if compression != found.compression:
         return f"compressed by {found.compression}" if found.compression else f"{found.kind or f'not compressed by {compression}'}"
@@ -103,7 +118,7 @@ def otherwise(head: bytes, compression: str | None = None, encoding: str = "utf-
         return "a Parquet file" if found.kind == "parquet" else found.kind
     if found.encoding is not None and not encoding.startswith(found.encoding[:6]):
         return f"text in {found.encoding}"
-    return None
+    return None if found.is_text or encoding != "utf-8" else NO_TEXT
 
 
 #: What begins an object that is no plain text, and has no control character.
@@ -125,8 +140,8 @@ def compression_of(head: bytes) -> str | None:
 def beginning(head: bytes, compression: str) -> bytes:
     """Return the text that some first bytes of a compressed object hold; what is damaged is found when it is read."""
     try:
-        if compression == "gzip":
-            return zlib.decompressobj(31).decompress(head, HEAD)
+        if compression in ("gzip", "zlib"):
+            return zlib.decompressobj(31 if compression == "gzip" else 15).decompress(head, HEAD)
         if compression == "bz2":
             return bz2.BZ2Decompressor().decompress(head, HEAD)
         if compression == "xz":
@@ -153,7 +168,17 @@ def _kind(head: bytes) -> str | None:
         return None
     if found is None and head[257:262] == b"ustar":
         return "a tar archive"
+    if found is None and head[:2] in (b"x\x01", b"x\x9c", b"x\xda") and beginning(head, "zlib"):
+        return "compressed by zlib"
     return found
+
+
+def _is_no_text(head: bytes) -> bool:
+    if len(head) < _SOME or encoding_of_text(head) is not None:
+        return False
+    text = head.decode("utf-8", "replace")
+    other = text.count("\ufffd") + sum(head.count(control) for control in _CONTROLS)
+    return other > _NO_TEXT * len(text)
 
 
 def _is_plain(head: bytes) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator as operators
 import struct
 import uuid
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ import pyarrow
 
 from rlm_ray.corpus.meaning.moments import UNITS, parse_clock, parse_moment
 from rlm_ray.corpus.meaning.readable import bytes_of
-from rlm_ray.corpus.meaning.types import FOLDER, arrow_type
+from rlm_ray.corpus.meaning.types import DECIMAL, FOLDER, arrow_type
 from rlm_ray.errors import InputError
 
 _INT = {name: (-(1 << bits - 1), (1 << bits - 1) - 1) for bits in (8, 16, 32, 64) for name in (f"int{bits}",)}
@@ -59,8 +60,10 @@ def compared(left: polars.Expr, column: str, kind: str, operator: str, value: An
         They do not compare.
     """
     meaning = family(kind)
-    if meaning in _UNITS:
+    if meaning in _UNITS and kind not in _PARSED:
         return _in_units(left, _UNITS[meaning](kind), operator, _exact(column, kind, value))
+    if kind in _PARSED:
+        return _parsed(left, _PARSED[kind], operator, _exact(column, kind, value))
     if meaning == "json":
         return _json(left, operator, value)
     if meaning == "folder":
@@ -79,12 +82,12 @@ def one_of(left: polars.Expr, column: str, kind: str, values: Sequence[Any]) -> 
     if not values:
         return polars.lit(False)
     meaning = family(kind)
-    if meaning in _UNITS:
+    if meaning in _UNITS and kind not in _PARSED:
         units = _UNITS[meaning](kind)
         exact = (_exact(column, kind, value) for value in values)
         whole = {_ticks(value, units)[0] for value in exact if not isinstance(value, float) and _ticks(value, units)[1]}
         return left.is_in(polars.lit(units.series(sorted(tick for tick in whole if units.holds(tick)))).implode())
-    if meaning in ("json", "folder"):
+    if meaning in ("json", "folder") or kind in _PARSED:
         tests = [compared(left, column, kind, "==", value) for value in dict.fromkeys(values)]
         return polars.any_horizontal(tests)
     same = [_same(column, kind, value) for value in values]
@@ -98,6 +101,8 @@ def family(kind: str) -> str:
     types = pyarrow.types
     if kind == FOLDER:
         return "folder"
+    if kind in _PARSED:
+        return "decimal" if kind == DECIMAL else "timestamp"
     if arrow is None:
         return "json"
     if types.is_string(arrow):
@@ -218,7 +223,7 @@ def _exact(column: str, kind: str, value: Any) -> Fraction | float:
         if parsed is None:
             raise _refuse(column, kind, value)
         return Fraction(parsed)
-    number = _as_number(value, texts=meaning == "decimal")
+    number = _as_number(value, texts=meaning in ("decimal", "duration"))
     if number is None:
         raise _refuse(column, kind, value)
     return number * UNITS["s"] if meaning == "duration" else number
@@ -287,6 +292,39 @@ def _test(left: polars.Expr, operator: str, right: polars.Expr) -> polars.Expr:
     if operator == "<=":
         return left <= right
     return left > right if operator == ">" else left >= right
+
+
+# -- numbers and times that are kept as texts, since no type of the column holds all of them
+
+
+def _digits(text: str) -> Fraction | float | None:
+    return _as_number(text, texts=True)
+
+
+_PARSED: dict[str, Callable[[str], Any]] = {DECIMAL: _digits, "timestamp": parse_moment, "timestamptz": parse_moment}
+_TESTS: dict[str, Callable[[Any, Any], bool]] = {
+    "==": operators.eq,
+    "!=": operators.ne,
+    "<": operators.lt,
+    "<=": operators.le,
+    ">": operators.gt,
+    ">=": operators.ge,
+}
+
+
+def _parsed(left: polars.Expr, parse: Callable[[str], Any], operator: str, value: Fraction | float) -> polars.Expr:
+    test, right = _TESTS[operator], _in_order(value)
+
+    def holds_for(texts: polars.Series) -> polars.Series:
+        values = [None if text is None else test(_in_order(parse(text)), right) for text in texts]
+        return polars.Series(texts.name, values, dtype=polars.Boolean)
+
+    return left.map_batches(holds_for, return_dtype=polars.Boolean, is_elementwise=True)
+
+
+def _in_order(value: Any) -> tuple[bool, Any]:
+    """A number with what is none above all."""
+    return (True, 0) if value is None or value != value else (False, value)
 
 
 # -- values that compare as they are

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import datetime
 import decimal
+import fractions
 import json
 import re
 import uuid
@@ -160,7 +161,7 @@ def _times(array: pyarrow.Array) -> list[Any]:
         return [None if value is None else _seconds(value) for value in array.to_pylist()]
     if types.is_duration(kind):
         seconds = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[kind.unit]
-        return [None if value is None else value / seconds for value in array.cast(pyarrow.int64()).to_pylist()]
+        return [None if value is None else _exact_seconds(value, seconds) for value in array.cast(pyarrow.int64()).to_pylist()]
     if types.is_date64(kind):
         array = array.cast(pyarrow.date32())
     if types.is_timestamp(kind) and kind.tz:
@@ -169,6 +170,14 @@ def _times(array: pyarrow.Array) -> list[Any]:
     if any(text is not None and text.startswith(_OUT_OF_RANGE) for text in texts):
         return _far_times(array)
     return texts if types.is_date(kind) else [None if text is None else _short(text) for text in texts]
+
+
+def _exact_seconds(ticks: int, seconds: int) -> float | str:
+    """A duration as a number of seconds; as text where no double has all its digits."""
+    number = ticks / seconds
+    if abs(ticks) < 1 << 53 or fractions.Fraction(repr(number)) * seconds == ticks:
+        return number
+    return format(decimal.Decimal(ticks).scaleb(-len(str(seconds)) + 1), "f")
 
 
 def _far_times(array: pyarrow.Array) -> list[Any]:

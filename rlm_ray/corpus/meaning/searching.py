@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 
 import polars
 import pyarrow
 
 from rlm_ray.corpus.meaning.readable import readable
-from rlm_ray.corpus.meaning.types import FOLDER, arrow_type, is_text
+from rlm_ray.corpus.meaning.types import TEXTS, arrow_type, is_text
 
 _WHOLE = "-0123456789"
 #: The characters that values of a type consist of, as they are shown; in small letters.
@@ -31,7 +30,7 @@ def shown_text(column: polars.Expr, kind: str) -> polars.Expr:
     >>> frame.select(shown_text(polars.col("x"), "double"), shown_text(polars.col("raw"), "binary")).row(0)
     ('1e+20', 'base64:/w==')
     """
-    if is_text(kind) or kind == FOLDER:
+    if is_text(kind) or kind in TEXTS:
         return column
     type_ = arrow_type(kind)
     if type_ is None or pyarrow.types.is_integer(type_) or pyarrow.types.is_boolean(type_):
@@ -41,7 +40,7 @@ def shown_text(column: polars.Expr, kind: str) -> polars.Expr:
 
 def _texts(column: polars.Series) -> polars.Series:
     values = readable(column.to_arrow(compat_level=polars.CompatLevel.oldest()))
-    texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
+    texts = [value if value is None or isinstance(value, str) else repr(value) for value in values]
     return polars.Series(column.name, texts, dtype=polars.String)
 
 

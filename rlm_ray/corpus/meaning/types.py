@@ -20,8 +20,12 @@ JSON = "json"
 
 #: Types whose values scans have as text: what a file's folder says of it, and what the scan engine has no type for.
 FOLDER = "folder"
-CONVERTED = frozenset({"uuid", "interval"})
+CONVERTED = frozenset({"uuid", "interval", "decimal", "timestamp", "timestamptz"})
 TEXTS = CONVERTED | {FOLDER}
+
+#: What no type of Arrow holds exactly: numbers, and times, of several types; they are kept as texts and compare as what they are.
+DECIMAL = "decimal"
+_TIMES = ("timestamp", "timestamptz")
 
 #: Columns that scans add; a data column of one of these names is shown with the underscore behind.
 RESERVED = frozenset({"_pos", "_end", "_char", "_char_end", "_address", "_error", "_more"})
@@ -50,6 +54,8 @@ def type_name(kind: pyarrow.DataType) -> str:
         return "uuid"
     if isinstance(kind, pyarrow.BaseExtensionType):
         return type_name(kind.storage_type)
+    if types.is_decimal256(kind):
+        return DECIMAL
     if types.is_large_string(kind) or types.is_string_view(kind):
         return "string"
     if types.is_large_binary(kind) or types.is_binary_view(kind) or types.is_fixed_size_binary(kind):
@@ -144,6 +150,8 @@ def unite(left: str, right: str) -> str:
     --------
     >>> unite("int8", "int64"), unite("int64", "float"), unite("int64", "string"), unite("null", "bool")
     ('int64', 'double', 'json', 'bool')
+    >>> unite("timestamp[ms]", "timestamp[us]"), unite("timestamp[us]", "timestamp[ns]"), unite("decimal128(38, 18)", "double")
+    ('timestamp[us]', 'timestamp', 'decimal')
     """
     if left == right or right == "null":
         return left
@@ -156,9 +164,11 @@ def unite(left: str, right: str) -> str:
             return max(numbers, key=_INTEGERS.index)
         bits = max(_bits(name) * (2 if name.startswith("u") else 1) for name in numbers)
         return f"int{bits}" if bits <= 64 else JSON
+    if numbers <= {"halffloat", "float"}:
+        return "float"
     if all(name in _INTEGERS or name in _FLOATS or name.startswith("decimal") for name in numbers):
-        return _unite_decimals(left, right) if all(name.startswith("decimal") for name in numbers) else "double"
-    if all(name.startswith("timestamp[") for name in numbers):
+        return _unite_decimals(left, right) if any(name.startswith("decimal") for name in numbers) else "double"
+    if all(name.startswith("timestamp") for name in numbers):
         return _unite_timestamps(left, right)
     if "date32[day]" in numbers and (stamp := next((name for name in numbers if name.startswith("timestamp[")), None)):
         return stamp if "tz=" not in stamp else JSON
@@ -170,20 +180,37 @@ def _bits(name: str) -> int:
 
 
 def _unite_decimals(left: str, right: str) -> str:
-    sizes = [tuple(int(part) for part in name.partition("(")[2][:-1].split(",")) for name in (left, right)]
-    scale = max(size[1] for size in sizes)
-    precision = scale + max(size[0] - size[1] for size in sizes)
-    return f"decimal128({precision}, {scale})" if precision <= 38 else "double"
+    sizes = [_size(name) for name in (left, right)]
+    if None in sizes:
+        whole = next((size for size in sizes if size is not None), None)
+        # a double has every decimal of 15 digits
+        return "double" if DECIMAL not in (left, right) and whole is not None and whole[0] <= 15 else DECIMAL
+    scale = max(size[1] for size in sizes if size)
+    precision = scale + max(size[0] - size[1] for size in sizes if size)
+    return f"decimal128({precision}, {scale})" if precision <= 38 else DECIMAL
+
+
+_DIGITS = {8: 3, 16: 5, 32: 10, 64: 20}
+
+
+def _size(name: str) -> tuple[int, int] | None:
+    """The digits of a number, and how many of them stand behind the point; None of floats, and of decimals of any number."""
+    if name in _INTEGERS:
+        return _DIGITS[_bits(name)], 0
+    found = re.fullmatch(r"decimal\d+\((\d+), (-?\d+)\)", name)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _unite_timestamps(left: str, right: str) -> str:
-    zones = {name[:-1].partition(", tz=")[2] for name in (left, right)}
+    zones = {"UTC" if name == "timestamptz" else name.rstrip("]").partition(", tz=")[2] for name in (left, right)}
     if "" in zones and len(zones) > 1:
         return JSON
+    units = {name.partition("[")[2].rstrip("]").partition(",")[0] for name in (left, right)}
+    if "" in units or ("ns" in units and len(units) > 1):
+        # in nanoseconds far dates overflow, in coarser units digits are lost
+        return _TIMES[0] if zones == {""} else _TIMES[1]
+    unit = max(units, key=("s", "ms", "us", "ns").index)
     zone = zones.pop() if len(zones) == 1 else "UTC"
-    units = [name[len("timestamp[") :].rstrip("]").partition(",")[0] for name in (left, right)]
-    # the coarser unit: a far date in fine units would overflow
-    unit = min(units, key=("s", "ms", "us", "ns").index)
     return f"timestamp[{unit}" + (f", tz={zone}]" if zone else "]")
 
 

@@ -20,12 +20,12 @@ from rlm_ray.corpus.catalog.sizes import record_sizes
 from rlm_ray.corpus.operations import counting, small_objects
 from rlm_ray.corpus.operations.lookup import record_at
 from rlm_ray.corpus.planning import chunk_ranges
-from rlm_ray.corpus.planning.read_ranges import EXTENT, Extent, extents_of
+from rlm_ray.corpus.planning.read_ranges import EXTENT, ReadRange, read_ranges_of
 from rlm_ray.corpus.reading.reader import reader_of
 from rlm_ray.corpus.reading.records import batch_addresses, to_json, to_records
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, StorageError
-from rlm_ray.handle.plan import Between, Node
+from rlm_ray.handle.plan import Between, Step
 from rlm_ray.types.json import JsonObject
 
 PAGE_BYTES = 4 << 20
@@ -72,7 +72,7 @@ def merge(name: str, partials: Sequence[Any], args: Mapping[str, Any]) -> Any:
 
 
 def records(
-    work: Work, *, max_records: int = 2_000, max_bytes: int = PAGE_BYTES, steps: Sequence[Node] = ()
+    work: Work, *, max_records: int = 2_000, max_bytes: int = PAGE_BYTES, steps: Sequence[Step] = ()
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield a shard's records as lists of JSON-able dicts with their `_address`, bounded in number and in bytes."""
     for held, _ in placed(work, max_records=max_records, max_bytes=max_bytes, steps=steps, extents=False):
@@ -84,19 +84,19 @@ def placed(
     *,
     max_records: int = 2_000,
     max_bytes: int = PAGE_BYTES,
-    steps: Sequence[Node] = (),
+    steps: Sequence[Step] = (),
     extents: bool = True,
     limit: int | None = None,
-) -> Iterator[tuple[list[dict[str, Any]], list[Extent]]]:
+) -> Iterator[tuple[list[dict[str, Any]], list[ReadRange]]]:
     """Yield what `records` does, each list with where its records are and what of them is read; at most `limit` records."""
     shown = work.plan.then(*steps).columns
     span = work.plan.span
     held: list[dict[str, Any]] = []
-    places: list[Extent] = []
+    places: list[ReadRange] = []
     nbytes = 0
     for batch in work.scan(steps=steps, extents=extents, limit=limit):
         sizes = record_sizes(batch)
-        read = extents_of(batch) if extents else itertools.repeat(None)
+        read = read_ranges_of(batch) if extents else itertools.repeat(None)
         batch = batch.drop_columns(EXTENT) if extents else batch
         for record, size, place in zip(to_records(batch, work.shard, shown, span), sizes.tolist(), read, strict=False):
             if held and (len(held) >= max_records or nbytes + size > max_bytes):
@@ -277,7 +277,7 @@ def _merge_text(partials: Sequence[dict[str, Any]], args: Mapping[str, Any]) -> 
     return text[:most] + f"\n[cut at {most:,} characters; there is more: narrow the handle, or take a slice of it]"
 
 
-def _borders(work: Work, args: Mapping[str, Any]) -> list[tuple[Any, list[chunk_ranges.Border]]]:
+def _chunk_ranges(work: Work, args: Mapping[str, Any]) -> list[tuple[Any, list[chunk_ranges.ChunkRange]]]:
     by = args.get("by")
     target, overlap = args["target_bytes"], args.get("overlap_bytes", 0)
     cutters: dict[Any, chunk_ranges.Cutter] = {}
@@ -305,10 +305,10 @@ def _rows_by(batch: pyarrow.RecordBatch, by: str | None) -> Iterator[tuple[Any, 
         yield value, numpy.asarray(rows)
 
 
-def _merge_borders(
-    partials: Sequence[list[tuple[Any, list[chunk_ranges.Border]]]], args: Mapping[str, Any]
-) -> list[chunk_ranges.Border]:
-    by_value: dict[Any, list[list[chunk_ranges.Border]]] = {}
+def _merge_chunk_ranges(
+    partials: Sequence[list[tuple[Any, list[chunk_ranges.ChunkRange]]]], args: Mapping[str, Any]
+) -> list[chunk_ranges.ChunkRange]:
+    by_value: dict[Any, list[list[chunk_ranges.ChunkRange]]] = {}
     for partial in partials:
         for value, part in partial:
             by_value.setdefault(value, []).append(part)
@@ -316,7 +316,7 @@ def _merge_borders(
     if args.get("by") is None:
         return chunk_ranges.join(by_value.get(None, []), target)
     counting.check_distinct(len(by_value), args["by"])
-    return [[*border, value] for value, parts in by_value.items() for border in chunk_ranges.join(parts, target)]
+    return [[*piece, value] for value, parts in by_value.items() for piece in chunk_ranges.join(parts, target)]
 
 
 def _lengths(work: Work, args: Mapping[str, Any]) -> dict[str, int]:
@@ -342,7 +342,8 @@ def _merge_lengths(partials: Sequence[dict[str, int]], args: Mapping[str, Any]) 
 #: on from (inclusive; None is the beginning, or the end);
 #: count_by {column, limit} -> {"counts": [[value, n]], "distinct"}; at {ordinals} -> records;
 #: places {ordinals} -> [(position, character, address)]; record {address} -> a record or None, not merged;
-#: text {max_chars} -> str; borders {target_bytes, by, overlap_bytes} -> borders; lengths {} -> {"records", "nbytes", "longest"}.
+#: text {max_chars} -> str; chunk_ranges {target_bytes, by, overlap_bytes} -> ranges;
+#: lengths {} -> {"records", "nbytes", "longest"}.
 OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "count": (counting.count, counting.merge_count),
     "head": (_page, _merge_head),
@@ -352,7 +353,7 @@ OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "places": (_places, _merge_lists),
     "record": (record_at, _merge_lists),
     "text": (_text, _merge_text),
-    "borders": (_borders, _merge_borders),
+    "chunk_ranges": (_chunk_ranges, _merge_chunk_ranges),
     "lengths": (_lengths, _merge_lengths),
 }
 

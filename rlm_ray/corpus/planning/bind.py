@@ -23,9 +23,9 @@ from rlm_ray.corpus.planning.steps import (
     BoundWindow,
     Columns,
 )
-from rlm_ray.handle.plan import Between, Grep, Keep, Node, Places, Select, Slice, Split, Where, Window
+from rlm_ray.handle.plan import Between, Grep, Keep, Places, Select, Slice, Split, Step, Where, Window
 
-_BINDERS: dict[type[Node], Callable[[Any, Columns, frozenset[str]], BoundStep[Node]]] = {
+_BINDERS: dict[type[Step], Callable[[Any, Columns, frozenset[str]], BoundStep[Step]]] = {
     Select: BoundSelect.of,
     Where: BoundWhere.of,
     Grep: BoundGrep.of,
@@ -44,7 +44,7 @@ class BoundPlan:
 
     Attributes
     ----------
-    nodes : tuple of Node
+    nodes : tuple of Step
     schema : dict
         The corpus' columns and type names.
     steps : tuple of BoundStep
@@ -54,16 +54,16 @@ class BoundPlan:
         The column that was split.
     """
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[Step, ...]
     schema: Columns = field(hash=False)
-    steps: tuple[BoundStep[Node], ...] = field(compare=False, repr=False)
+    steps: tuple[BoundStep[Step], ...] = field(compare=False, repr=False)
     columns: Columns = field(compare=False, repr=False)
     span: str | None = field(default=None, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return bind, (self.nodes, self.schema)
 
-    def then(self, *nodes: Node) -> BoundPlan:
+    def then(self, *nodes: Step) -> BoundPlan:
         """Return the plan with more steps.
 
         Raises
@@ -82,7 +82,7 @@ class BoundPlan:
                 (span,) = step.looks_at
         return BoundPlan((*self.nodes, *nodes), self.schema, tuple(steps), columns, span)
 
-    def only(self, wanted: Callable[[BoundStep[Node]], bool]) -> BoundPlan:
+    def only(self, wanted: Callable[[BoundStep[Step]], bool]) -> BoundPlan:
         """Return the plan with those of its steps alone."""
         return bind([step.node for step in self.steps if wanted(step)], self.schema)
 
@@ -130,7 +130,7 @@ class BoundPlan:
         return all(step.predicate is not None or step.leaves_all_of(shard) for step in self.steps)
 
 
-def row_range(steps: Sequence[BoundStep[Node]], shard: Shard) -> tuple[int, int] | None:
+def row_range(steps: Sequence[BoundStep[Step]], shard: Shard) -> tuple[int, int] | None:
     """Return what `BoundPlan.row_range` does, of some steps."""
     if shard.rows is None:
         return None
@@ -144,7 +144,7 @@ def row_range(steps: Sequence[BoundStep[Node]], shard: Shard) -> tuple[int, int]
     return low, max(low, high)
 
 
-def bind(steps: Sequence[Node], schema: Columns) -> BoundPlan:
+def bind(steps: Sequence[Step], schema: Columns) -> BoundPlan:
     """Bind steps to a corpus' columns. Reads nothing; compiles the patterns.
 
     Raises

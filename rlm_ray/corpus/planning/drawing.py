@@ -42,3 +42,17 @@ def by_shard(ordinals: Sequence[int], counts: Sequence[int]) -> dict[int, list[i
             number += 1
         found.setdefault(number, []).append(ordinal - before)
     return found
+
+
+def draw(counts: Sequence[int], n: int, seed: int) -> dict[int, list[int]]:
+    """Draw `n` records uniformly, without repetition: number of the count -> ordinals there, in order.
+
+    The same counts, number and seed draw the same records.
+
+    Examples
+    --------
+    >>> draw([3, 0, 2], 9, seed=1)
+    {0: [0, 1, 2], 2: [0, 1]}
+    """
+    total = sum(counts)
+    return by_shard(random.Random(seed).sample(range(total), min(n, total)), counts)

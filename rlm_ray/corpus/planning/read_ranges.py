@@ -13,7 +13,7 @@ from rlm_ray.corpus.catalog.shard import Shard
 EXTENT = ("_first", "_last", "_next")
 
 
-def with_extents(frame: polars.DataFrame, shard: Shard) -> polars.DataFrame:
+def with_read_ranges(frame: polars.DataFrame, shard: Shard) -> polars.DataFrame:
     """Return a frame with the columns of `EXTENT`."""
     position = polars.col("_pos")
     if shard.in_rows:
@@ -34,9 +34,9 @@ def with_extents(frame: polars.DataFrame, shard: Shard) -> polars.DataFrame:
 
 
 #: Of a record: its position, where what is read of it begins and ends, and where the record ends.
-Extent: TypeAlias = tuple[int, int, int, int]
+ReadRange: TypeAlias = tuple[int, int, int, int]
 
 
-def extents_of(batch: Any) -> list[Extent]:
+def read_ranges_of(batch: Any) -> list[ReadRange]:
     """Return the extent of each record of a scan's batch."""
     return list(zip(*(batch.column(name).to_pylist() for name in ("_pos", *EXTENT)), strict=True))

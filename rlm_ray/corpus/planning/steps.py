@@ -19,7 +19,7 @@ from rlm_ray.corpus.meaning.comparing import holds
 from rlm_ray.corpus.meaning.types import is_text
 from rlm_ray.corpus.planning import expressions
 from rlm_ray.errors import InputError
-from rlm_ray.handle.plan import Between, Grep, Keep, Node, Place, Places, Select, Slice, Split, Where, Window
+from rlm_ray.handle.plan import Between, Grep, Keep, Place, Places, Select, Slice, Split, Step, Where, Window
 
 #: Separators of `split` that have a name.
 FIXED_SEPARATORS = {"line": re.compile(r"\r?\n"), "paragraph": re.compile(r"\r?\n(?:[ \t]*\r?\n)+")}
@@ -30,7 +30,7 @@ _END = 1 << 62
 Columns = dict[str, str]
 #: Values that the path of an object gives to columns.
 Constants = Mapping[str, object]
-N = TypeVar("N", bound=Node, covariant=True)
+N = TypeVar("N", bound=Step, covariant=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,7 +39,7 @@ class BoundStep(Generic[N]):
 
     Attributes
     ----------
-    node : Node
+    node : Step
     sees : dict
         The columns before it, with their types.
     gives : dict

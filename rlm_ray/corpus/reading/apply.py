@@ -20,7 +20,7 @@ from rlm_ray.corpus.planning.steps import (
 )
 from rlm_ray.corpus.reading.spans import split
 from rlm_ray.errors import InputError
-from rlm_ray.handle.plan import Node
+from rlm_ray.handle.plan import Step
 
 #: `(selection, shard index) -> table of pos and char`.
 Selections = Callable[[str, int], pyarrow.Table]
@@ -122,7 +122,7 @@ _APPLIED: dict[type[BoundStep[Any]], Callable[..., Applied]] = {
 }
 
 
-def started(step: BoundStep[Node], index: int, encoding: str | None, selections: Selections | None) -> Applied:
+def started(step: BoundStep[Step], index: int, encoding: str | None, selections: Selections | None) -> Applied:
     """Return a step as it is carried out on a shard's frames.
 
     Parameters

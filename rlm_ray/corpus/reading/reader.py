@@ -17,15 +17,12 @@ import pyarrow
 from rlm_ray.corpus.catalog.formats import FORMATS
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.planning.steps import BoundStep
+from rlm_ray.corpus.reading.parsed.foreign import Parsers
 from rlm_ray.corpus.reading.sampling import Sample
-from rlm_ray.handle.plan import Node
+from rlm_ray.handle.plan import Step
 
 #: What a verb makes of rows before they are taken out: a query over a query.
 Reduce = Callable[[polars.LazyFrame], polars.LazyFrame]
-
-#: `extract(kind, data)` returns a document's pages; raises ValueError with the reason if it cannot. Parsers read hostile bytes:
-#: the worker passes one that runs them in a sandbox.
-Extractor = Callable[[str, bytes], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +57,8 @@ class ReadRequest:
         The shard's rows, where they are at hand in memory.
     reduce : callable, optional
         Yield what it makes of the records, as a whole or in parts.
-    extract : callable, optional
-        Parses documents; without it, a document that needs parsing cannot be read.
+    parsers : Parsers, optional
+        Parses foreign formats; without it, objects that need parsing cannot be read.
     """
 
     shard: Shard
@@ -78,7 +75,7 @@ class ReadRequest:
     batch_bytes: int = 8 << 20
     table: pyarrow.Table | None = None
     reduce: Reduce | None = None
-    extract: Extractor | None = None
+    parsers: Parsers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +100,8 @@ class Reader:
         Yields frames of a request's columns, with `_pos` and (but for rows) `_end`.
     sample : callable, optional
         Finds the columns of a corpus when it is opened, from its shards; None where footers say them.
+    sample_parsed : callable, optional
+        The same, of a format that a sandbox parses.
     filters : {"all", "stored", "none"}
         The predicates that it takes: on all columns, those of the object's path included, with `limit` and `reduce`; on the
         object's own columns; or none.
@@ -121,8 +120,9 @@ class Reader:
 
     read: Callable[[ReadRequest], Iterator[polars.DataFrame]]
     sample: Callable[[Sequence[Shard]], Sample] | None = None
+    sample_parsed: Callable[[Sequence[Shard], Parsers | None], Sample] | None = None
     filters: Literal["all", "stored", "none"] = "stored"
-    prefilter: Callable[[BoundStep[Node]], str | None] | None = None
+    prefilter: Callable[[BoundStep[Step]], str | None] | None = None
     takes_ordinals: bool = False
     compares_versions: bool = True
     spans_in_bytes: Callable[[Shard], bool] = _never

@@ -135,8 +135,10 @@ def json_column(array: pyarrow.Array) -> pyarrow.Array:
 
 
 def text_column(array: pyarrow.Array, kind: str) -> pyarrow.Array:
-    """Return a column of a type that is kept as text: UUIDs and intervals."""
+    """Return a column of a type that is kept as text: UUIDs and intervals, and numbers and times of several types."""
     stored = array.storage if isinstance(array, pyarrow.ExtensionArray) else array
+    if kind not in ("uuid", "interval"):
+        return pyarrow.array([None if value is None else str(value) for value in readable(array)], pyarrow.string())
     if not pyarrow.types.is_fixed_size_binary(stored.type):
         return stored.cast(pyarrow.string())
     if kind == "interval":

@@ -21,13 +21,14 @@ from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.meaning.types import arrow_type
 from rlm_ray.corpus.planning import expressions
 from rlm_ray.corpus.planning.bind import BoundPlan
-from rlm_ray.corpus.planning.read_ranges import EXTENT, with_extents
+from rlm_ray.corpus.planning.read_ranges import EXTENT, with_read_ranges
 from rlm_ray.corpus.planning.steps import BoundStep
 from rlm_ray.corpus.reading import apply
 from rlm_ray.corpus.reading.apply import Selections
-from rlm_ray.corpus.reading.reader import Extractor, Query, Reader, ReadRequest, Reduce, reader_of
+from rlm_ray.corpus.reading.parsed.foreign import Parsers
+from rlm_ray.corpus.reading.reader import Query, Reader, ReadRequest, Reduce, reader_of
 from rlm_ray.corpus.reading.text.streams import encoding_of
-from rlm_ray.handle.plan import Node
+from rlm_ray.handle.plan import Step
 
 #: The columns that a scan adds.
 PLACE = ("_pos", "_end", "_char", "_char_end")
@@ -44,7 +45,7 @@ def scan(
     table: pyarrow.Table | None = None,
     positions: Sequence[int] | None = None,
     extents: bool = False,
-    extract: Extractor | None = None,
+    parsers: Parsers | None = None,
 ) -> Iterator[pyarrow.RecordBatch]:
     """Yield the records of one shard that the steps leave.
 
@@ -68,7 +69,7 @@ def scan(
         They ascend. The plan must be ranges and columns.
     extents : bool
         Add what is read of the object (see `EXTENT`).
-    extract : callable, optional
+    parsers : Parsers, optional
         See `ReadRequest`.
 
     Raises
@@ -91,7 +92,7 @@ def scan(
         table=table,
         positions=positions,
         extents=extents,
-        extract=extract,
+        parsers=parsers,
     ):
         yield _batch(part, out, plan.schema, (*PLACE, *EXTENT) if extents else PLACE)
 
@@ -108,7 +109,7 @@ def frames(
     positions: Sequence[int] | None = None,
     extents: bool = False,
     reduce: Reduce | None = None,
-    extract: Extractor | None = None,
+    parsers: Parsers | None = None,
 ) -> Iterator[polars.DataFrame]:
     """Yield what `scan` does as polars frames, for a caller that counts and keeps no record: texts may be views of what was read.
 
@@ -141,12 +142,12 @@ def frames(
         ordinals=positions if reader.takes_ordinals else None,
         batch_bytes=batch_bytes,
         table=table,
-        extract=extract,
+        parsers=parsers,
     )
     for frame in _stepped(reader, request, plan, selections, limit, reduce):
         part = frame if left is None else frame.head(left)
         if part.height:
-            yield with_extents(part, shard) if extents else part
+            yield with_read_ranges(part, shard) if extents else part
         if left is not None:
             left -= part.height
             if left == 0:
@@ -177,7 +178,7 @@ def queries(
     return found
 
 
-def _is_taken(reader: Reader, shard: Shard, step: BoundStep[Node]) -> bool:
+def _is_taken(reader: Reader, shard: Shard, step: BoundStep[Step]) -> bool:
     """Whether the reader takes a step as a predicate, and skips what it does not leave."""
     if step.predicate is None or reader.filters == "none":
         return False

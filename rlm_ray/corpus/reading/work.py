@@ -12,11 +12,13 @@ import polars
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.planning.bind import BoundPlan
 from rlm_ray.corpus.reading import decode_replacements
-from rlm_ray.corpus.reading.reader import Extractor, Reduce
+from rlm_ray.corpus.reading.logs import notes
+from rlm_ray.corpus.reading.parsed.foreign import Parsers
+from rlm_ray.corpus.reading.reader import Reduce
 from rlm_ray.corpus.reading.scan import frames, scan
 from rlm_ray.corpus.reading.selections import selections_of
 from rlm_ray.corpus.reading.text import compressed
-from rlm_ray.handle.plan import Node
+from rlm_ray.handle.plan import Step
 
 _T = TypeVar("_T")
 
@@ -29,7 +31,7 @@ class Work:
     ----------
     shard : Shard
     plan : BoundPlan
-        Without a Slice (see `planner.window`).
+        Without a Slice (see `slicing.window`).
     run_dir : str or None
         Holds the selections.
     table : pyarrow.Table, optional
@@ -41,8 +43,8 @@ class Work:
         Rows that statistics exclude.
     nothing : bool
         The worker found that the plan leaves no record of the shard.
-    extract : callable, optional
-        Parses documents; the worker adds it, and it is never sent.
+    parsers : Parsers, optional
+        Parses foreign formats; the worker adds it, and it is never sent.
     """
 
     shard: Shard
@@ -52,7 +54,7 @@ class Work:
     corpus: str | None = None
     excluded: tuple[tuple[int, int], ...] = ()
     nothing: bool = False
-    extract: Extractor | None = None
+    parsers: Parsers | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # as a Shard's
@@ -62,12 +64,12 @@ class Work:
         self,
         columns: Sequence[str] | None = None,
         limit: int | None = None,
-        steps: Sequence[Node] = (),
+        steps: Sequence[Step] = (),
         positions: Sequence[int] | None = None,
         extents: bool = False,
     ) -> Iterator[Any]:
         """Scan the shard, with some more steps at the end; see `scan.scan`."""
-        if self.nothing:
+        if self.nothing or self._has_other_times():
             return iter(())
         shard = self._prepared()
         found = scan(
@@ -79,13 +81,13 @@ class Work:
             table=self.table,
             positions=positions,
             extents=extents,
-            extract=self.extract,
+            parsers=self.parsers,
         )
         return self._noted(found)
 
     def reduced(self, columns: Sequence[str], reduce: Reduce) -> Iterator[polars.DataFrame]:
         """Scan the shard for a caller that counts and keeps no record; see `scan.frames`."""
-        if self.nothing:
+        if self.nothing or self._has_other_times():
             return iter(())
         shard = self._prepared()
         found = frames(
@@ -96,7 +98,7 @@ class Work:
             columns=columns,
             table=self.table,
             reduce=reduce,
-            extract=self.extract,
+            parsers=self.parsers,
         )
         return self._noted(found)
 
@@ -107,10 +109,10 @@ class Work:
         return self._counted(found, self.run_dir)
 
     def _counted(self, found: Iterator[_T], run_dir: str) -> Iterator[_T]:
-        replaced = decode_replacements.Replacements()
+        replaced, seen = decode_replacements.Replacements(), notes.LogNotes()
         try:
             while True:
-                with replaced.counting():
+                with replaced.counting(), seen.collecting():
                     try:
                         item = next(found)
                     except StopIteration:
@@ -118,6 +120,14 @@ class Work:
                 yield item
         finally:
             decode_replacements.note(run_dir, self.shard, replaced)
+            notes.note(run_dir, self.shard, seen)
+
+    def _has_other_times(self) -> bool:
+        """Whether an earlier scan of the run has seen that no record of the shard has a time that the steps leave."""
+        if self.run_dir is None or not self.shard.traits.keeps_times:
+            return False
+        conditions = [condition for step in self.plan.steps for condition in step.conditions]
+        return notes.rules_out(self.run_dir, self.shard, conditions, self.plan.schema)
 
     def build_index(self) -> None:
         """Make the index by which a large gzip object is read from the middle; see `reading.text.compressed`."""
@@ -133,4 +143,4 @@ class Work:
         return replace(shard, seeks=compressed.index_uri(self.run_dir, shard.uri, shard.version))
 
 
-_SENT = operator.attrgetter(*(item.name for item in fields(Work) if item.name != "extract"))
+_SENT = operator.attrgetter(*(item.name for item in fields(Work) if item.name != "parsers"))

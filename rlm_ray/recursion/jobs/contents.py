@@ -1,7 +1,7 @@
 """The distinct contents of a batch: how many records have each, and which group of the batch asks about it.
 
 A scan gives the contents of each shard, the driver unites them, and each group gets those of its own records that others have
-as well. A content is what the model is shown of a record; its name here is the first half of its digest.
+as well. A content is what the model is shown of a record; its name here is its digest.
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from rlm_ray.subcalls.keys import digest
 from rlm_ray.subcalls.numbered import pack_line
 from rlm_ray.types.json import Record
 
-#: Bytes of a content's name.
-NAME_BYTES = 16
 _SCHEMA = {"name": polars.Binary, "count": polars.Int64, "bytes": polars.Int64, "first": polars.Int64}
 
 
 def name_of(content: str) -> bytes:
     """Return the name of a content, from its digest in hex."""
-    return bytes.fromhex(content[: 2 * NAME_BYTES])
+    return bytes.fromhex(content)
 
 
 @dataclass(frozen=True, slots=True)

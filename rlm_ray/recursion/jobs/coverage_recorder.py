@@ -13,14 +13,14 @@ from typing import Any
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.operations import operations
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import shard_choice
 from rlm_ray.corpus.planning.bind import BoundPlan
 from rlm_ray.corpus.planning.extent import extent, is_counted, without
-from rlm_ray.corpus.planning.planner import Choice
+from rlm_ray.corpus.planning.shard_choice import Choice
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Plan, Result
-from rlm_ray.ledger.read_log import CODE, EXCLUDED, MarkLog, Marks
+from rlm_ray.ledger.read_log import CODE, EXCLUDED, ReadLog, ReadMarks
 from rlm_ray.recursion.jobs.results import Results
 from rlm_ray.types.json import JsonObject, Record
 
@@ -33,13 +33,13 @@ class CoverageRecorder:
 
     Parameters
     ----------
-    marks : MarkLog
+    read_log : ReadLog
     corpora : mapping of str to Manifest
     results : Results
     """
 
-    def __init__(self, marks: MarkLog, corpora: Mapping[str, Manifest], results: Results) -> None:
-        self.marks = marks
+    def __init__(self, read_log: ReadLog, corpora: Mapping[str, Manifest], results: Results) -> None:
+        self.read_log = read_log
         self._corpora = corpora
         self._results = results
         self._noted: set[Any] = set()
@@ -63,7 +63,7 @@ class CoverageRecorder:
 
     def chosen(self, plan: BoundPlan, manifest: Manifest) -> Choice:
         """Choose the shards of a plan, and note what statistics exclude."""
-        choice = planner.chosen(plan, manifest)
+        choice = shard_choice.chosen(plan, manifest)
         key = (manifest.name, plan.nodes)
         if (choice.excluded or choice.rows) and self._corpora.get(manifest.name) is manifest and key not in self._noted:
             if len(self._noted) >= _REMEMBERED:
@@ -82,13 +82,13 @@ class CoverageRecorder:
                 if (part := extent(places, shard)) is None:
                     whole.append(index)
                 elif part[0] < part[1]:
-                    self.marks.ranges(EXCLUDED, manifest.name, shard, [part])
-        self.marks.whole(EXCLUDED, manifest.name, whole)
+                    self.read_log.ranges(EXCLUDED, manifest.name, shard, [part])
+        self.read_log.whole(EXCLUDED, manifest.name, whole)
         for shard in choice.shards if choice.rows else ():
             if (rows := choice.rows.get(shard.index)) is not None:
                 low, high = extent(places, shard) or (shard.start, shard.stop)
                 cut = [(max(low, start), min(high, stop)) for start, stop in rows]
-                self.marks.ranges(EXCLUDED, manifest.name, shard, [(start, stop) for start, stop in cut if start < stop])
+                self.read_log.ranges(EXCLUDED, manifest.name, shard, [(start, stop) for start, stop in cut if start < stop])
 
     def done(self, operation: str, done: Sequence[tuple[Work, Any]]) -> None:
         """Note an operation that looked at all that its works leave, with what it gave for each."""
@@ -101,7 +101,7 @@ class CoverageRecorder:
                 if work.corpus and work.shard.rows is None and work.plan.leaves_everything:
                     counts.setdefault(work.corpus, {})[work.shard.index] = count
             for corpus, records in counts.items():
-                self.marks.counts(corpus, records)
+                self.read_log.counts(corpus, records)
             return
         self.looked(work for work, _ in done)
 
@@ -114,9 +114,9 @@ class CoverageRecorder:
             if not work.excluded and extent(work.plan, work.shard) is None:
                 whole.setdefault(work.corpus, []).append(work.shard.index)
             else:
-                self.marks.ranges(CODE, work.corpus, work.shard, looked_at(work))
+                self.read_log.ranges(CODE, work.corpus, work.shard, looked_at(work))
         for corpus, shards in whole.items():
-            self.marks.whole(CODE, corpus, shards)
+            self.read_log.whole(CODE, corpus, shards)
 
     def looked_until(
         self, operation: str, works: Sequence[Work], partials: Sequence[Any], args: JsonObject, enough: Callable[[Any], bool]
@@ -147,7 +147,7 @@ class CoverageRecorder:
         if end is None or work.shard.traits.whole_objects:
             self.looked([work])
         else:
-            self.marks.ranges(CODE, work.corpus, work.shard, looked_at(work, end))
+            self.read_log.ranges(CODE, work.corpus, work.shard, looked_at(work, end))
 
     def drawn(self, work: Work, records: Sequence[Record]) -> None:
         """Note records that were drawn by their number; where that took counting, all was looked at before."""
@@ -156,10 +156,10 @@ class CoverageRecorder:
         if not work.shard.in_rows:
             self.looked([work])
             return
-        marks = Marks()
+        marks = ReadMarks()
         rows = (Address.parse(str(record["_address"])).start for record in records)
         marks.read(work.corpus, work.shard.index, ((row, row + 1) for row in rows))
-        self.marks.add(marks.entries())
+        self.read_log.add(marks.entries())
 
 
 def looked_at(work: Work, end: int | None = None) -> list[tuple[int, int]]:

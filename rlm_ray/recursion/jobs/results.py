@@ -18,11 +18,14 @@ from rlm_ray.corpus.meaning.types import unite
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.handle.plan import Plan, Result
 from rlm_ray.ledger.segments import Segment
+from rlm_ray.models.contract import Usage
 from rlm_ray.recursion.failed_verbs import FailedVerb
+from rlm_ray.recursion.jobs.batch_plans import Learned
 from rlm_ray.recursion.jobs.scheduler import Promise
 from rlm_ray.recursion.ports import Mirrors
+from rlm_ray.types.estimate import BatchPlan
 from rlm_ray.types.json import JsonObject
-from rlm_ray.types.run import Context
+from rlm_ray.types.run import Context, SureRecord
 
 
 @dataclass(slots=True)
@@ -55,6 +58,13 @@ class ResultState:
     key: str = ""  # of the verb and its data; see `FailedVerb`
     retried: str = ""  # id of the result whose failed rows it is about
     unasked: int = 0  # rows for which the budget did not reach
+    agreement: SureRecord | None = None  # how far a second reading of some of its rows agrees
+    plan: BatchPlan | None = None  # of what it would take, before it was asked
+    off: JsonObject = field(default_factory=dict)  # and how far that was off
+    text_kind: str = ""  # model and kind of text, by which the tokens of its calls are learned
+    learned: Learned = field(default_factory=Learned)
+    used: Usage = field(default_factory=Usage)
+    unread: list[JsonObject] = field(default_factory=list)  # objects of its corpus that could not be read, with the reason
     own_errors: bool = False  # its column `_error` is data of a query, not about its rows
 
     def land(self, number: int, segments: Sequence[Segment]) -> None:
@@ -86,6 +96,7 @@ class ResultState:
         """Return what a handle knows of it."""
         finished = self.promise.done()
         return {
+            **({"unread": self.unread} if self.unread else {}),
             "kind": "result",
             "unit": "row",
             "schema": self.columns,
@@ -150,7 +161,10 @@ class Results:
             record |= {"given": state.given} if state.given else {}
             record |= {"failure": state.failure.to_json()} if state.failure is not None else {}
             record |= {"key": state.key, "retried": state.retried} if state.key else {}
+            record |= {"agreement": state.agreement} if state.agreement is not None else {}
+            record |= {"plan": state.plan, "off": state.off} if state.plan is not None else {}
             record |= {"own_errors": True} if state.own_errors else {}
+            record |= {"unread": state.unread} if state.unread else {}
             try:
                 storage.write_bytes(storage.join(self.folder(state.id), "result.json"), json.dumps(record).encode())
             except StorageError as failed:  # the jobs that wait for the result get the error
@@ -177,7 +191,9 @@ class Results:
             state.given = tuple(record.get("given", ()))
             state.failure = FailedVerb(**record["failure"]) if record.get("failure") else None
             state.key, state.retried = record.get("key", ""), record.get("retried", "")
+            state.agreement = record.get("agreement")
             state.own_errors = record.get("own_errors", False)
+            state.unread = record.get("unread", [])
             state.promise.set(state)
             self._states[result] = state
         return self._states[result]

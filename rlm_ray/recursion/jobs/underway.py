@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rlm_ray.handle.plan import Node, Plan
+from rlm_ray.handle.plan import Plan, Step
 from rlm_ray.recursion.jobs.scheduler import Job, Promise, Until
 from rlm_ray.recursion.ports import TextRow
 from rlm_ray.subcalls import keys
@@ -26,13 +26,13 @@ class Asked:
         Equal for equal questions, whatever they are about.
     parts : frozenset
         Names of its parts.
-    nodes : tuple of Node
+    nodes : tuple of Step
         The plan of its records, where it asks about each of them.
     """
 
     question: str
     parts: frozenset[Hashable] = frozenset()
-    nodes: tuple[Node, ...] = ()
+    nodes: tuple[Step, ...] = ()
 
     def meets(self, other: Asked) -> bool:
         """Whether both may ask the same: about an equal part, or about records of which one plan chooses from the other's."""

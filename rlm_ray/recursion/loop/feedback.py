@@ -18,7 +18,7 @@ CUT = (
     "in variables."
 )
 
-ALONE = (
+SINGLE_CALLS = (
     "This cell made {count} calls of llm_query, each of which waits for the one before. One llm_each, llm_map or llm_query_batched "
     "asks the same at once."
 )

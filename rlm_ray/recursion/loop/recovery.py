@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 from rlm_ray.recursion.loop import loop
-from rlm_ray.recursion.loop.history import History
+from rlm_ray.recursion.loop.history import History, Message
 from rlm_ray.types.json import JsonObject
-from rlm_ray.types.run import Citation, Failure, LogEntry, RefusedCitation
+from rlm_ray.types.run import Citation, Failure, LogEntry, RefusedCitation, SureRecord
 
 _EVENTS: dict[str, type] = {
     kind.__name__: kind
@@ -80,7 +80,28 @@ class Past:
     refused: list[RefusedCitation] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     failed_verbs: list[JsonObject] = field(default_factory=list)
+    sure: list[SureRecord] = field(default_factory=list)
     events: dict[str, int] = field(default_factory=dict)
+
+
+def prompts(entries: Sequence[LogEntry], limit_tokens: int, bytes_per_token: float, max_turns: int) -> list[list[Message]]:
+    """Return the messages that each turn's reply answers, to the letter: what the root model was sent."""
+    started = next((entry for entry in entries if entry["event"] == "Started"), None)
+    if started is None or "system" not in started:
+        return []
+    history = History(started["system"], started["task"], limit_tokens=limit_tokens, bytes_per_token=bytes_per_token)
+    state = loop.State(history, max_turns, questions_unread=started["questions_unread"])
+    asked: list[Message] = []
+    found: list[list[Message]] = []
+    for entry in entries:
+        event = event_of(entry)
+        if event is None:
+            continue
+        if isinstance(event, loop.Replied):
+            found.append(asked)
+        state, commands = loop.step(state, event, entry["left"])
+        asked = next((list(command.messages) for command in commands if isinstance(command, loop.AskRoot)), asked)
+    return found
 
 
 def replay(entries: Sequence[LogEntry], limit_tokens: int, bytes_per_token: float, max_turns: int) -> Past | None:
@@ -105,5 +126,6 @@ def replay(entries: Sequence[LogEntry], limit_tokens: int, bytes_per_token: floa
             past.refused += entry.get("refused", [])
             past.failures += entry.get("failures", [])
             past.failed_verbs = entry.get("failed_verbs", [])
+            past.sure = entry.get("sure", [])
             past.events = entry.get("events", {})
     return past

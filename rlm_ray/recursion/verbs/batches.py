@@ -7,15 +7,20 @@ asks, and writes its segment; this process sees counts. Recursive calls are in `
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
 from rlm_ray.corpus.reading.work import Work
-from rlm_ray.errors import InputError, SubcallFailed
+from rlm_ray.errors import BudgetExceeded, ConfirmationNeeded, InputError, PlanMade, SubcallFailed
 from rlm_ray.handle.plan import Plan, Window
+from rlm_ray.ledger import learned
 from rlm_ray.ledger.segments import kept_type
 from rlm_ray.recursion.cell_reports import ends_run
 from rlm_ray.recursion.failed_verbs import MAX_ERROR, MAX_WHAT, FailedVerb
+from rlm_ray.recursion.jobs import batch_plans
+from rlm_ray.recursion.jobs.batch_plans import Learned, Sizes
+from rlm_ray.recursion.jobs.contents import BatchContents
 from rlm_ray.recursion.jobs.progress import Tally
 from rlm_ray.recursion.jobs.results import ResultState
 from rlm_ray.recursion.jobs.scheduler import Job, Until, immediate
@@ -24,10 +29,14 @@ from rlm_ray.recursion.leaf.values import Kind, LeafSpec
 from rlm_ray.recursion.ports import LeafOutcome, Prompted, RequestKey, TextRow
 from rlm_ray.recursion.verbs.context import CallContext
 from rlm_ray.recursion.verbs.groups import Batch, Groups, Piece, Trial
+from rlm_ray.recursion.verbs.sampling.samples import Samples
+from rlm_ray.recursion.verbs.sampling.second_readings import SecondReadings
 from rlm_ray.recursion.verbs.scans import Scans, retried, target, with_steps
 from rlm_ray.subcalls import keys
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.subcalls.votes import Votes
+from rlm_ray.types.estimate import BatchPlan
+from rlm_ray.types.json import JsonSchema
 from rlm_ray.types.run import Context
 
 ROWS_PER_GROUP = 10_000
@@ -38,7 +47,7 @@ DATA_CALLS = 256
 class Batches:
     """The sub-call verbs of one call."""
 
-    def __init__(self, context: CallContext, scans: Scans) -> None:
+    def __init__(self, context: CallContext, scans: Scans, samples: Samples) -> None:
         self._settings = context.call.settings
         self._ports = context.ports
         self._scheduler = context.scheduler
@@ -46,7 +55,11 @@ class Batches:
         self._results = context.results
         self._lender = context.lender
         self.tally = Tally()
+        self._program = bool(context.call.program)
+        self._base = context.call.run_dir.rpartition("/")[0]
+        self._known_tokens: dict[str, Learned] | None = None
         self._groups = Groups(context, self.tally)
+        self._second_readings = SecondReadings(context, scans, samples)
         self._underway = Underway()
         self._trials: dict[str, Trial] = {}
 
@@ -173,8 +186,13 @@ class Batches:
         request: RequestKey,
         keep: bool = False,
         show: tuple[str, ...] | None = None,
+        dry: bool = False,
+        again: bool = True,
     ) -> Job:
-        """Start one answer per record; return the handle of the result at once."""
+        """Start one answer per record; return the handle at once, or, where it is `dry`, what it would take.
+
+        Some of many judgements are read `again`.
+        """
         spec, many = self._spec("records", prompt, model, schema, votes, show), Votes.of(votes)
         if request.resumed and (before := self._results.finished(request.name)) is not None:
             return before.reply()
@@ -191,11 +209,18 @@ class Batches:
         counts = contents.counts if contents is not None else (yield from self._scans.partials("count", works, {}))
         total = sum(count for count in counts if isinstance(count, int))
         distinct = total if contents is None else contents.distinct
-        self._check(math.ceil(distinct / spec.records_per_call) * many.first, request)
+        todo, plan_made, kind = distinct, None, f"{spec.model} {manifest.unit}"
+        if contents is not None:
+            todo, plan_made = yield from self._planned(spec, contents, kind)
+            if dry:
+                return plan_made
+            self._confirm(plan_made)
+        self._check(math.ceil(todo / spec.records_per_call) * many.first, request)
         columns = {**given, **answer, "_address": "string", "_error": "string"} | _votes_column(many)
         columns |= {"_shared": "int64"} if contents is not None and distinct < total else {}
         state = self._results.new(request.name, {**given, **answer}, total)
         state.given = self._scans.recorder.showing(plan, tuple(given))
+        state.plan, state.text_kind = plan_made, kind
         size = max(1, min(self._settings.calls_per_group * spec.records_per_call, ROWS_PER_GROUP))
         if total > size:
             size = max(1, min(size, math.ceil(total / self._ports.capacity())))
@@ -207,13 +232,67 @@ class Batches:
             for number, (group, (asked, known)) in enumerate(zip(cut, parts, strict=True))
         ]
         state.key, state.retried = target("llm_each", [plan]), retried(plan)
+
+        def ask(words: str, some: Plan, columns: JsonSchema, key: RequestKey) -> Job:
+            return self.each(words, some, columns, model, 1, key, keep=True, again=False, show=show)
+
+        def second(rows: int) -> Job:
+            return self._second_readings.read(state, rows, prompt, schema, request, ask)
+
         filling = self._fill(state, spec, columns, groups, distinct)
         asking = Asked(_question(spec), nodes=plan.nodes)
-        self.begin(state, self._underway.in_turn(asking, filling), "llm_each", prompt, keep)
+        in_turn = self._underway.in_turn(asking, filling)
+        self.begin(state, in_turn, "llm_each", prompt, keep, second if again and many.most == 1 else None)
         return state.reply()
 
-    def begin(self, state: ResultState, job: Job, verb: str, prompt: str, keep: bool) -> None:
-        """Start the job that fills a result; one with more failed rows than `max_failed_share` raises when it is read."""
+    def _planned(self, spec: LeafSpec, contents: BatchContents, kind: str) -> Job:
+        """Return how many contents have no answer yet, and what it takes to ask about them."""
+        question = spec.question
+        of_contents = [keys.call_key(question, name.hex()) for name in contents.table["name"]]
+        known = (yield from self._scans.answered(of_contents)) if of_contents else []
+        nbytes = [size for size, found in zip(contents.table["bytes"].to_list(), known, strict=True) if not found]
+        sizes = Sizes(contents.records, contents.distinct, sum(known), nbytes)
+        prices, share = self._lender.meter.prices, self._settings.batch_price
+        return len(nbytes), batch_plans.plan_of("llm_each", spec, sizes, prices, share, self._learned(kind))
+
+    def _learned(self, kind: str) -> Learned | None:
+        if self._known_tokens is None:
+            self._known_tokens = {name: Learned(*row) for name, row in learned.load(self._base).items()}
+        return self._known_tokens.get(kind)
+
+    def _learn(self, state: ResultState) -> None:
+        """Remember what the calls of a batch used, and how far its plan was off."""
+        if state.plan is None:
+            return
+        state.off = batch_plans.off_by(state.plan, state.used)
+        if self._known_tokens is not None:
+            self._known_tokens[state.text_kind] = self._known_tokens.get(state.text_kind, Learned()) + state.learned
+        learned.add(self._base, {state.text_kind: list(astuple(state.learned))})
+
+    def _confirm(self, plan: BatchPlan) -> None:
+        """Stop before a batch that costs more than may be spent without asking, or before any where only a plan is wanted."""
+        settings = self._settings
+        if settings.plan:
+            error = PlanMade(batch_plans.plan_text(plan))
+            error.plan = dict(plan)
+            raise error
+        limit, usd = settings.confirm_over_usd, plan["usd"]
+        if limit is None or (usd is not None and usd <= limit) or not plan["calls"]:
+            return
+        if batch_plans.CONFIRM is not None and batch_plans.CONFIRM(plan):
+            return
+        reason = batch_plans.narrower(plan, limit)
+        if self._program or batch_plans.CONFIRM is not None:
+            raise ConfirmationNeeded(f"{reason} To go on as it is, resume the run with a higher confirm_over_usd.")
+        raise BudgetExceeded(reason)
+
+    def begin(
+        self, state: ResultState, job: Job, verb: str, prompt: str, keep: bool, second: Callable[[int], Job] | None = None
+    ) -> None:
+        """Start the job that fills a result; one with more failed rows than `max_failed_share` raises when it is read.
+
+        `second` reads some of its good rows, so many, a second time.
+        """
 
         def judged() -> Job:
             yield from job
@@ -233,6 +312,9 @@ class Batches:
                     key=state.key,
                     result=state.id,
                 )
+            if second is not None and not state.unasked and (agreed := (yield from second(total - failed))) is not None:
+                key = f"{verb}:{state.id}"
+                state.agreement = {"key": key, "verb": verb, "what": prompt[:MAX_WHAT], "sentence": agreed.sentence()}
 
         def ended(_: Any, error: Exception | None) -> None:
             if error is not None and ends_run(error):
@@ -252,6 +334,7 @@ class Batches:
         outcomes = yield from self._groups.run(batch, groups)
         state.segments += [segment for outcome in outcomes for segment in outcome.segments]
         state.unasked = sum(outcome.unasked for outcome in outcomes)
+        self._learn(state)
         state.landed.clear()
 
     def _trial(self, spec: LeafSpec) -> Trial:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rlm_ray.corpus.catalog.manifest import Manifest
-from rlm_ray.ledger.read_log import MarkLog
+from rlm_ray.ledger.read_log import ReadLog
 from rlm_ray.recursion.jobs.lending import BudgetLender
 from rlm_ray.recursion.jobs.results import Results
 from rlm_ray.recursion.jobs.scheduler import Scheduler
 from rlm_ray.recursion.ports import Call, Ports
 from rlm_ray.recursion.verbs.failures import FailureLog
+from rlm_ray.recursion.verbs.sampling.sure_log import SureLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class CallContext:
     ----------
     corpora : mapping of str to Manifest
         The corpora of the run, by name.
-    marks : MarkLog
+    read_log : ReadLog
         Log of the records that the verbs read.
     """
 
@@ -33,4 +34,5 @@ class CallContext:
     results: Results
     lender: BudgetLender
     failures: FailureLog
-    marks: MarkLog
+    sure: SureLog
+    read_log: ReadLog

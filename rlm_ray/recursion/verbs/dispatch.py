@@ -19,7 +19,7 @@ from rlm_ray.corpus.planning.expressions import check_pattern
 from rlm_ray.errors import InputError, RlmRayError
 from rlm_ray.handle.parts import parts_from_json
 from rlm_ray.handle.plan import Plan, Result
-from rlm_ray.ledger.calllog import BEGUN, CallLog
+from rlm_ray.ledger.calllog import STARTED, CallLog
 from rlm_ray.recursion.cell_reports import ReplayedError, error_reply
 from rlm_ray.recursion.failed_verbs import MAX_WHAT, CellFailures, FailedVerb
 from rlm_ray.recursion.jobs.scheduler import Job, immediate
@@ -31,7 +31,8 @@ from rlm_ray.recursion.verbs.context import CallContext
 from rlm_ray.recursion.verbs.functions import Functions
 from rlm_ray.recursion.verbs.queries import Queries
 from rlm_ray.recursion.verbs.recursive_calls import RecursiveCalls
-from rlm_ray.recursion.verbs.samples import EstimateRequest, Samples
+from rlm_ray.recursion.verbs.sampling.estimates import EstimateRequest, Estimates
+from rlm_ray.recursion.verbs.sampling.samples import Samples
 from rlm_ray.recursion.verbs.scans import Scans
 from rlm_ray.sandbox.outside.events import Final
 from rlm_ray.subcalls.votes import Votes
@@ -73,7 +74,7 @@ class Dispatcher:
     Parameters
     ----------
     context : CallContext
-    scans, functions, queries, batches, recursive_calls, samples
+    scans, functions, queries, batches, recursive_calls, samples, estimates
         The implementations of the verbs.
     log : CallLog, optional
         Gets the replies.
@@ -88,6 +89,7 @@ class Dispatcher:
         batches: Batches,
         recursive_calls: RecursiveCalls,
         samples: Samples,
+        estimates: Estimates,
         log: CallLog | None = None,
     ) -> None:
         self._scans = scans
@@ -96,6 +98,8 @@ class Dispatcher:
         self._batches = batches
         self._recursive_calls = recursive_calls
         self._samples = samples
+        self._estimates = estimates
+        self._sure = context.sure
         self._results = context.results
         self._log = log
         self._replay = context.call.replay  # a verification repeats the failures of the first run, and tries nothing again
@@ -118,7 +122,7 @@ class Dispatcher:
             self.look_at(final.value)
         notes = [*self._recursive_calls.take_notes(), *self._failures.lines(error)]
         if self._single_calls >= MANY_SINGLE_CALLS:
-            notes.append(feedback.ALONE.format(count=self._single_calls))
+            notes.append(feedback.SINGLE_CALLS.format(count=self._single_calls))
         return notes
 
     def job(self, verb: str, args: JsonObject, blob: bytes) -> Job:
@@ -138,7 +142,7 @@ class Dispatcher:
         self._single_calls += verb == "llm_query"
         if VERBS[verb].on_rerun == "replay" and name in self._previous_replies:
             return self._watched(verb, args, _given(self._previous_replies[name]))
-        job = VERBS[verb].answer(self, args, blob, RequestKey(name, f"{name}{BEGUN}" in self._previous_replies))
+        job = VERBS[verb].answer(self, args, blob, RequestKey(name, f"{name}{STARTED}" in self._previous_replies))
         if self._replay and (failed := self._previous_replies.get(f"{name} failed")) is not None:
             return self._watched(verb, args, _as_before(verb, job, failed))
         return self._watched(verb, args, self._logged(verb, args, name, job))
@@ -155,6 +159,8 @@ class Dispatcher:
             self._take(value["failure"], value["key"], value["retried"], failures)
         elif VERBS[verb].answers is not None:
             self._answered(verb, args, value, failures)
+            if verb == "estimate":
+                self._sure.add({"key": _key(verb, args), "verb": verb, "what": _what(args), "sentence": value["sentence"]})
         elif verb != "page" or value["after"] is None:  # a result that is read in part only may be under way
             self.look_at(args.get("plan"), failures)
         return value
@@ -194,6 +200,9 @@ class Dispatcher:
             if not isinstance(origin, Result):
                 return
             state = self._results.get(origin.id)
+            if state.promise.done() and state.agreement is not None:
+                self._sure.add(state.agreement)
+                (self._failures if failures is None else failures).second_reading(state.id, state.agreement["sentence"])
             if state.promise.done() and state.key:
                 failure = state.failure.to_json() if state.failure is not None else None
                 self._take(failure, state.key, state.retried, self._failures if failures is None else failures)
@@ -207,7 +216,7 @@ class Dispatcher:
 
     def _logged(self, verb: str, args: JsonObject, name: str, job: Job) -> Job:
         if self._log is not None and VERBS[verb].on_rerun == "repeat":
-            self._log.reply(self._cell, f"{name}{BEGUN}", _log_entry(verb, args))
+            self._log.reply(self._cell, f"{name}{STARTED}", _log_entry(verb, args))
         cell, failed_before = self._cell, self._previous_replies.get(f"{name} failed") is not None
         try:
             value = yield from job
@@ -298,7 +307,7 @@ class Dispatcher:
             )
         )
 
-    def _verb_llm_each(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
+    def _verb_llm_each(self, args: JsonObject, blob: bytes, request: RequestKey, dry: bool = False) -> Job:
         return (
             yield from self._batches.each(
                 _str(args, "prompt"),
@@ -309,8 +318,12 @@ class Dispatcher:
                 request,
                 _keep(args),
                 _shown(args),
+                dry,
             )
         )
+
+    def _verb_llm_each_plan(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
+        return (yield from self._verb_llm_each(args, blob, request, dry=True))
 
     def _verb_rlm_query(self, args: JsonObject, blob: bytes, request: RequestKey) -> Job:
         (part,) = parts_from_json([args.get("part")])
@@ -340,7 +353,7 @@ class Dispatcher:
             (_number(args, "min"), _optional_number(args, "max")),
             _int(args, "seed", least=-(1 << 62)),
         )
-        return (yield from self._samples.estimate(_plan(args), asked, request))
+        return (yield from self._estimates.estimate(_plan(args), asked, request))
 
     # the rest
 
@@ -390,6 +403,7 @@ VERBS: dict[str, Verb] = {
     "llm_query_batched": Verb(Dispatcher._verb_llm_query_batched, "repeat", "many"),
     "llm_map": Verb(Dispatcher._verb_llm_map, "repeat"),
     "llm_each": Verb(Dispatcher._verb_llm_each, "repeat"),
+    "llm_each_plan": Verb(Dispatcher._verb_llm_each_plan),
     "rlm_query": Verb(Dispatcher._verb_rlm_query, "repeat", "one"),
     "rlm_query_batched": Verb(Dispatcher._verb_rlm_query_batched, "repeat", "many"),
     "rlm_map": Verb(Dispatcher._verb_rlm_map, "repeat"),

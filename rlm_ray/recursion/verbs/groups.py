@@ -18,6 +18,7 @@ from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.models.contract import Usage
 from rlm_ray.recursion.budget.amounts import NOTHING, Amount
 from rlm_ray.recursion.budget.budget import Budget
+from rlm_ray.recursion.jobs.batch_plans import Learned
 from rlm_ray.recursion.jobs.contents import GroupContents
 from rlm_ray.recursion.jobs.loans import BudgetLoan, may_run_again, settle_ended, starting
 from rlm_ray.recursion.jobs.progress import BatchTally, Spending, Tally
@@ -117,7 +118,7 @@ class Groups:
         self._lender = context.lender
         self._failures = context.failures
         self._tally = tally
-        self._marks = context.marks
+        self._read_log = context.read_log
         self._run_dir = RunDirectory(context.call.run_dir)
 
     def run(self, batch: Batch, groups: list[Piece]) -> Job:
@@ -127,6 +128,7 @@ class Groups:
             return (yield from self._run(batch, groups, counted))
         finally:
             self._tally.end(counted)
+            batch.state.used = counted.settled
 
     def _run(self, batch: Batch, groups: list[Piece], counted: BatchTally) -> Job:
         outcomes: dict[int, LeafOutcome] = {}
@@ -192,6 +194,7 @@ class Groups:
                 if outcome is None:
                     waiting.append(group)
                 else:
+                    batch.state.learned += outcome.learned or Learned()
                     outcomes[group.number] = outcome
                     trial.unusable = trial.unusable or outcome.unusable
                     batch.landed(group.number, outcome)
@@ -246,7 +249,7 @@ class Groups:
                 raise
             return None
         self._failures.add(outcome.failures)
-        self._marks.add(outcome.noted)
+        self._read_log.add(outcome.noted)
         return outcome
 
 

@@ -17,11 +17,11 @@ from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.operations import operations
 from rlm_ray.corpus.operations.lookup import shard_of
-from rlm_ray.corpus.planning import planner
+from rlm_ray.corpus.planning import chunk_ranges, drawing, grouping, shard_choice, slicing
 from rlm_ray.corpus.planning.bind import BoundPlan, bind
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, SubcallFailed
-from rlm_ray.handle.plan import Between, Keep, Node, Plan, Result, Slice, Where, Window
+from rlm_ray.handle.plan import Between, Keep, Plan, Result, Slice, Step, Where, Window
 from rlm_ray.recursion.jobs.contents import BatchContents, ShardContents
 from rlm_ray.recursion.jobs.coverage_recorder import CoverageRecorder
 from rlm_ray.recursion.jobs.progress import ShardTally
@@ -53,9 +53,10 @@ class Scans:
         self._corpora = context.corpora
         self._results = context.results
         self._run_dir = context.call.run_dir
+        self._others = context.call.others
         self._settings = context.call.settings
         self._failures = context.failures
-        self.recorder = CoverageRecorder(context.marks, context.corpora, context.results)
+        self.recorder = CoverageRecorder(context.read_log, context.corpora, context.results)
         self._counted: dict[str, dict[int, int]] = {}
         self._windows: dict[Any, Window] = {}
         self.selections: set[str] = set()
@@ -102,7 +103,7 @@ class Scans:
         bound = yield from self._local(self._steps(plan), manifest)
         return self._works(manifest, bound)
 
-    def _steps(self, plan: Plan) -> tuple[Node, ...]:
+    def _steps(self, plan: Plan) -> tuple[Step, ...]:
         """Return a plan's steps; of a result with failed rows first the one that leaves these out, unless they are asked for."""
         if not isinstance(plan.origin, Result) or asks_failed(plan.steps):
             return plan.steps
@@ -129,18 +130,18 @@ class Scans:
         ]
 
     def reading(self, plan: Plan) -> Job:
-        """Return the most that a plan would read; reads nothing. See `planner.reading`."""
+        """Return the most that a plan would read; reads nothing. See `shard_choice.reading`."""
         manifest = yield from self.manifest(plan)
-        return planner.reading(bind(planner.before_slices(plan.steps), manifest.schema), manifest)
+        return shard_choice.reading(bind(shard_choice.before_slices(plan.steps), manifest.schema), manifest)
 
-    def _local(self, steps: tuple[Node, ...], manifest: Manifest) -> Job:
+    def _local(self, steps: tuple[Step, ...], manifest: Manifest) -> Job:
         done = bind((), manifest.schema)
         for step in steps:
             if isinstance(step, Slice):
-                step = planner.plain_window(step.start, step.stop, done, manifest) or (
+                step = slicing.plain_window(step.start, step.stop, done, manifest) or (
                     yield from self._window(step, done, manifest)
                 )
-            if isinstance(step, Keep) and planner.shards_for(done, manifest):
+            if isinstance(step, Keep) and shard_choice.shards_for(done, manifest):
                 self._check_selection(step.selection)
             done = done.then(step)
         return done
@@ -152,7 +153,7 @@ class Scans:
             counts = yield from self.counts(manifest, done, works, step)
             if len(self._windows) >= MAX_WINDOWS:
                 self._windows.clear()
-            self._windows[key] = planner.window(step.start, step.stop, [work.shard for work in works], counts)
+            self._windows[key] = slicing.window(step.start, step.stop, [work.shard for work in works], counts)
         return self._windows[key]
 
     def _check_selection(self, selection: str) -> None:
@@ -164,21 +165,21 @@ class Scans:
     def counts(self, manifest: Manifest, plan: BoundPlan, works: Sequence[Work], wanted: Slice | None = None) -> Job:
         """Return the number of records that a plan leaves of each shard; with `wanted`, None where that slice needs none."""
         shards = [work.shard for work in works]
-        counts = planner.known_counts(plan, shards)
+        counts = shard_choice.known_counts(plan, shards)
         key = f"{manifest.name}/{manifest.fingerprint}/{Plan((Result('x'), *plan.nodes)).fingerprint()}"
         cached = self._counted.setdefault(key, {})
         counts = [cached.get(shard.index) if count is None else count for shard, count in zip(shards, counts, strict=True)]
         wave = 1
         while True:
-            first = planner.counts_wanted(wanted.start, wanted.stop, counts) if wanted is not None else _first_unknown(counts)
+            first = slicing.counts_wanted(wanted.start, wanted.stop, counts) if wanted is not None else _first_unknown(counts)
             if first is None:
-                used = planner.counts_used(wanted.start, wanted.stop, counts) if wanted is not None else len(counts)
+                used = slicing.counts_used(wanted.start, wanted.stop, counts) if wanted is not None else len(counts)
                 # counts prefetched beyond the slice are not coverage
                 self.recorder.done("count", [(work, count) for work, count in zip(works[:used], counts[:used], strict=True)])
                 return counts
             # without a bound all at once; with one, few at first, since the slice may be near
             numbers = [number for number in range(first, len(counts)) if counts[number] is None][: None if wanted is None else wave]
-            part = planner.share_read(plan, (), manifest)
+            part = shard_choice.share_read(plan, (), manifest)
             partials = yield from self.partials("count", [works[number] for number in numbers], {}, looks=False, part=part)
             for number, partial in zip(numbers, partials, strict=True):
                 counts[number] = cached[shards[number].index] = 0 if isinstance(partial, ShardFailure) else partial
@@ -209,12 +210,19 @@ class Scans:
         self.recorder.done("count", read)
         return BatchContents(found)
 
+    def answered(self, keys: Sequence[str]) -> Job:
+        """Return for each key of a sub-call whether its answer is known."""
+        args = {"run_dir": self._run_dir, "others": self._others, "keys": keys}
+        future = self._ports.scan(ScanGroup("answered", (), args))
+        yield Until((future,))
+        return future.result()
+
     def groups(self, works: Sequence[Work], most_bytes: int, part: float = 1.0) -> list[list[Work]]:
         """Return works in groups for tasks: two for each CPU, unless they would be too small or too large, where `part` is read."""
         # a little more than a share, so that shards alike come out even
         share = sum(work.shard.nbytes for work in works) / (2 * self._ports.capacity()) * 1.02
         part = max(part, _LEAST_PART)
-        return list(planner.group(works, int(max(LEAST_BYTES / part, min(most_bytes / part, share)))))
+        return list(grouping.group(works, int(max(LEAST_BYTES / part, min(most_bytes / part, share)))))
 
     def _scan(self, operation: str, works: Sequence[Work], args: JsonObject) -> Future:
         tables = self._results.mirrors({work.shard.uri for work in works if work.shard.traits.is_result})
@@ -296,7 +304,7 @@ class Scans:
             manifest = self._results.beginning(state)
             if start < (count := len(manifest.shards)):
                 rest = bind((*self._steps(plan), Between(None if after is None else tuple(after), None)), manifest.schema)
-                works = [Work(shard, rest, self._run_dir) for shard in planner.shards_for(rest, manifest)]
+                works = [Work(shard, rest, self._run_dir) for shard in shard_choice.shards_for(rest, manifest)]
                 args = {"n": _bounded(n, "page"), "max_bytes": PAGE_BYTES, "after": None}
                 page = yield from self.in_order("page", works, args, lambda page: page["after"] is not None)
                 # all rows so far were read: the next page begins at the next rows
@@ -316,7 +324,7 @@ class Scans:
         manifest = yield from self.manifest(plan)
         bound = yield from self._local(self._steps(plan), manifest)
         works = self._works(manifest, bound)
-        drawn = planner.draw((yield from self.counts(manifest, bound, works)), n, seed)
+        drawn = drawing.draw((yield from self.counts(manifest, bound, works)), n, seed)
         records: list[Any] = []
         futures = [(works[number], self._scan("at", (works[number],), {"ordinals": some})) for number, some in drawn.items()]
         if futures:
@@ -346,11 +354,11 @@ class Scans:
         manifest = yield from self.manifest(plan)
         bound = yield from self._local(self._steps(plan), manifest)
         works = self._works(manifest, bound)
-        part = planner.share_read(bound, (column,), manifest)
+        part = shard_choice.share_read(bound, (column,), manifest)
         return (yield from self.merged("count_by", works, {"column": column, "limit": min(limit, 1_000_000)}, part))
 
     def chunks(self, plan: Plan, tokens: int | None, by: str | None, overlap: int) -> Job:
-        """Return the borders of chunks: `[start, stop, nbytes, records or None, key?]` each."""
+        """Return the ranges of chunks: `[start, stop, nbytes, records or None, key?]` each."""
         tokens = self._settings.chunk_tokens if tokens is None else tokens
         if tokens < 1 or overlap >= tokens:
             raise InputError(f"Chunks of {tokens} tokens with an overlap of {overlap} cannot be cut. Give tokens > overlap.")
@@ -358,14 +366,14 @@ class Scans:
         manifest = yield from self.manifest(plan)
         bound = yield from self._local(self._steps(plan), manifest)
         works = self._works(manifest, bound)
-        plain = planner.plain_borders(bound, manifest, target, overlapping, by, [work.shard for work in works])
+        plain = chunk_ranges.plain_chunk_ranges(bound, manifest, target, overlapping, by, [work.shard for work in works])
         if plain is not None:
             return plain
         args = {"target_bytes": target, "by": by, "overlap_bytes": overlapping}
-        return (yield from self.merged("borders", works, args))
+        return (yield from self.merged("chunk_ranges", works, args))
 
 
-def asks_failed(steps: Sequence[Node]) -> bool:
+def asks_failed(steps: Sequence[Step]) -> bool:
     """Whether a plan itself says which rows of a result it is of, failed ones or others."""
     return any(isinstance(step, Where) and any(column == "_error" for column, *_ in step.conditions) for step in steps)
 
@@ -387,7 +395,7 @@ def _first_unknown(counts: Sequence[int | None]) -> int | None:
     return next((number for number, count in enumerate(counts) if count is None), None)
 
 
-def with_steps(work: Work, *steps: Node) -> Work:
+def with_steps(work: Work, *steps: Step) -> Work:
     """Return the work with more steps at its end."""
     return replace(work, plan=work.plan.then(*steps))
 

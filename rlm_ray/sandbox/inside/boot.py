@@ -11,7 +11,7 @@ import os
 import sys
 
 from rlm_ray.sandbox.inside.walls import lock
-from rlm_ray.sandbox.wire.shared_output import Pad
+from rlm_ray.sandbox.wire.shared_output import SharedOutput
 
 #: Stack of a thread that cells start: address space is bounded.
 THREAD_STACK = 2 << 20
@@ -48,10 +48,10 @@ def read_orders(data: bytes) -> tuple[str, int, int, list[str], list[str], list[
     return level, int(memory), int(parent), readable, path, preload, warm
 
 
-def main(descriptor: int, paper: int) -> None:
-    """Shut this process in and serve the parent over one descriptor, with a pad in the other. The parent first says how."""
+def main(descriptor: int, output_descriptor: int) -> None:
+    """Shut this process in and serve the parent over `descriptor`; the shared output is in the other. The parent first says how."""
     gc.disable()  # nothing that is loaded now is ever garbage
-    pad = Pad(paper)
+    output = SharedOutput(output_descriptor)
     size = int.from_bytes(_take(descriptor, 4), "big")
     level, memory, parent, readable, path, preload, warm = read_orders(_take(descriptor, size))
     sys.path[:] = path
@@ -67,7 +67,7 @@ def main(descriptor: int, paper: int) -> None:
         os._exit(1)
     stands = ", ".join(f'"{name}": {str(value).lower()}' for name, value in report.items())
     _say(descriptor, f'{{"t": "ready", "walls": {{{stands}}}}}')
-    _serve(descriptor, pad, level, readable, warm)
+    _serve(descriptor, output, level, readable, warm)
 
 
 def _take(descriptor: int, size: int) -> bytes:
@@ -86,7 +86,7 @@ def _say(descriptor: int, header: str) -> None:
     os.write(descriptor, len(data).to_bytes(4, "big") + bytes(5) + data)
 
 
-def _serve(descriptor: int, pad: Pad, level: str, readable: list[str], warm: list[str]) -> None:
+def _serve(descriptor: int, output: SharedOutput, level: str, readable: list[str], warm: list[str]) -> None:
     import _socket  # `socket` would turn a thousand constants into enumerations
     import threading
 
@@ -105,7 +105,7 @@ def _serve(descriptor: int, pad: Pad, level: str, readable: list[str], warm: lis
 
         if level != "none":
             denials.begin(readable)
-        made = kernel.Kernel(link, interrupts, pad)
+        made = kernel.Kernel(link, interrupts, output)
         gc.enable()
         made.serve()
     except Exception as error:

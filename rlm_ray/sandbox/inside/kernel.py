@@ -21,7 +21,7 @@ from rlm_ray.sandbox.inside.link import Interrupts, Link
 from rlm_ray.sandbox.inside.output import Capture
 from rlm_ray.sandbox.inside.walls import denials
 from rlm_ray.sandbox.wire.channel import Header
-from rlm_ray.sandbox.wire.shared_output import Pad
+from rlm_ray.sandbox.wire.shared_output import SharedOutput
 
 TYPE_CHECKING = False  # see rlm_ray/__init__.py
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ _MISSING = object()
 class Kernel:
     """One namespace, the scaffold in it, and the commands of the parent."""
 
-    def __init__(self, link: Link, interrupts: Interrupts, pad: Pad) -> None:
+    def __init__(self, link: Link, interrupts: Interrupts, shared: SharedOutput) -> None:
         self._link = link
         self._interrupts = interrupts
         self._backend = Backend(link, interrupts)
-        self._output = Capture(pad)
+        self._output = Capture(shared)
         module = types.ModuleType("__main__")
         sys.modules["__main__"] = module
         self._namespace: dict[str, Any] = module.__dict__

@@ -6,7 +6,7 @@ import io
 import threading
 from collections import deque
 
-from rlm_ray.sandbox.wire.shared_output import Pad
+from rlm_ray.sandbox.wire.shared_output import SharedOutput
 
 TYPE_CHECKING = False  # see rlm_ray/__init__.py
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class Capture(io.TextIOBase):
 
     Parameters
     ----------
-    pad : Pad, optional
+    shared : SharedOutput, optional
         Where it is written as well, so that it outlives this process.
 
     Examples
@@ -33,8 +33,8 @@ class Capture(io.TextIOBase):
     encoding = "utf-8"
     errors = "replace"
 
-    def __init__(self, pad: Pad | None = None) -> None:
-        self._pad = pad
+    def __init__(self, shared: SharedOutput | None = None) -> None:
+        self._shared = shared
         self._lock = threading.Lock()
         self.buffer = _Bytes(self)
         self.begin(limit=0)
@@ -48,8 +48,8 @@ class Capture(io.TextIOBase):
         self._tail_size = 0
         self._cut = 0
         self._at_line_start = True
-        if self._pad is not None:
-            self._pad.begin()
+        if self._shared is not None:
+            self._shared.begin()
 
     def end(self) -> tuple[str, int]:
         """Return what was kept, and how many characters were not."""
@@ -68,8 +68,8 @@ class Capture(io.TextIOBase):
         size = len(text)
         with self._lock:
             rest = str(text)
-            if self._pad is not None:
-                self._pad.write(rest)
+            if self._shared is not None:
+                self._shared.write(rest)
             if self._head_size < self._half:
                 first = rest[: self._half - self._head_size]
                 self._head.append(first)

@@ -19,7 +19,7 @@ from rlm_ray.sandbox.outside.events import CellDone, Event, Limits, Request, Res
 from rlm_ray.sandbox.outside.process.clock import CellClock
 from rlm_ray.sandbox.outside.process.connection import Connection, readable
 from rlm_ray.sandbox.outside.process.pool import Kind, pool
-from rlm_ray.sandbox.outside.saved_variables import Kept
+from rlm_ray.sandbox.outside.saved_variables import SavedVariables
 from rlm_ray.sandbox.wire.channel import INLINE, Header, clean, dumps
 from rlm_ray.settings import Isolation
 
@@ -79,7 +79,7 @@ class Sandbox:
         self.events = counts.fresh()
         self.walls: dict[str, int | bool] = {}
         self._setup = dumps(setup)
-        self._kept = Kept(snapshot)
+        self._saved = SavedVariables(snapshot)
         self._kind = Kind(level, limits.memory)
         self._ready_events: list[Event] = []
         self._queued: tuple[str, str | None] | None = None
@@ -100,12 +100,12 @@ class Sandbox:
     @property
     def snapshot(self) -> bytes:
         """The last good snapshot of root code's variables: opaque, for another Sandbox of the same run."""
-        return self._kept.packed
+        return self._saved.packed
 
     @property
     def lost(self) -> list[str]:
         """Variables of the last cell that could not be kept."""
-        return self._kept.lost
+        return self._saved.lost
 
     @property
     def busy(self) -> bool:
@@ -244,8 +244,8 @@ class Sandbox:
         self._requests = 0
         self._done: CellDone | None = None
         self._send({"t": "setup"}, self._setup)
-        if self._kept:
-            self._send(*self._kept.frame())
+        if self._saved:
+            self._send(*self._saved.frame())
 
     def _ended(self) -> None:
         """The child closed its channel: it died, was killed by the pool, or closed the socket itself."""
@@ -271,18 +271,18 @@ class Sandbox:
                     "Look at the memory and the limits of this machine."
                 )
         elif state == "restoring":
-            self._kept.failed()
+            self._saved.failed()
         else:
             self._restarted = Restarted(clean(reason, 500), in_cell=state == "running", output=printed)
         if self._done is not None:  # the cell itself was over: its variables are what is lost
-            self._ready_events.append(replace(self._done, lost=self._kept.without(self._done.names)))
+            self._ready_events.append(replace(self._done, lost=self._saved.without(self._done.names)))
         self._start()
 
     def _become_idle(self) -> None:
         """The child can run cells. Say what happened to it, if it is a new one."""
         self._state, self._state_ends, self._failed_starts = "idle", None, 0
         if self._restarted is not None:
-            self._ready_events.append(replace(self._restarted, lost=self._kept.missing(), names=self._kept.names))
+            self._ready_events.append(replace(self._restarted, lost=self._saved.missing(), names=self._saved.names))
             self._restarted = None
         self._start_queued()
 
@@ -329,9 +329,9 @@ class Sandbox:
         elif state == "keeping" and kind == "snapshot" and header.get("n") == self._cell:
             self._take_snapshot(header, blob)
         elif state == "restoring" and kind == "restoring":
-            self._kept.restoring(header)
+            self._saved.restoring(header)
         elif state == "restoring" and kind == "restored":
-            self._kept.restored(header)
+            self._saved.restored(header)
             self._become_idle()
         elif state == "starting" and kind == "ready":
             self._take_ready(header)
@@ -356,7 +356,7 @@ class Sandbox:
         if header.get("error") is not None:
             self.close()
             raise SandboxError(f"The names of root code could not be set up: {clean(header['error'], 2_000)}.")
-        if self._kept:
+        if self._saved:
             self._state, self._state_ends = "restoring", time.monotonic() + RESTORE_SECONDS
         else:
             self._become_idle()
@@ -388,7 +388,7 @@ class Sandbox:
         self._state, self._state_ends, self._clock = "keeping", time.monotonic() + SNAPSHOT_SECONDS, None
 
     def _take_snapshot(self, header: Header, blob: bytes) -> None:
-        self._kept.take(header, blob)
+        self._saved.take(header, blob)
         if self._done is not None:
             self._ready_events.append(replace(self._done, lost=self.lost))
         self._done = None

@@ -1,27 +1,32 @@
-"""The parent's side of the sandbox that parses foreign formats by ranges: a fresh child for each object, and what it finds."""
+"""The parent's side of the sandbox that parses foreign formats by ranges: what children find in objects that stay outside."""
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from rlm_ray.corpus.reading.foreign import Options, Source
+from rlm_ray.corpus.reading.parsed.foreign import Options, Parsers, Source
 from rlm_ray.errors import InputError, ProtocolError, SandboxError
+from rlm_ray.sandbox.outside.documents import extract
 from rlm_ray.sandbox.outside.events import Limits
 from rlm_ray.sandbox.outside.functions import ENDS_AFTER, FunctionSandbox, StoppedChild, entries_of
 from rlm_ray.sandbox.outside.process.pool import pool
-from rlm_ray.sandbox.wire.channel import clean, dumps
+from rlm_ray.sandbox.wire.channel import clean, dumps, parse_json
 
 #: Bytes beyond the child's start; seconds for each part that it yields.
 MEMORY = 1 << 30
 SECONDS = 120.0
 #: Values of one object, and bytes of one range that the child may ask for.
 MAX_VALUES, MAX_RANGE = 1 << 31, 256 << 20
+#: Kinds of which one child parses several objects, how many, and how many children wait for the next.
+SHARED, MAX_SHARED, MAX_IDLE = frozenset({"mail"}), 256, 4
 
 
 class ParserSandbox(FunctionSandbox):
-    """A child process that parses one object, at level strict: the bytes are hostile, whatever level root code has."""
+    """A child process that parses objects, at level strict: the bytes are hostile, whatever level root code has."""
 
     def __init__(self, seconds: float = SECONDS, memory: int = MEMORY) -> None:
         super().__init__(level="strict", limits=Limits(seconds, 2 * seconds, 1, memory))
@@ -60,6 +65,8 @@ class ParserSandbox(FunctionSandbox):
                 self._connection.send({"t": "bytes"}, _range(source, answer.get("start"), answer.get("stop")))
             elif found == "blob":
                 yield blob
+            elif found == "json":
+                yield parse_json(blob)
             else:
                 entries = entries_of(answer, blob, count, MAX_VALUES)
                 count += len(entries)
@@ -76,13 +83,52 @@ def _range(source: Source, start: Any, stop: Any) -> bytes:
     return source.read(start, stop)
 
 
+class _Idle:
+    """Children that have parsed an object of a kind that may share one, and wait for the next."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[tuple[ParserSandbox, int]] = []
+        self._pid = os.getpid()
+
+    def take(self) -> tuple[ParserSandbox, int]:
+        """Return a child, and how many objects it has parsed."""
+        with self._lock:
+            if self._pid != os.getpid():  # they are another process's
+                self._waiting, self._pid = [], os.getpid()
+            return self._waiting.pop() if self._waiting else (ParserSandbox(), 0)
+
+    def put(self, sandbox: ParserSandbox, count: int) -> None:
+        """Keep a child for the next object, or end it."""
+        with self._lock:
+            if count < MAX_SHARED and len(self._waiting) < MAX_IDLE:
+                self._waiting.append((sandbox, count))
+                return
+        sandbox.close()
+
+
+_IDLE = _Idle()
+
+
 def parse(kind: str, source: Source, options: Options) -> Iterator[Any]:
-    """Yield what a parser finds in an object, from a sandbox of its own; see `ParserSandbox.parse`."""
+    """Yield what a parser finds in an object; see `ParserSandbox.parse`.
+
+    Each object has a child of its own, but for mail: most mails are small, and a child parses up to `MAX_SHARED` of them.
+    """
     try:
-        sandbox = ParserSandbox()
+        sandbox, count = _IDLE.take() if kind in SHARED else (ParserSandbox(), MAX_SHARED)
+        is_whole = False
         try:
             yield from sandbox.parse(kind, source, options)
+            is_whole = True
         finally:
-            sandbox.close()
+            if is_whole:
+                _IDLE.put(sandbox, count + 1)
+            else:
+                sandbox.close()
     except (InputError, SandboxError) as error:
         raise ValueError(str(error)) from None
+
+
+#: What workers read foreign formats with.
+PARSERS = Parsers(extract, parse)

@@ -9,7 +9,7 @@ from rlm_ray.sandbox.wire.channel import Header
 MAX_BAD_VARIABLES = 5
 
 
-class Kept:
+class SavedVariables:
     """The last good snapshot: opaque bytes by name.
 
     Parameters

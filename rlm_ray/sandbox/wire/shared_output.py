@@ -23,25 +23,25 @@ _SEALS = 0x1 | 0x2 | 0x4  # no reseal, no shrink, no grow
 
 
 def make() -> int:
-    """Return the descriptor of a new pad."""
-    handle = os.memfd_create("pad", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    """Return the descriptor of a new shared output."""
+    handle = os.memfd_create("output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(handle, SIZE)
     fcntl.fcntl(handle, _F_ADD_SEALS, _SEALS)
     return handle
 
 
 def wipe(handle: int) -> None:
-    """Forget what is on a pad: a cell begins."""
+    """Forget what is in a shared output: a cell begins."""
     os.pwrite(handle, bytes(_COUNTS.size), 0)
 
 
 def read(handle: int) -> str:
-    """Return what is on a pad, as text that is not cleaned yet, whatever a child has made of it."""
+    """Return what is in a shared output, as text that is not cleaned yet, whatever a child has made of it."""
     return text_of(os.pread(handle, SIZE, 0))
 
 
 def text_of(data: bytes) -> str:
-    """Return the text of a pad's bytes.
+    """Return the text of the bytes of a shared output.
 
     Examples
     --------
@@ -58,15 +58,15 @@ def text_of(data: bytes) -> str:
     return f"{head.decode('utf-8', 'replace')}\n[… {after - HALF:,} bytes cut …]\n{tail}"
 
 
-class Pad:
+class SharedOutput:
     """The child's side. Closes the descriptor: what is mapped stays.
 
     Examples
     --------
     >>> handle = make()
-    >>> pad = Pad(os.dup(handle))
-    >>> pad.begin()
-    >>> pad.write("so far")
+    >>> output = SharedOutput(os.dup(handle))
+    >>> output.begin()
+    >>> output.write("so far")
     >>> read(handle)
     'so far'
     >>> os.close(handle)
@@ -112,7 +112,7 @@ class Pad:
 
 
 def _mapped(descriptor: int) -> memoryview:
-    """Map a pad. Not by the module `mmap`, which keeps a copy of the descriptor."""
+    """Map a shared output. Not by the module `mmap`, which keeps a copy of the descriptor."""
     library = ctypes.CDLL(None, use_errno=True)
     library.mmap.restype = ctypes.c_void_p
     library.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
@@ -120,5 +120,5 @@ def _mapped(descriptor: int) -> memoryview:
     address = library.mmap(None, SIZE, read_write, shared, descriptor, 0)
     if address in (None, ctypes.c_void_p(-1).value):
         number = ctypes.get_errno()
-        raise OSError(number, f"the sandbox's pad cannot be mapped: {os.strerror(number)}")
+        raise OSError(number, f"the shared output of the sandbox cannot be mapped: {os.strerror(number)}")
     return memoryview((ctypes.c_char * SIZE).from_address(address)).cast("B")

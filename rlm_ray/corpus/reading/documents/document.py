@@ -38,7 +38,7 @@ def read(request: ReadRequest) -> Iterator[polars.DataFrame]:
                 )
     data = b"".join(parts)
     if document_kind(shard.uri) is not None or kind_in(data) is not None:
-        text = text_of(shard, data, request.extract)
+        text = text_of(shard, data, None if request.parsers is None else request.parsers.extract)
     else:
         text = data.removeprefix(BOM).decode(encoding_of(shard), ERRORS)
     yield polars.DataFrame(

@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from rlm_ray.corpus.catalog.document_kinds import document_kind, kind_in
 from rlm_ray.corpus.catalog.shard import Shard
-from rlm_ray.corpus.reading.reader import Extractor
+from rlm_ray.corpus.reading.parsed.foreign import Extractor
 from rlm_ray.errors import MissingExtra, ObjectUnreadable
 
 #: Between two pages of a document's text: `split("text", by="\\f")` gives the pages.

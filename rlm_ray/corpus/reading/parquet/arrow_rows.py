@@ -149,11 +149,11 @@ def _array(
     nested = unpacked_types(shard.nested)
     if array is not None and name in nested:
         array = array.cast(nested[name], safe=False)
-    return _column(array, schema[name], kind, batch.num_rows)
+    return stored_column(array, schema[name], kind, batch.num_rows)
 
 
-def _column(array: Any, kind: str, stored: str, length: int) -> Any:
-    """A column as the corpus has it: of type `kind`, where the file's is `stored` (empty: it has none)."""
+def stored_column(array: Any, kind: str, stored: str, length: int) -> Any:
+    """Return a column as the corpus has it: of type `kind`, where the file's is `stored` (empty: it has none)."""
     target = arrow_type(kind)
     if array is None:
         return pyarrow.nulls(length, target or pyarrow.string())
@@ -166,7 +166,8 @@ def _column(array: Any, kind: str, stored: str, length: int) -> Any:
         array = array.storage
     if pyarrow.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    return array if array.type == target else array.cast(target, safe=False)
+    # a value that the type does not hold is an error, no other value; a date64 may have a time of day
+    return array if array.type == target else array.cast(target, safe=not pyarrow.types.is_date64(array.type))
 
 
 def short(error: BaseException) -> str:

@@ -25,7 +25,7 @@ from rlm_ray.corpus.reading.decode_replacements import ERRORS
 from rlm_ray.corpus.reading.reader import Reader, ReadRequest
 from rlm_ray.corpus.reading.sampling import SAMPLE_LINES, Sample, first_sample
 from rlm_ray.corpus.reading.text.csv_blocks import Block, Fields, blocks
-from rlm_ray.corpus.reading.text.dialect import FIELD, SAMPLE, Dialect, Given, Unclosed, records, sniffed
+from rlm_ray.corpus.reading.text.dialect import FIELD, SAMPLE, Dialect, Given, Row, Unclosed, records, sniffed
 from rlm_ray.corpus.reading.text.line_search import is_utf8
 from rlm_ray.corpus.reading.text.streams import BOM, FIRST, encoding_of, filled, opened, readable
 from rlm_ray.errors import ObjectUnreadable
@@ -55,7 +55,7 @@ def read(request: ReadRequest) -> Iterator[polars.DataFrame]:
             return
 
 
-def _rows(shard: Shard, early: bool, dialects: list[Dialect] | None = None) -> Iterator[tuple[list[str], Block | list[list[str]]]]:
+def _rows(shard: Shard, early: bool, dialects: list[Dialect] | None = None) -> Iterator[tuple[list[str], Block | list[Row]]]:
     """Yield the header and some rows: a regular block, or lists of fields."""
     encoding = encoding_of(shard)
     header: list[str] = []
@@ -82,13 +82,13 @@ def _rows(shard: Shard, early: bool, dialects: list[Dialect] | None = None) -> I
                 yield header, block if is_utf8(block.memory) else _fields(block)
 
 
-def _listed(rows: Iterator[list[str]], header: list[str], count: int) -> Iterator[tuple[list[str], list[list[str]]]]:
+def _listed(rows: Iterator[Row], header: list[str], count: int) -> Iterator[tuple[list[str], list[Row]]]:
     header = header or header_names(next(rows, []))
     while found := list(islice(rows, count)):
         yield header, found
 
 
-def header_names(row: list[str]) -> list[str]:
+def header_names(row: Sequence[str | None]) -> list[str]:
     """Return the columns' names as they are shown: each one once, and none empty.
 
     Examples
@@ -96,7 +96,7 @@ def header_names(row: list[str]) -> list[str]:
     >>> header_names(["", "a", "a", "_pos"])
     ['unnamed', 'a', 'a_2', 'pos_']
     """
-    given = [shown_name(name) for name in row]
+    given = [shown_name(name or "") for name in row]
     taken = set(given)
     names: list[str] = []
     seen: set[str] = set()
@@ -185,7 +185,7 @@ def _signed(encoding: str) -> str:
     return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
-def batches(shard: Shard, high: int) -> Iterator[tuple[Dialect, list[str], list[list[str]]]]:
+def batches(shard: Shard, high: int) -> Iterator[tuple[Dialect, list[str], list[Row]]]:
     """Yield the dialect, the header and rows as lists of fields, up to about `high` of them: a sample."""
     count = 0
     dialects: list[Dialect] = []
@@ -204,29 +204,37 @@ def sample(shards: Sequence[Shard]) -> Sample:
 
 def _sampled(shard: Shard) -> Sample | None:
     for dialect, header, rows in batches(shard, SAMPLE_LINES):
-        size = sum(len(value) + 1 for row in rows for value in row)
+        size = sum(len(value or "") + 1 for row in rows for value in row)
         return Sample(infer(header, rows) | EXTRA, size / len(rows), f"CSV: {dialect}")
     return None
 
 
-def infer(header: list[str], rows: list[list[str]]) -> dict[str, str]:
+def infer(header: list[str], rows: list[Row]) -> dict[str, str]:
     """Return columns and types of some rows."""
     whole = [row for row in rows if len(row) == len(header) and not isinstance(row, Unclosed)]
     return {name: _kind([row[index] for row in whole]) for index, name in enumerate(header)}
 
 
-def _kind(values: list[str]) -> str:
+def _kind(values: Row) -> str:
     given = polars.Series([value for value in values if value], dtype=polars.String)
     if not len(given):
         return "string"
     # a code such as 007 is text: as a number it would lose its zeros
     if given.str.contains(_WHOLE).all():
         return "int64" if given.cast(polars.Int64, strict=False).null_count() == 0 else "string"
-    if given.str.contains(r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$").all():
+    # numbers, and what stands for none among them
+    numbers = given.filter(~given.is_in(list(_NO_NUMBERS)))
+    if len(numbers) and numbers.str.contains(r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$").all():
         return "string" if given.str.contains(_LONG).any() else "double"
     return "bool" if given.str.contains(r"^([Tt]rue|[Ff]alse|TRUE|FALSE)$").all() else "string"
 
 
+#: How writers of CSV put NaN and the infinities.
+_NO_NUMBERS = {
+    **dict.fromkeys(("nan", "NaN", "NAN"), float("nan")),
+    **dict.fromkeys(("inf", "Inf", "Infinity", "+inf"), float("inf")),
+    **dict.fromkeys(("-inf", "-Inf", "-Infinity"), float("-inf")),
+}
 _WHOLE = r"^-?(0|[1-9][0-9]*)$"
 #: Numbers that a double may not hold as they are written.
 _LONG = r"^-?[0-9]{16,}$|^-?[0-9]*\.?[0-9]{18,}"
@@ -235,7 +243,7 @@ _DTYPES = {"int64": polars.Int64, "double": polars.Float64, "bool": polars.Boole
 
 def _frame(
     header: list[str],
-    rows: Block | list[list[str]],
+    rows: Block | list[Row],
     chosen: range,
     first: int,
     schema: dict[str, str],
@@ -243,7 +251,7 @@ def _frame(
     predicates: Sequence[polars.Expr],
 ) -> polars.DataFrame:
     """Those of some rows, of which the first has the number `first`, that are chosen and fulfil the predicates."""
-    source: Fields | list[list[str]] | None = None
+    source: Fields | list[Row] | None = None
     if columns or predicates:
         # without a column, its fields say whether all records have as many as the header
         cut = rows.fields(len(header)) if isinstance(rows, Block) else None
@@ -261,7 +269,7 @@ def _frame(
 
 def _columns(
     header: list[str],
-    source: Fields | list[list[str]] | None,
+    source: Fields | list[Row] | None,
     numbers: slice | numpy.ndarray[Any, Any],
     height: int,
     schema: dict[str, str],
@@ -292,13 +300,13 @@ def _columns(
     return [series[name] for name in columns]
 
 
-def _error(row: list[str], width: int) -> str | None:
+def _error(row: Row, width: int) -> str | None:
     if isinstance(row, Unclosed):
         return f"a quote in this line is not closed, or a field is too long: {row[0]:.200}"
     return None if len(row) == width else f"{len(row)} fields where the header has {width}: {row!r:.200}"
 
 
-def _fields(block: Block) -> list[list[str]]:
+def _fields(block: Block) -> list[Row]:
     text = io.StringIO(_text(block.memory), "")
     return list(records(text.readline, block.dialect))[block.skipped :]
 
@@ -311,6 +319,8 @@ def _cast(name: str, text: polars.Series, kind: str) -> polars.Series:
     if kind == "string":
         return text
     values = text.cast(_DTYPES[kind], strict=False)
+    if kind == "double":
+        values = _with_no_numbers(text, values)
     # what a number would not show as it is written stays text, in `_more`
     longest: Any = text.str.len_bytes().max() if kind == "double" else 0
     if (longest or 0) >= 16:
@@ -319,6 +329,15 @@ def _cast(name: str, text: polars.Series, kind: str) -> polars.Series:
         zeros = text.str.starts_with("0") & (text != "0")
         return values.set(zeros.fill_null(False), None) if zeros.any() else values
     return values
+
+
+def _with_no_numbers(text: polars.Series, values: polars.Series) -> polars.Series:
+    """Numbers with NaN and the infinities as writers put them; a number too large for a double is none of these."""
+    special = ~values.is_finite().fill_null(False) & text.is_not_null()
+    if not special.any():
+        return values
+    places = special.arg_true()
+    return values.scatter(places, [_NO_NUMBERS.get(item) for item in text.gather(places)])
 
 
 def _more(given: dict[str, polars.Series], schema: dict[str, str], height: int) -> polars.Series:

@@ -33,7 +33,7 @@ class Dialect:
     quote : str
         One character; empty where no field is quoted. A quote within a quoted field stands twice.
     escape : str
-        One character in front of a quote, a separator or itself; empty without one. With one, `\\N` alone is an empty field.
+        One character in front of a quote, a separator or itself; empty without one. With one, `\\N` alone is null.
     skipped : int
         Lines before the header: a line `sep=;` that names the separator.
     """
@@ -84,6 +84,10 @@ class Given:
 
 #: Nothing is given: all is found in the object.
 FOUND = Given()
+
+
+#: The fields of a record.
+Row = Sequence[str | None]
 
 
 class Unclosed(list[str]):
@@ -151,7 +155,7 @@ def _separator(lines: Sequence[str], quote: str, candidates: Sequence[str], esca
     return best
 
 
-def _rows(lines: Sequence[str], dialect: Dialect) -> list[list[str]]:
+def _rows(lines: Sequence[str], dialect: Dialect) -> list[Row]:
     source = iter(lines)
     return list(islice(records(lambda: next(source, ""), dialect), _SAMPLE_ROWS))
 
@@ -164,7 +168,7 @@ def _misfits(lines: Sequence[str], dialect: Dialect) -> int:
     return single + sum(isinstance(row, Unclosed) or len(row) != len(rows[0]) for row in rows)
 
 
-def records(next_line: Callable[[], str], dialect: Dialect) -> Iterator[list[str]]:
+def records(next_line: Callable[[], str], dialect: Dialect) -> Iterator[Row]:
     """Yield the records of lines; blank lines are none. A quote that is never closed costs one line (`Unclosed`).
 
     Parameters
@@ -241,10 +245,10 @@ def _cut(dialect: Dialect) -> re.Pattern[str]:
 _LETTERS = {"t": "\t", "n": "\n", "r": "\r", "b": "\b", "0": "\0"}
 
 
-def _unescaped(raw: str, dialect: Dialect) -> list[str]:
+def _unescaped(raw: str, dialect: Dialect) -> Row:
     """Cut a record in which something is escaped."""
     quote, escape = dialect.quote, dialect.escape
-    row = []
+    row: list[str | None] = []
     at = 0
     while True:
         found = _cut(dialect).match(raw, at)
@@ -252,7 +256,7 @@ def _unescaped(raw: str, dialect: Dialect) -> list[str]:
             return next(csv.reader([raw], delimiter=dialect.separator, quotechar=quote or None, escapechar=escape))
         text = found[1]
         if text == f"{escape}N":
-            row.append("")
+            row.append(None)
         elif quote and text.startswith(quote):
             row.append(_replaced(text[1:-1].replace(quote * 2, quote), dialect, {}))
         else:

@@ -9,6 +9,7 @@ JSON object is a record of nulls whose `_error` says why. Blank lines are no rec
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,7 @@ from rlm_ray.corpus.reading.text import line_search
 from rlm_ray.corpus.reading.text.lines import found_pieces, frame, next_lines
 from rlm_ray.corpus.reading.text.streams import pieces
 from rlm_ray.errors import InputError, StorageError
-from rlm_ray.handle.plan import Grep, Node, Where
+from rlm_ray.handle.plan import Grep, Step, Where
 
 #: Up to so many bytes and shards all lines are looked at for their members, of more so many places, by so many threads.
 _WHOLE_BYTES, _WHOLE_OBJECTS, _PLACES, _THREADS = 64 << 20, 256, 48, 16
@@ -59,7 +60,7 @@ def read(request: ReadRequest) -> Iterator[polars.DataFrame]:
             yield columns_of(lines, schema, columns)
 
 
-def prefilter(step: BoundStep[Node]) -> str | None:
+def prefilter(step: BoundStep[Step]) -> str | None:
     """Return a pattern that finds something in each line whose record a step leaves; None where there is none.
 
     A text stands in its line as it is, between quotes, or with backslashes: what begins or ends a value is not looked for.
@@ -133,7 +134,7 @@ def _by_arrow(
     bare = lines
     shaped = (bare.str.starts_with("{") & bare.str.ends_with("}")).to_numpy()
     if not shaped.all():
-        bare = lines.str.strip_chars(" \t\r")
+        bare = lines.str.strip_chars(_AROUND)
         shaped = (bare.str.starts_with("{") & bare.str.ends_with("}")).to_numpy()
     doubtful = ~shaped
     if "double" in wanted.values():
@@ -178,8 +179,8 @@ def _by_arrow(
 _FEW, _TRIES = 64, 4
 _RENAMED = {shown_name(name) for name in (*RESERVED, "")}
 
-#: A whole number that a double may not hold, or what JSON has no number for and Arrow reads as one.
-_LONG = r"[:,\[\s]-?(?:[0-9]{16,}|NaN|Inf(?:inity)?)\s*[,\]}]"
+#: A number that a double may not hold, or what JSON has no number for and Arrow reads as one.
+_LONG = r"[:,\[\s]-?(?:[0-9]{16,}|NaN|Inf(?:inity)?|[0-9.]+[eE]\+?[0-9]{3,})\s*[,\]}]"
 
 _ARROW = {
     "int64": pyarrow.int64(),
@@ -234,7 +235,7 @@ def _by_line(lines: list[str], schema: dict[str, str], columns: Sequence[str]) -
 def members(lines: polars.Series) -> dict[str, str]:
     """Return the columns and types of JSON lines: as `infer`, by Arrow where it gives the same."""
     texts = lines.filter(lines.str.strip_chars() != "")
-    bare = texts.str.strip_chars(" \t\r")
+    bare = texts.str.strip_chars(_AROUND)
     shaped = (bare.str.starts_with("{") & bare.str.ends_with("}")).all()
     if not len(texts):
         return {}
@@ -290,7 +291,7 @@ _DTYPES = {
 
 def _load(line: str) -> tuple[dict[str, Any], str | None]:
     try:
-        item = json.loads(line, parse_constant=_constant)
+        item = json.loads(line.strip(_AROUND), parse_float=_number)
         if _HALF.search(line) is not None:
             item = json.loads(_paired(json.dumps(item, ensure_ascii=False)))
     except (ValueError, RecursionError) as error:
@@ -298,9 +299,14 @@ def _load(line: str) -> tuple[dict[str, Any], str | None]:
     return (item, None) if isinstance(item, dict) else ({}, f"no JSON object: {line[:200]}")
 
 
-def _constant(name: str) -> str:
-    """NaN and infinities, which JSON does not have: texts, so that a column of numbers keeps them in `_more`."""
-    return name
+def _number(text: str) -> float | str:
+    """A number; its text where no double is so large."""
+    number = float(text)
+    return number if math.isfinite(number) else text
+
+
+#: What may stand around a value: marks of texts in sequence (RFC 7464), and of files that were put together.
+_AROUND = " \t\r\n\x1e\ufeff"
 
 
 #: Half of a character that JSON writes as two; alone it is no text.

@@ -18,7 +18,7 @@ from rlm_ray.corpus.reading.sampling import SAMPLE_BYTES, SAMPLE_LINES, Sample, 
 from rlm_ray.corpus.reading.text import line_search
 from rlm_ray.corpus.reading.text.line_search import is_utf8, narrowed
 from rlm_ray.corpus.reading.text.streams import Piece, encoding_of, pieces, runs
-from rlm_ray.handle.plan import Grep, Node
+from rlm_ray.handle.plan import Grep, Step
 
 #: Encodings whose bytes are UTF-8.
 _UTF8 = ("utf-8", "ascii")
@@ -43,7 +43,7 @@ def read(request: ReadRequest) -> Iterator[polars.DataFrame]:
         yield found
 
 
-def prefilter(step: BoundStep[Node]) -> str | None:
+def prefilter(step: BoundStep[Step]) -> str | None:
     """Return a pattern that finds something in each line that a step leaves; None where there is none."""
     node = step.node
     return line_search.prefilter(node.pattern, node.ignore_case) if isinstance(node, Grep) and not node.invert else None

@@ -162,6 +162,9 @@ class Functions:
             if isinstance(value, bytes):
                 results.send()
                 self._link.send({"t": "blob"}, value)
+            elif isinstance(value, str):
+                results.send()
+                self._link.send({"t": "json"}, value.encode("utf-8", "replace"))
             elif value is not None or "error" in outcome:
                 results.add(outcome)
             if value is None:

@@ -15,10 +15,14 @@ from typing import Any
 from rlm_ray.sandbox.inside.link import Link
 from rlm_ray.types.json import JsonObject
 
-#: The module of each kind, whose `read(file, options)` yields lists of JSON values, or bytes.
+#: The module of each kind, whose `read(file, options)` yields lists of JSON values, JSON as text, or bytes.
 PARSERS = {
     "zip": "rlm_ray.sandbox.inside.parsers.archives.zip_members",
     "tar": "rlm_ray.sandbox.inside.parsers.archives.tar_members",
+    "avro": "rlm_ray.sandbox.inside.parsers.tables.avro",
+    "orc": "rlm_ray.sandbox.inside.parsers.tables.orc",
+    "sheet": "rlm_ray.sandbox.inside.parsers.tables.sheets",
+    "mail": "rlm_ray.sandbox.inside.parsers.mail.records",
 }
 #: Bytes that are asked for at least.
 AT_ONCE = 64 << 10

@@ -63,8 +63,8 @@ class Child:
         self.kind = kind
         self.socket, self.theirs = socket.socketpair()
         self.socket.setblocking(False)
-        self.pad = shared_output.make()
-        self.paper = os.dup(self.pad)  # as `theirs`: for the child, touched by the pool's thread alone
+        self.output = shared_output.make()
+        self.child_output = os.dup(self.output)  # as `theirs`: for the child, touched by the pool's thread alone
         self.process: subprocess.Popen[bytes] | None = None
         self.verdict: str | None = None
         self.could_not_start = False
@@ -122,18 +122,18 @@ class Child:
 
     def wipe(self) -> None:
         """Forget what was printed: a cell begins."""
-        shared_output.wipe(self.pad)
+        shared_output.wipe(self.output)
 
     def printed(self) -> str:
         """Return what the cell has printed so far, not cleaned yet."""
-        return shared_output.read(self.pad)
+        return shared_output.read(self.output)
 
     def close(self) -> None:
         """Close this side's descriptors."""
-        if self.pad >= 0:
+        if self.output >= 0:
             self.socket.close()
-            os.close(self.pad)
-            self.pad = -1
+            os.close(self.output)
+            self.output = -1
 
     def cpu_seconds(self) -> float:
         """Processor time that the process has used; 0 where it cannot be read."""
@@ -281,7 +281,7 @@ class Pool:
 
     def _spawn(self, child: Child) -> None:
         bundled, size = bundle.bundle()
-        numbers = [child.theirs.fileno(), child.paper, bundled]
+        numbers = [child.theirs.fileno(), child.child_output, bundled]
         command = [sys.executable, "-P", "-s", "-S", "-B", "-c", bundle.BOOT, *map(str, [*numbers, size])]
         try:
             if child.verdict is None:
@@ -298,7 +298,7 @@ class Pool:
         except OSError as error:
             child.verdict, child.could_not_start = f"{sys.executable} could not be started: {error}", True
         child.theirs.close()
-        os.close(child.paper)
+        os.close(child.child_output)
         if child.verdict is not None:  # retired meanwhile
             child.kill(child.verdict)
 

@@ -1,7 +1,6 @@
-"""`draw` and `estimate`, as jobs: random samples of a plan's records, and what a model's readings of them say of all.
+"""`estimate`, as a job: what a model's readings of a random sample say of all records.
 
-A sample is drawn by number from the counts of the shards, so it is the same on every cluster, and a longer one begins with
-the shorter one. Labels are used in the order drawn, never in the order of arrival: slow answers may differ from quick ones.
+Labels are used in the order drawn, never in the order of arrival: slow answers may differ from quick ones.
 """
 
 from __future__ import annotations
@@ -10,17 +9,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlm_ray.corpus.planning import drawing
 from rlm_ray.errors import BudgetExceeded, InputError, SubcallFailed
-from rlm_ray.handle.plan import MAX_PLACES, Place, Places, Plan, Result, Select
+from rlm_ray.handle.plan import MAX_PLACES, Plan, Result, Select
 from rlm_ray.recursion.jobs.scheduler import Job, Until
-from rlm_ray.recursion.ports import RequestKey, ShardFailure
+from rlm_ray.recursion.ports import RequestKey
 from rlm_ray.recursion.verbs.batches import Batches
 from rlm_ray.recursion.verbs.context import CallContext
+from rlm_ray.recursion.verbs.sampling.samples import Samples, drawn
 from rlm_ray.recursion.verbs.scans import Scans
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.sure.estimate import MAX_LABELS, Ended, Reading, Wanted, estimated, narrow_enough, sentence
-from rlm_ray.types.json import JsonObject, JsonSchema
+from rlm_ray.types.json import JsonSchema
 from rlm_ray.types.sampled import GroupShares, Label, SampledEstimate
 
 #: Readings where no number of calls is given.
@@ -57,47 +56,15 @@ class EstimateRequest:
     seed: int
 
 
-class Samples:
-    """The verbs that draw."""
+class Estimates:
+    """The verb."""
 
-    def __init__(self, context: CallContext, scans: Scans, batches: Batches) -> None:
+    def __init__(self, context: CallContext, scans: Scans, samples: Samples, batches: Batches) -> None:
         self._context = context
+        self._samples = samples
         self._settings = context.call.settings
         self._scans = scans
         self._batches = batches
-
-    def draw(self, plan: Plan, n: int, seed: int, skip: int) -> Job:
-        """Return the handle of `n` records drawn at random, behind the first `skip` of the same seed."""
-        if n > MAX_PLACES:
-            raise InputError(f".draw({n:,}) is more than one sample has ({MAX_PLACES:,}). Draw again with skip={MAX_PLACES}.")
-        places, _ = yield from self._places(plan, skip, skip + n, seed)
-        manifest = yield from self._scans.manifest(plan)
-        info = manifest.info() | {"records": len(places), "estimate": None}
-        if plan.origin.kind == "result":
-            info |= {"kind": "result", "unit": "row"}
-        return {"plan": plan.then(Places(tuple(sorted(places)))).to_json(), "info": info}
-
-    def _places(self, plan: Plan, start: int, stop: int, seed: int) -> Job:
-        """Return the places that are drawn, in the order drawn, with their addresses."""
-        manifest = yield from self._scans.manifest(plan)
-        works = yield from self._scans.works(plan)
-        bound = works[0].plan if works else None
-        counts = (yield from self._scans.counts(manifest, bound, works)) if bound is not None else []
-        order = drawing.drawn(sum(counts), start, stop, seed)
-        by_shard = drawing.by_shard(order, counts)
-        partials = yield from self._scans.ordinals([works[number] for number in by_shard], list(by_shard.values()))
-        firsts, before = {}, 0
-        for number, count in enumerate(counts):
-            firsts[number], before = before, before + count
-        found: dict[int, tuple[Place, str]] = {}
-        for number, partial in zip(by_shard, partials, strict=True):
-            if isinstance(partial, ShardFailure):
-                continue
-            index = works[number].shard.index
-            for ordinal, (position, char, address) in zip(by_shard[number], partial, strict=True):
-                found[firsts[number] + ordinal] = (index, position, char), address
-        drawn = [found[ordinal] for ordinal in order if ordinal in found]
-        return [place for place, _ in drawn], [address for _, address in drawn]
 
     def estimate(self, plan: Plan, asked: EstimateRequest, request: RequestKey) -> Job:
         """Return what a random sample of readings says of all records: a `SampledEstimate`."""
@@ -161,19 +128,19 @@ class Samples:
 
     def _read(self, plan: Plan, asked: EstimateRequest, column: str, start: int, size: int, request: RequestKey) -> Job:
         """Draw some records and have them read; return their readings in the order drawn, and whether all were asked."""
-        places, addresses = yield from self._places(plan, start, start + size, asked.seed)
+        places, addresses = yield from self._samples.places(plan, start, start + size, asked.seed)
         if not places:
             raise InputError("No record of the sample can be read. Look at the failed shards.")
-        drawn = plan.then(Places(tuple(sorted(places))))
         key = RequestKey(f"{request.name}-{start}", request.resumed)
-        handle = yield from self._batches.each(asked.question, drawn, asked.schema, asked.model, 1, key, keep=True)
+        sample = drawn(plan, places)
+        handle = yield from self._batches.each(asked.question, sample, asked.schema, asked.model, 1, key, keep=True, again=False)
         origin = Plan.from_json(handle["plan"]).origin
         assert isinstance(origin, Result)
         state = self._context.results.get(origin.id)
         yield Until((state.promise,))
         state.promise.result()
         columns = (column,) if asked.by is None else (column, asked.by)
-        answers = yield from self._answers(Plan((origin, Select(columns))))
+        answers = yield from self._samples.answers(Plan((origin, Select(columns))))
         if not answers and state.failure is not None:
             raise SubcallFailed(state.failure.line())
         readings = []
@@ -183,18 +150,6 @@ class Samples:
                 Reading(None, failed=True) if row is None else Reading(row[column], group=row.get(asked.by) if asked.by else None)
             )
         return readings, not state.unasked
-
-    def _answers(self, rows: Plan) -> Job:
-        """Return the rows of a result by the address that each is about."""
-        found: dict[str, list[JsonObject]] = {}
-        after = None
-        while True:
-            page = yield from self._scans.page(rows, after, MAX_PLACES)
-            for record in page["records"]:
-                found.setdefault(record["_address"], []).append(record)
-            after = page["after"]
-            if after is None:
-                return found
 
 
 def _look(read: int, planned: int, pack: int) -> int:

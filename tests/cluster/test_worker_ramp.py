@@ -6,7 +6,7 @@ import pytest
 
 from rlm_ray.cluster import worker_ramp
 from rlm_ray.cluster.connect import IDLE_SECONDS
-from rlm_ray.cluster.worker_ramp import Widening, machine_times
+from rlm_ray.cluster.worker_ramp import WorkerRamp, machine_times
 
 
 class Machine:
@@ -35,12 +35,12 @@ def machine() -> Machine:
 
 
 def grown(
-    machine: Machine, widening: Widening, seconds: float, ends: float | None = None, alone: bool = True, ahead: float = 100.0
+    machine: Machine, ramp: WorkerRamp, seconds: float, ends: float | None = None, alone: bool = True, ahead: float = 100.0
 ) -> int:
     """How many calls are live after so long, when there are always more to begin and one ends every `ends` seconds."""
     live, until, next_end = 0, machine.now + seconds, machine.now + (ends or seconds + 1)
     while machine.now < until:
-        while widening.seconds(live, 2, alone, ahead) == 0:
+        while ramp.seconds(live, 2, alone, ahead) == 0:
             live += 1
         machine.go(0.05)
         if machine.now >= next_end:
@@ -49,39 +49,39 @@ def grown(
 
 
 def test_as_many_as_cpus_begin_at_once(machine: Machine) -> None:
-    made = Widening(machine.clock, machine.processors)
+    made = WorkerRamp(machine.clock, machine.processors)
     assert grown(machine, made, 0.1) == 2
 
 
 def test_idle_cpus_get_more_soon(machine: Machine) -> None:
     machine.share = 0.5
-    assert 8 <= grown(machine, Widening(machine.clock, machine.processors), 3.0) <= 14
+    assert 8 <= grown(machine, WorkerRamp(machine.clock, machine.processors), 3.0) <= 14
 
 
 def test_short_calls_on_a_busy_machine_get_no_more(machine: Machine) -> None:
-    assert grown(machine, Widening(machine.clock, machine.processors), 30.0, ends=0.25) <= 2
+    assert grown(machine, WorkerRamp(machine.clock, machine.processors), 30.0, ends=0.25) <= 2
 
 
 def test_what_begins_soon_anyway_waits_for_no_new_worker(machine: Machine) -> None:
     machine.share = 0.25
-    assert grown(machine, Widening(machine.clock, machine.processors), 3.0, ahead=4.0) == 2
+    assert grown(machine, WorkerRamp(machine.clock, machine.processors), 3.0, ahead=4.0) == 2
     machine.share = 1.0  # a worker comes sooner where more is idle
-    assert grown(machine, Widening(machine.clock, machine.processors), 3.0, ahead=4.0) > 2
-    assert grown(machine, Widening(machine.clock, machine.processors), 3.0, ahead=1.0) == 2
-    assert grown(machine, Widening(machine.clock, machine.processors), 3.0, ahead=1.0, alone=False) == 2
+    assert grown(machine, WorkerRamp(machine.clock, machine.processors), 3.0, ahead=4.0) > 2
+    assert grown(machine, WorkerRamp(machine.clock, machine.processors), 3.0, ahead=1.0) == 2
+    assert grown(machine, WorkerRamp(machine.clock, machine.processors), 3.0, ahead=1.0, alone=False) == 2
 
 
 def test_long_calls_get_more_on_a_busy_machine_too(machine: Machine) -> None:
-    assert 6 <= grown(machine, Widening(machine.clock, machine.processors), 30.0) <= 8
+    assert 6 <= grown(machine, WorkerRamp(machine.clock, machine.processors), 30.0) <= 8
 
 
 def test_the_cpus_of_one_machine_say_nothing_of_many(machine: Machine) -> None:
-    assert grown(machine, Widening(machine.clock, machine.processors), 2.0, ends=0.25, alone=False) > 5
+    assert grown(machine, WorkerRamp(machine.clock, machine.processors), 2.0, ends=0.25, alone=False) > 5
 
 
 def test_workers_that_are_there_are_used_at_once(machine: Machine) -> None:
     machine.share = 0.5
-    made = Widening(machine.clock, machine.processors)
+    made = WorkerRamp(machine.clock, machine.processors)
     before = grown(machine, made, 3.0)
     machine.share = 0.0
     machine.go(1.0)
@@ -93,4 +93,4 @@ def test_workers_that_are_there_are_used_at_once(machine: Machine) -> None:
 def test_the_machine_says_how_busy_it_is() -> None:
     times = machine_times()
     assert times is None or 0 <= times[0] <= times[1]
-    assert worker_ramp.widening() is worker_ramp.widening()
+    assert worker_ramp.worker_ramp() is worker_ramp.worker_ramp()

@@ -1,0 +1,1 @@
+"""Tables of foreign formats as Arrow record batches: Avro, ORC, sheets."""
