@@ -93,11 +93,11 @@ def test_slides_in_their_order_with_notes() -> None:
     ]
 
 
-def book(*chapters: str) -> bytes:
+def book(*chapters: str, named: str = "OPS/book.opf") -> bytes:
     sink = io.BytesIO()
     with zipfile.ZipFile(sink, "w") as archive:
         archive.writestr("mimetype", "application/epub+zip")
-        root = '<rootfiles><rootfile full-path="OPS/book.opf" media-type="application/oebps-package+xml"/></rootfiles>'
+        root = f'<rootfiles><rootfile full-path="{named}" media-type="application/oebps-package+xml"/></rootfiles>'
         archive.writestr(
             "META-INF/container.xml", f'<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container">{root}</container>'
         )
@@ -114,4 +114,4 @@ def test_a_book_in_the_order_of_its_spine() -> None:
     found = list(pages("", book("<h1>Second</h1><p>text</p>", "<h1>First</h1>")))
     assert found == ["# First", "# Second\n\ntext"]
     with pytest.raises(ValueError, match="is missing"):
-        list(pages("epub", book("x").replace(b"OPS/book.opf", b"OPS/bool.opf", 1)))
+        list(pages("epub", book("x", named="OPS/other.opf")))
