@@ -18,7 +18,7 @@ from rlm_ray import settings as settings_module
 from rlm_ray.conversion import answer_of, contexts_of, saved_answer
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.reading.logs.layout import LogOptions
+from rlm_ray.corpus.reading.logs.layout import LogOptions, log_options
 from rlm_ray.corpus.reading.text.dialect import Given
 from rlm_ray.errors import InputError, RunError, SettingsError
 from rlm_ray.handle.corpus import Corpus
@@ -59,6 +59,7 @@ def open(
     format: str | None = None,
     unit: str | None = None,
     event_start: str | None = None,
+    parse: str | None = None,
     encoding: str = "utf-8",
     tracked_changes: Literal["accepted", "shown"] = "accepted",
     shard_bytes: int = 64 << 20,
@@ -77,6 +78,8 @@ def open(
         What a record is; an event is a line with those that belong to it, as a stack trace does.
     event_start : str, optional
         A pattern that the lines which begin an event have (Rust's); found from samples where not given.
+    parse : str, optional
+        Columns of logs, as time, level and message: "auto", a format's name (docs/data.md), or a pattern with names.
     encoding : str
         Of text objects.
     tracked_changes : {"accepted", "shown"}
@@ -107,10 +110,10 @@ def open(
     >>> rlm_ray.open(str(folder)).head(1)[0]["text"]
     'started'
     """
-    dialect, logs = Given(), LogOptions(event_start)
+    dialect, logs = Given(), LogOptions(event_start, parse=parse)
     if settings is not None:
         dialect = Given(settings.csv_separator, settings.csv_quote, settings.csv_escape)
-        logs = LogOptions(settings.event_start if event_start is None else event_start, settings.event_bytes)
+        logs = log_options(settings, event_start, parse)
         encoding = settings.encoding if encoding == "utf-8" else encoding
     manifest = open_manifest(
         *uris,

@@ -114,13 +114,14 @@ def ask(uris: tuple[str, ...], question: str, format_: str | None, unit: str | N
 @click.argument("uris", nargs=-1, required=True, metavar="URI…")
 @click.option("--format", "format_", type=FORMAT)
 @click.option("--unit", type=UNIT)
+@click.option("--parse", metavar="FORMAT", help="Columns of logs: 'auto', a format's name, or a pattern with names.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def inspect(uris: tuple[str, ...], format_: str | None, unit: str | None, as_json: bool) -> None:
+def inspect(uris: tuple[str, ...], format_: str | None, unit: str | None, parse: str | None, as_json: bool) -> None:
     """Say what is known of a corpus without reading it: objects, columns, sizes, partitions. Calls no model."""
     with console.errors():
         from rlm_ray import api
 
-        info = api.open(*uris, format=format_, unit=unit).info
+        info = api.open(*uris, format=format_, unit=unit, parse=parse).info
         if as_json:
             click.echo(json.dumps(info, ensure_ascii=False))
         else:

@@ -12,6 +12,7 @@ from rlm_ray import storage
 from rlm_ray.corpus.catalog.lakehouse.names import is_table
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.reading import decode_replacements
+from rlm_ray.corpus.reading.logs import notes
 from rlm_ray.errors import InputError
 from rlm_ray.handle.corpus import Corpus
 from rlm_ray.handle.plan import Keep, Plan, Source
@@ -145,4 +146,9 @@ def _coverage(run: RunDirectory, corpora: dict[str, Manifest], outcome: CallOutc
     objects = {item.object for item in outcome.failures} | {
         item["object"] for manifest in corpora.values() for item in manifest.failed
     }
-    return {**measured, "objects_failed": len(objects), "replaced": decode_replacements.found(run.uri)}
+    return {
+        **measured,
+        "objects_failed": len(objects),
+        "replaced": decode_replacements.found(run.uri),
+        "unparsed": notes.found(run.uri),
+    }

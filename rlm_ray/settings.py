@@ -170,6 +170,14 @@ class Settings(BaseModel):
     event_start: str | None = Field(
         default=None, description="A pattern in the lines that begin an event of logs; found from samples where not set."
     )
+    parse: str | None = Field(
+        default=None,
+        description="Columns of logs: 'auto', a format's name (docs/data.md), or a pattern with names.",
+        json_schema_extra=_flag("FORMAT"),
+    )
+    log_patterns: dict[str, str] = Field(
+        default_factory=dict, description="Formats of logs of your own: a name, and a pattern whose names are columns."
+    )
     event_bytes: int = Field(default=1 << 20, ge=1 << 10, description="An event that goes on for one to two times as long is cut.")
     run_dir: str | None = Field(
         default=None,
@@ -182,6 +190,12 @@ class Settings(BaseModel):
     reuse: str | None = Field(
         default=None, description="Also take answers that another run has paid for.", json_schema_extra=_flag("RUN")
     )
+    answers: str | None = Field(
+        default=None,
+        description="Store of answers that runs share, a folder or prefix: what one of them has paid, none pays again.",
+        json_schema_extra=_flag("URL"),
+    )
+    answers_days: float | None = Field(default=None, gt=0, description="Days after which an answer of the store is asked again.")
     store_prompts: bool = Field(
         default=True, description="Keep prompts and records in the run directory.", json_schema_extra=_flag("yes|no")
     )

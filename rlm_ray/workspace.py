@@ -18,7 +18,7 @@ from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.planning import shard_choice
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading import decode_replacements
-from rlm_ray.corpus.reading.logs.layout import LogOptions
+from rlm_ray.corpus.reading.logs.layout import log_options
 from rlm_ray.corpus.reading.text.dialect import Given
 from rlm_ray.errors import UnreadShard
 from rlm_ray.handle.corpus import Backend, Corpus
@@ -65,10 +65,12 @@ class Session(Verbs, Backend):
         self._ports: RayPorts | None = None
         self._scratch: weakref.finalize[..., Session] | None = None
 
-    def open(self, *uris: str, name: str | None = None, event_start: str | None = None, **options: Any) -> Corpus:
+    def open(
+        self, *uris: str, name: str | None = None, event_start: str | None = None, parse: str | None = None, **options: Any
+    ) -> Corpus:
         """Open a corpus in this session; as `rlm_ray.open`."""
         made = self.settings
-        logs = LogOptions(made.event_start if event_start is None else event_start, made.event_bytes)
+        logs = log_options(made, event_start, parse)
         dialect = Given(made.csv_separator, made.csv_quote, made.csv_escape)
         given: dict[str, Any] = {
             "encoding": made.encoding,

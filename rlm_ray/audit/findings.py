@@ -20,7 +20,7 @@ from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.operations.lookup import part_of, record_at, shard_of
 from rlm_ray.corpus.planning.bind import bind
 from rlm_ray.corpus.reading.work import Work
-from rlm_ray.errors import InputError, StorageError
+from rlm_ray.errors import InputError, ObjectUnreadable, StorageError
 from rlm_ray.ledger.citations import own_words
 from rlm_ray.ledger.segments import to_table
 from rlm_ray.sandbox.outside import parsing
@@ -94,7 +94,7 @@ def _record_of(row: Any) -> Address | None:
 def _why_not(given: list[Any], numbers: list[int], validator: Any, manifests: Mapping[str, Manifest]) -> dict[int, str | None]:
     """Say of each of these findings, which rest on one record, why it does not stand; None where it does."""
     reasons: dict[int, str | None] = {}
-    source: Record | str | None = None  # the record, or why there is none
+    source: Record | str | StorageError | None = None  # the record, or why there is none
     for number in numbers:
         row = given[number]
         if (error := next(validator.iter_errors(row), None)) is not None:
@@ -108,7 +108,10 @@ def _why_not(given: list[Any], numbers: list[int], validator: Any, manifests: Ma
         source = source if source is not None else _source(address.whole, manifests)
         record = part_of(source, address) if isinstance(source, Mapping) else None
         quote = row.get("quote")
-        if isinstance(source, str):
+        if isinstance(source, StorageError):
+            # that an object cannot be read is a finding too; a quote of it is none
+            reasons[number] = None if quote is None else f"{address.object} cannot be read: {source}"
+        elif isinstance(source, str):
             reasons[number] = source
         elif record is None:
             reasons[number] = f"there is no record at {address}"
@@ -121,15 +124,18 @@ def _why_not(given: list[Any], numbers: list[int], validator: Any, manifests: Ma
     return reasons
 
 
-def _source(address: Address, manifests: Mapping[str, Manifest]) -> Record | str:
+def _source(address: Address, manifests: Mapping[str, Manifest]) -> Record | str | StorageError:
     for manifest in manifests.values():
+        reason = next((entry["reason"] for entry in manifest.failed if entry["object"] == address.object), None)
+        if reason is not None:
+            return ObjectUnreadable(reason)
         shard = shard_of(manifest, address)
         if shard is None:
             continue
         try:
             record = record_at(Work(shard, bind((), manifest.schema), parsers=parsing.PARSERS), {"address": str(address)})
         except StorageError as error:
-            return f"{address.object} cannot be read: {error}"
+            return error
         return record if record is not None else f"there is no record at {address}"
     return f"{address!s:.300} is no record of the job's corpora"
 

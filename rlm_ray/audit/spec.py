@@ -36,7 +36,7 @@ class _Part(BaseModel):
 
 
 #: Settings that a corpus may have for itself.
-_READING = ("encoding", "tracked_changes", "csv_separator", "csv_quote", "csv_escape", "event_start")
+_READING = ("encoding", "tracked_changes", "csv_separator", "csv_quote", "csv_escape", "event_start", "parse")
 
 
 class CorpusOptions(TypedDict):
@@ -65,6 +65,11 @@ class CorpusSpec(_Part):
     csv_escape: str | None = Field(default=None, description="Escape of CSV, such as a backslash; empty for none.")
     event_start: str | None = Field(
         default=None, description="A pattern in the lines that begin an event of logs; found from samples where not given."
+    )
+
+    parse: str | None = Field(
+        default=None,
+        description="Columns of logs: 'auto', a format's name or a pattern with names; that of the settings where not given.",
     )
 
     def options(self, settings: Settings) -> CorpusOptions:

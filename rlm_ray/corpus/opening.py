@@ -84,10 +84,10 @@ def open_manifest(
     dialect : Given
         Separator, quote and escape of CSV; found in each object where not given.
     logs : LogOptions
-        How events are found; by samples where not given.
+            How events and columns of logs are found; by samples where not given.
     parsers : Parsers, optional
         Parse foreign formats in a sandbox; without it, archives cannot be read.
-    tracked_changes : {"accepted", "shown"}
+        tracked_changes : {"accepted", "shown"}
         Of documents: as if all changes were accepted, or with each change marked.
 
     Raises
@@ -125,6 +125,8 @@ def open_manifest(
     if not len(listed) and unreadable:
         reasons = "; ".join(f"{entry['object']}: {entry['reason']}" for entry in unreadable[:3])
         raise InputError(f"Nothing at {', '.join(uris)} can be read, of {counted(len(table), 'object')}. {reasons}")
+    if kind == "lines" and logs.parse is not None:
+        kind = "fields"
     facts = FORMATS[kind]
     if facts.has_footers and format is None:
         _no_table(uris, listed["uri"])
@@ -141,7 +143,7 @@ def open_manifest(
         failed += [{"object": uri, "reason": "the file is empty"} for uri in empty]
         manifest = _open_parquet(name, given, listed, failed, shard_bytes)
     else:
-        told = logs.to_text() if unit == "event" else dialect.to_text()
+        told = logs.to_text() if kind in ("events", "fields") else dialect.to_text()
         manifest = _open_text(name, kind, unit, given, listed, failed, shard_bytes, encoding, tracked_changes, told, parsers)
     return replace(
         manifest,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, Protocol, TypeAlias, TypedDict, cast
 
+from rlm_ray.corpus.operations.arguments import OperationArgs
 from rlm_ray.recursion.budget.budget import Budget
 from rlm_ray.recursion.budget.measures import Rows
 from rlm_ray.recursion.failed_verbs import FailedVerb
@@ -82,13 +83,23 @@ class ShardFailure:
     shard: int | None = None
 
 
+class ScanArgs(OperationArgs, total=False):
+    """The arguments of what a worker does over shards: an operation of the corpus, `contents` or `answered`."""
+
+    spec: LeafSpec
+    run_dir: str
+    others: tuple[str, ...]
+    keys: Sequence[str]
+    settings: Settings
+
+
 @dataclass(frozen=True, slots=True)
 class ScanGroup:
     """One operation over some shards."""
 
     operation: str
     works: tuple[Work, ...]
-    args: JsonObject
+    args: ScanArgs
     tables: Mirrors = field(default_factory=dict)
 
 

@@ -129,6 +129,9 @@ def coverage_lines(coverage: Coverage) -> list[str]:
     lines += [f"  {counted(item['bytes'], *_REPLACED)} \ufffd in {item['object']}" for item in replaced[:MAX_REPLACED]]
     if len(replaced) > MAX_REPLACED:
         lines.append(f"  … and in {counted(len(replaced) - MAX_REPLACED, 'other object')}")
+    for item in coverage.get("unparsed", [])[:MAX_REPLACED]:
+        cut = f"; {counted(item['cut'], 'event was', 'events were')} cut" if item["cut"] else ""
+        lines.append(f"  {counted(item['records'], 'record')} without a known format in {item['object']}{cut}")
     return lines
 
 

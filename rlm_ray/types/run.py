@@ -174,6 +174,14 @@ class Replaced(TypedDict):
     bytes: int
 
 
+class Unparsed(TypedDict):
+    """An object with records of logs that have no known format, or that continue an event which was cut."""
+
+    object: str
+    records: int
+    cut: int
+
+
 class Coverage(ShardCoverage, total=False):
     """`Answer.coverage`."""
 
@@ -182,6 +190,7 @@ class Coverage(ShardCoverage, total=False):
     corpora: dict[str, CorpusShown]
     objects_failed: int
     replaced: list[Replaced]
+    unparsed: list[Unparsed]
 
 
 class SureRecord(TypedDict):

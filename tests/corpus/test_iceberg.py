@@ -45,6 +45,9 @@ def catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     gc.collect()  # what was left open is this test's fault
 
 
+_PAIRS = pyarrow.map_(pyarrow.string(), pyarrow.struct([("x", pyarrow.int64())]))
+
+
 def _rows(first: int, count: int) -> pyarrow.Table:
     numbers = range(first, first + count)
     return pyarrow.table(
@@ -124,21 +127,61 @@ def test_a_column_that_took_anothers_name_is_another(kit: SimpleNamespace, catal
     assert [(record["old"], record["text"]) for record in found] == [("row 0", None), ("row 1", None)]
 
 
-def test_a_nested_column_of_another_shape_is_a_reason(kit: SimpleNamespace, catalogue: Any) -> None:
-    from pyiceberg.types import LongType
+def test_members_of_nested_columns_are_found_by_their_numbers(kit: SimpleNamespace, catalogue: Any) -> None:
+    """A member that came, one that went, one of another name, and one that took its name: as pyiceberg itself reads them."""
+    from pyiceberg.types import LongType, StringType
 
+    pairs = pyarrow.array([[("k", {"x": 1})], [("l", None)], []], _PAIRS)
+    lists = pyarrow.array([[{"y": 1}, None], [{"y": 2}], []], pyarrow.list_(pyarrow.struct([("y", pyarrow.int32())])))
+    rows = _rows(0, 3).append_column("kv", pairs).append_column("list", lists)
+    table = catalogue.create_table("sales.orders", schema=rows.schema)
+    table.append(rows)
+    with table.update_schema() as update:
+        update.rename_column(("more", "a"), "first")
+        update.rename_column(("kv", "value", "x"), "z")
+        update.update_column(("list", "element", "y"), LongType())
+        update.add_column(("more", "c"), LongType())
+        update.delete_column(("more", "b"))
+    with table.update_schema() as update:
+        update.add_column(("more", "a"), StringType())
+    more = pyarrow.struct([("first", pyarrow.int64()), ("c", pyarrow.int64()), ("a", pyarrow.string())])
+    later = pyarrow.table({"n": [3, 4], "more": pyarrow.array([{"first": 7, "c": 8, "a": "new"}, None], more)})
+    table.append(later)
+    found = sorted(kit.records(open_manifest(_metadata(table))), key=lambda record: record["n"])
+    own = {row["n"]: row for row in table.scan().to_arrow().to_pylist()}
+    assert [record["more"] for record in found] == [own[number]["more"] for number in range(5)]
+    # of lists that a file has not pyiceberg makes empty ones
+    assert [record["list"] for record in found] == [[{"y": 1}, None], [{"y": 2}], [], None, None]
+    assert own[0]["list"] == [{"y": 1}, None]
+    assert found[0]["more"] == {"first": 0, "c": None, "a": None}
+    assert [record["kv"] for record in found] == [{"k": {"z": 1}}, {"l": None}, {}, None, None]
+
+
+def test_columns_and_members_with_values_by_default(kit: SimpleNamespace, catalogue: Any, tmp_path: Path) -> None:
     table = catalogue.create_table("sales.orders", schema=_rows(0, 1).schema)
     table.append(_rows(0, 2))
-    with table.update_schema() as update:
-        update.add_column(("more", "c"), LongType())
-    with pytest.raises(InputError, match=r"column 'more' has the members \{a, b: \[\]\}, the table's has \{a, b: \[\], c\}"):
-        open_manifest(_metadata(table))
+    # pyiceberg reads what has defaults (format 3) and does not write it
+    metadata = json.loads(Path(table.metadata_location.removeprefix("file://")).read_text())
+    metadata |= {"format-version": 3, "next-row-id": 2, "last-column-id": 90}
+    metadata["snapshots"][0] |= {"first-row-id": 0, "added-rows": 2}
+    fields = metadata["schemas"][0]["fields"]
+    price = {"id": 88, "name": "price", "required": False, "type": "long", "initial-default": 42, "write-default": 42}
+    since = {"id": 89, "name": "since", "required": False, "type": "date", "initial-default": "2026-11-30"}
+    member = {"id": 90, "name": "c", "required": False, "type": "string", "initial-default": "none"}
+    next(field for field in fields if field["name"] == "more")["type"]["fields"].append(member)
+    fields += [price, since]
+    (tmp_path / "3.metadata.json").write_text(json.dumps(metadata))
+    manifest = open_manifest(f"iceberg+{tmp_path}/3.metadata.json")
+    found = kit.records(manifest)
+    assert [(record["price"], record["since"], record["more"]["c"]) for record in found] == [(42, "2026-11-30", "none")] * 2
+    assert kit.records(manifest, Where((("price", "==", 41),))) == []
+    assert manifest.partition_columns == []
 
 
 # -- files of deletions, which pyiceberg reads and does not write
 
 
-def _with_deletes(table: Any, folder: Path, content: Any, path: Path, kind: Any) -> str:
+def _with_deletes(table: Any, folder: Path, content: Any, path: Path, kind: Any, equality_ids: list[int] | None = None) -> str:
     """The table's metadata with one more snapshot, that has a file of deletions."""
     from pyiceberg.manifest import (
         DataFile,
@@ -170,6 +213,7 @@ def _with_deletes(table: Any, folder: Path, content: Any, path: Path, kind: Any)
         partition=Record(),
         record_count=1,
         file_size_in_bytes=path.stat().st_size,
+        equality_ids=equality_ids,
     )
     file.spec_id = table.spec().spec_id
     with Deletes(table.spec(), table.schema(), table.io.new_output(f"file://{folder}/deletes.avro"), number, "deflate") as writer:
@@ -247,14 +291,32 @@ def test_rows_that_a_deletion_vector_names_are_left_out(kit: SimpleNamespace, ca
     assert _numbers(kit, uri) == list(range(1, 9))
 
 
-def test_rows_that_are_deleted_by_value_are_refused_by_name(catalogue: Any, tmp_path: Path) -> None:
+def test_rows_that_are_deleted_by_value_are_left_out(kit: SimpleNamespace, catalogue: Any, tmp_path: Path) -> None:
+    """Nulls equal nulls; what was written after the delete stays."""
+    from pyiceberg.manifest import DataFileContent, FileFormat
+
+    rows = pyarrow.table({"n": pyarrow.array([0, 1, 2, 3, 4], pyarrow.int64()), "text": ["a", None, "a", "b", None]})
+    table = catalogue.create_table("sales.orders", schema=rows.schema)
+    table.append(rows)
+    number = table.schema().find_field("text").field_id
+    keys = pyarrow.schema([pyarrow.field("text", pyarrow.string(), metadata={"PARQUET:field_id": str(number)})])
+    path = tmp_path / "deletes.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"text": pyarrow.array(["b", None, "zz"])}, schema=keys), path)
+    uri = _with_deletes(table, tmp_path, DataFileContent.EQUALITY_DELETES, path, FileFormat.PARQUET, [number])
+    found = kit.records(open_manifest(uri))
+    assert [(record["n"], record["text"]) for record in found] == [(0, "a"), (2, "a")]
+    assert [Address.parse(record["_address"]).start for record in found] == [0, 2]
+    assert _numbers(kit, _metadata(table)) == [0, 1, 2, 3, 4]
+
+
+def test_deletes_by_value_that_name_no_columns_are_refused(catalogue: Any, tmp_path: Path) -> None:
     from pyiceberg.manifest import DataFileContent, FileFormat
 
     table = catalogue.create_table("sales.orders", schema=_rows(0, 1).schema)
     table.append(_rows(0, 3))
     pyarrow.parquet.write_table(pyarrow.table({"n": [1]}), tmp_path / "deletes.parquet")
     uri = _with_deletes(table, tmp_path, DataFileContent.EQUALITY_DELETES, tmp_path / "deletes.parquet", FileFormat.PARQUET)
-    with pytest.raises(InputError, match="equality deletes"):
+    with pytest.raises(InputError, match="equality deletes that name no columns"):
         open_manifest(uri)
 
 

@@ -6,12 +6,14 @@ import datetime
 import decimal
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy
 import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -205,13 +207,19 @@ def test_columns_that_came_later_are_null_in_older_files(kit: SimpleNamespace, t
     assert [(record["n"], record["more"], record["list"]) for record in found] == [(1, None, None), (2, "x", [1])]
 
 
-def _log(folder: Path, protocol: dict[str, Any], configuration: dict[str, str]) -> str:
-    schema = {"type": "struct", "fields": [{"name": "n", "type": "long", "nullable": True, "metadata": _MAPPED}]}
+def _log(
+    folder: Path,
+    protocol: dict[str, Any],
+    configuration: dict[str, str],
+    schema: dict[str, Any] | None = None,
+    partitions: Sequence[str] = (),
+) -> str:
+    schema = schema or {"type": "struct", "fields": [{"name": "n", "type": "long", "nullable": True, "metadata": {}}]}
     meta = {
         "id": "5fba94ed-9794-4965-ba6e-6ee3c0d22af9",
         "format": {"provider": "parquet", "options": {}},
         "schemaString": json.dumps(schema),
-        "partitionColumns": [],
+        "partitionColumns": list(partitions),
         "configuration": configuration,
         "createdTime": 0,
     }
@@ -241,15 +249,11 @@ def test_members_of_nested_columns_that_came_later_are_null_in_older_files(kit: 
     assert kit.operate(manifest, "count", Grep("z", column="s")) == 1
 
 
-_MAPPED = {"delta.columnMapping.id": 1, "delta.columnMapping.physicalName": "col-1"}
-
-
 @pytest.mark.parametrize(
     ("features", "configuration", "named"),
     [
-        (["columnMapping"], {"delta.columnMapping.mode": "name"}, "columnMapping"),
+        (["variantType"], {}, "variantType"),
         (["somethingNew"], {}, "somethingNew"),
-        (["typeWidening"], {}, "typeWidening"),
     ],
 )
 def test_features_that_are_not_read_are_named(
@@ -275,6 +279,91 @@ def test_features_that_are_not_read_are_named(
 def test_a_name_that_cannot_be_one_says_how_it_is_written(tmp_path: Path, uri: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         open_manifest(uri.format(tmp_path))
+
+
+def _mapped(name: str, kind: Any, number: int) -> dict[str, Any]:
+    about = {"delta.columnMapping.id": number, "delta.columnMapping.physicalName": f"col-{number}"}
+    return {"name": name, "type": kind, "nullable": True, "metadata": about}
+
+
+def _struct(*members: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "struct", "fields": list(members)}
+
+
+def _in_file(name: str, kind: pyarrow.DataType, number: int | None) -> pyarrow.Field:
+    return pyarrow.field(name, kind, metadata=None if number is None else {"PARQUET:field_id": str(number)})
+
+
+@pytest.mark.parametrize("mode", ["name", "id"])
+def test_columns_are_found_as_the_tables_column_mapping_says(kit: SimpleNamespace, tmp_path: Path, mode: str) -> None:
+    """Columns and members have other names in files; in mode id only their numbers count, in mode name only their names."""
+    element = _struct(_mapped("y", "string", 7))
+    schema = _struct(
+        _mapped("n", "long", 1),
+        _mapped("city", "string", 2),
+        _mapped("s", _struct(_mapped("a", "integer", 4), _mapped("later", "string", 5)), 3),
+        _mapped("l", {"type": "array", "elementType": element, "containsNull": True}, 6),
+        _mapped("part", "string", 8),
+    )
+    number = (lambda given: given) if mode == "id" else (lambda given: 100 - given)
+    name = (lambda given: f"col-{given}") if mode == "name" else (lambda given: f"odd-{given}")
+    fields = [
+        _in_file(name(2), pyarrow.string(), number(2)),
+        _in_file(name(1), pyarrow.int64(), number(1)),
+        _in_file(name(3), pyarrow.struct([_in_file(name(4), pyarrow.int32(), number(4))]), number(3)),
+        _in_file(name(6), pyarrow.list_(pyarrow.struct([_in_file(name(7), pyarrow.string(), number(7))])), number(6)),
+    ]
+    values = [["Oslo", None], [1, 2], [{name(4): 5}, None], [[{name(7): "z"}, None], None]]
+    arrays = [pyarrow.array(given, field.type) for given, field in zip(values, fields, strict=True)]
+    uri = _log(tmp_path / "t", {"minReaderVersion": 2, "minWriterVersion": 5}, {"delta.columnMapping.mode": mode}, schema, ["part"])
+    _add(tmp_path / "t", pyarrow.table(arrays, schema=pyarrow.schema(fields)), {"col-8": "p1"})
+    manifest = open_manifest(uri)
+    assert manifest.failed == []
+    assert [{column: value for column, value in record.items() if column != "_address"} for record in kit.records(manifest)] == [
+        {"n": 1, "city": "Oslo", "s": {"a": 5, "later": None}, "l": [{"y": "z"}, None], "part": "p1"},
+        {"n": 2, "city": None, "s": None, "l": None, "part": "p1"},
+    ]
+    assert [record["city"] for record in kit.records(manifest, Where((("n", "==", 1),)))] == ["Oslo"]
+
+
+def test_columns_whose_type_was_widened_are_of_the_wider_type(kit: SimpleNamespace, tmp_path: Path) -> None:
+    kinds = {"i": "long", "f": "double", "d": "decimal(12,3)", "day": "timestamp_ntz"}
+    columns = [{"name": name, "type": kind, "nullable": True, "metadata": {}} for name, kind in kinds.items()]
+    columns.append({"name": "s", "type": _struct(columns[0]), "nullable": True, "metadata": {}})
+    features = ["typeWidening", "timestampNtz"]
+    protocol = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": features, "writerFeatures": features}
+    uri = _log(tmp_path / "t", protocol, {}, _struct(*columns))
+    small = {
+        "i": pyarrow.array([1], pyarrow.int8()),
+        "f": pyarrow.array([0.5], pyarrow.float32()),
+        "d": pyarrow.array([decimal.Decimal("1.25")], pyarrow.decimal128(5, 2)),
+        "day": pyarrow.array([datetime.date(2026, 11, 30)]),
+        "s": pyarrow.array([{"i": 3}], pyarrow.struct([("i", pyarrow.int16())])),
+    }
+    wide = {
+        "i": pyarrow.array([1 << 40], pyarrow.int64()),
+        "f": pyarrow.array([0.1], pyarrow.float64()),
+        "d": pyarrow.array([decimal.Decimal("123456789.125")], pyarrow.decimal128(12, 3)),
+        "day": pyarrow.array([datetime.datetime(2026, 11, 30, 12)], pyarrow.timestamp("us")),
+        "s": pyarrow.array([{"i": 1 << 40}], pyarrow.struct([("i", pyarrow.int64())])),
+    }
+    _add(tmp_path / "t", pyarrow.table(small))
+    _add(tmp_path / "t", pyarrow.table(wide))
+    found = sorted(kit.records(open_manifest(uri)), key=lambda record: record["i"])
+    assert [[record[column] for column in (*kinds, "s")] for record in found] == [
+        [1, 0.5, "1.250", "2026-11-30T00:00:00", {"i": 3}],
+        [1 << 40, 0.1, "123456789.125", "2026-11-30T12:00:00", {"i": 1 << 40}],
+    ]
+
+
+def _add(table: Path, rows: pyarrow.Table, values: dict[str, str] | None = None) -> None:
+    """Add a file, in a version of its own."""
+    number = len(list((table / "_delta_log").iterdir()))
+    path = table / f"part-{number}.parquet"
+    pyarrow.parquet.write_table(rows, path)
+    size = path.stat().st_size
+    action = {"path": path.name, "partitionValues": values or {}, "size": size, "modificationTime": 0, "dataChange": True}
+    (table / "_delta_log" / f"{number:020d}.json").write_text(json.dumps({"add": action}))
 
 
 def test_a_table_is_a_corpus_of_its_own(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.house.figures import FIGURES, Figure, House
 
 BAD = {
     "errors.py": "class RlmRayError(Exception):\n    ends_run = False\n",
-    "plan.py": "class Node:\n    pass\nclass Where(Node):\n    pass\n",
+    "plan.py": "class Step:\n    pass\nclass Where(Step):\n    pass\n",
     "room/a.py": "import rlm_ray.room.b\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import rlm_ray.room.c\n",
     "room/b.py": "def f():\n    from rlm_ray.room import a\n",
     "room/c.py": "import rlm_ray.room.a\n",

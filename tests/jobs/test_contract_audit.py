@@ -178,6 +178,19 @@ def test_a_piece_that_no_model_read_is_not_taken_for_absence(audit: Audit) -> No
     assert found_cells(audited.checked.standing) == {cell for cell in known.cells if cell[0] != "contract-002.txt"}
 
 
+def test_a_document_that_cannot_be_parsed_is_unread(audit: Audit, tmp_path: Path) -> None:
+    known = made_up(2)
+    folder = known.write(tmp_path / "some")
+    (folder / "old.doc").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(504))
+    audited = audit(str(folder), Reader(known))
+    rows = [row for row in audited.checked.standing if row["contract"] == "old.doc"]
+    assert audited.checked.rejected == []
+    assert len(rows) == 41
+    assert {row["kind"] for row in rows} == {"unread"}
+    assert all("old binary format" in row["value"] and row["address"].endswith("#bytes=0-512") for row in rows)
+    assert found_cells(audited.checked.standing) == known.cells
+
+
 @pytest.mark.parametrize("errs", [{}, {"missed": 0.1, "invented": 0.05, "misquoted": 0.05}], ids=["gold", "noisy"])
 def test_real_contracts(audit: Audit, data: Path, ray_local: Any, errs: dict[str, float]) -> None:
     known = real(data, CONTRACTS)

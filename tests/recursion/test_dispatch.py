@@ -46,6 +46,13 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "model": None,
         "votes": 1,
     },
+    "llm_each_plan": {
+        "prompt": "hello",
+        "plan": [*PLAN, {"node": "slice", "start": 0, "stop": 3}],
+        "schema": None,
+        "model": None,
+        "votes": 1,
+    },
     "rlm_query": {"question": "what?", "part": PART},
     "rlm_query_batched": {"questions": ["what?"], "parts": [{"text": "x"}]},
     "rlm_map": {"question": "what?", "parts": [PART], "schema": None},

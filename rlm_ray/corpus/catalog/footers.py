@@ -49,8 +49,8 @@ class Footer:
         Least and greatest value of the columns of each row group (see `statistics`).
     ids : dict of int to str
         Columns by their field ids, where the file has some.
-    shapes : dict of str to str
-        The members of nested columns, by their name in the file.
+    nested : dict of str to pyarrow.DataType
+        The types of nested columns, by their name in the file.
     error : str or None
         Why the file cannot be read.
     """
@@ -60,7 +60,7 @@ class Footer:
     widths: dict[str, float] = field(default_factory=dict)
     ranges: list[Ranges] = field(default_factory=list)
     ids: dict[int, str] = field(default_factory=dict)
-    shapes: dict[str, str] = field(default_factory=dict)
+    nested: dict[str, pyarrow.DataType] = field(default_factory=dict)
     error: str | None = None
 
     @property
@@ -113,8 +113,8 @@ def read_footer(info: ObjectInfo, most: int = 0) -> Footer:
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     sizes = [(group.num_rows, group.total_byte_size) for group in groups]
     ids = {int(number): column.name for column in schema if (number := (column.metadata or {}).get(_FIELD_ID)) is not None}
-    shapes = {column.name: shape(column.type) for column in schema if pyarrow.types.is_nested(column.type)}
-    return Footer(columns, sizes, _widths(groups), _ranges(groups, columns, top_level(schema), most), ids, shapes)
+    nested = {column.name: column.type for column in schema if pyarrow.types.is_nested(column.type)}
+    return Footer(columns, sizes, _widths(groups), _ranges(groups, columns, top_level(schema), most), ids, nested)
 
 
 def _ranges(groups: Sequence[Any], columns: dict[str, tuple[str, str]], flat: dict[int, str], most: int) -> list[Ranges]:
@@ -177,23 +177,6 @@ def _stored_type(column: pyarrow.Field, leaf: Any) -> str:
     if leaf is not None and str(leaf.logical_type) == "Interval":
         return "interval"
     return type_name(column.type)
-
-
-def shape(kind: pyarrow.DataType) -> str:
-    """Return the members of a nested type: equal for types that differ in how they name a list's elements only.
-
-    Examples
-    --------
-    >>> shape(pyarrow.list_(pyarrow.struct([("a", pyarrow.int8()), ("b", pyarrow.list_(pyarrow.int8()))])))
-    '[{a, b: []}]'
-    """
-    types = pyarrow.types
-    if types.is_struct(kind):
-        members = {member.name: shape(member.type) for member in kind}
-        return "{" + ", ".join(f"{name}: {inner}" if inner else name for name, inner in members.items()) + "}"
-    if types.is_map(kind):
-        return f"<{shape(kind.key_type)}, {shape(kind.item_type)}>"
-    return f"[{shape(kind.value_type)}]" if types.is_list(kind) or types.is_large_list(kind) else ""
 
 
 def groups_between(footer: Footer, start: int, stop: int, differing: set[str]) -> list[tuple[int, int, Ranges]]:

@@ -55,6 +55,8 @@ class Format:
         Objects may be documents that only a parser in a sandbox can read; see `Work.extract`.
     is_result : bool
         Results of this run, whose rows have the addresses of what they were made from.
+    keeps_times : bool
+        What a scan has seen of a shard's times is kept, for later conditions on them.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Format:
     first_records: bool = True
     is_parsed: bool = False
     is_result: bool = False
+    keeps_times: bool = False
 
 
 _TABLE = (
@@ -82,7 +85,8 @@ _TABLE = (
            is_text=False, in_rows=True, is_cut=True, is_counted=True, first_records=False, is_result=True),
     Format(name="lines", reader=f"{_READING}.text.lines", unit="line", option="text",
            is_cut=True, lines_are_records=True, shows_bytes=True),
-    Format(name="events", reader=f"{_READING}.logs.reader", unit="event", is_cut=True),
+    Format(name="events", reader=f"{_READING}.logs.reader", unit="event", is_cut=True, keeps_times=True),
+    Format(name="fields", reader=f"{_READING}.logs.reader", unit="line", is_cut=True, keeps_times=True),
     Format(name="jsonl", reader=f"{_READING}.text.jsonl", unit="row", option="jsonl", extensions=(".jsonl", ".ndjson"),
            is_cut=True),
     Format(name="json", reader=f"{_READING}.text.json_values", unit="row", option="json", extensions=(".json",)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -14,6 +14,7 @@ import pyarrow
 from rlm_ray import storage
 from rlm_ray.corpus.catalog import deletions
 from rlm_ray.corpus.catalog.footers import with_footer
+from rlm_ray.corpus.operations.arguments import OperationArgs, ValueCounts
 from rlm_ray.corpus.reading import scan
 from rlm_ray.corpus.reading.parquet import dictionary_codes, polars_rows
 from rlm_ray.corpus.reading.reader import Reduce
@@ -30,7 +31,7 @@ MAX_DISTINCT = 1_000_000
 _MOST_ROWS = 2 * MAX_DISTINCT
 
 
-def together(name: str, works: Sequence[Work], args: Mapping[str, Any]) -> list[Any]:
+def together(name: str, works: Sequence[Work], args: OperationArgs) -> list[Any]:
     """Compute an operation over several shards by one query; None in the place of each that is to be asked by itself.
 
     So is each of them where the query fails, or an object has changed: which shard fails, and why, is said as ever. In the place
@@ -145,7 +146,7 @@ def _check_versions(objects: Sequence[tuple[str, str]]) -> None:
 # -- records
 
 
-def count(work: Work, args: Mapping[str, Any]) -> int:
+def count(work: Work, args: OperationArgs) -> int:
     """Return how many records the steps leave of a shard."""
     shard, plan = work.shard, work.plan
     if shard.traits.lines_are_records and not shard.packed and plan.is_range(shard.index):
@@ -158,7 +159,7 @@ def count(work: Work, args: Mapping[str, Any]) -> int:
     return _total(work.reduced([], _counted)) if known is None else known
 
 
-def merge_count(partials: Sequence[int], args: Mapping[str, Any]) -> int:
+def merge_count(partials: Sequence[int], args: OperationArgs) -> int:
     """Return the sum."""
     return sum(partials)
 
@@ -180,7 +181,7 @@ def _total(frames: Iterable[polars.DataFrame]) -> int:
 # -- records by value
 
 
-def count_by(work: Work, args: Mapping[str, Any]) -> list[tuple[Any, int]]:
+def count_by(work: Work, args: OperationArgs) -> list[tuple[Any, int]]:
     """Return how many records the steps leave of a shard, by a column's values."""
     column = args["column"]
     work = replace(work, shard=with_footer(work.shard, work.plan.schema))
@@ -190,7 +191,7 @@ def count_by(work: Work, args: Mapping[str, Any]) -> list[tuple[Any, int]]:
     return by_value(work.reduced([column], grouped(column)), work, column)
 
 
-def merge_count_by(partials: Sequence[list[tuple[Any, int]]], args: Mapping[str, Any]) -> dict[str, Any]:
+def merge_count_by(partials: Sequence[list[tuple[Any, int]]], args: OperationArgs) -> ValueCounts:
     """Return the most frequent values with their counts, and how many values there are."""
     # a text is its own key; another value's is its JSON, apart from the text that reads the same
     texts: dict[str, int] = {}

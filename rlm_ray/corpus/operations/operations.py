@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow
 from rlm_ray.corpus.catalog import deletions
 from rlm_ray.corpus.catalog.sizes import record_sizes
 from rlm_ray.corpus.operations import counting, small_objects
+from rlm_ray.corpus.operations.arguments import Lengths, Operation, OperationArgs, Page, PagePart, TextPart
 from rlm_ray.corpus.operations.lookup import record_at
 from rlm_ray.corpus.planning import chunk_ranges
 from rlm_ray.corpus.planning.read_ranges import EXTENT, ReadRange, read_ranges_of
@@ -26,12 +27,12 @@ from rlm_ray.corpus.reading.records import batch_addresses, to_json, to_records
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, StorageError
 from rlm_ray.handle.plan import Between, Step
-from rlm_ray.types.json import JsonObject
+from rlm_ray.types.json import Record
 
 PAGE_BYTES = 4 << 20
 
 
-def run(name: str, work: Work, args: Mapping[str, Any]) -> Any:
+def run(name: str, work: Work, args: OperationArgs) -> Any:
     """Compute one operation over one shard. Reads the shard.
 
     Raises
@@ -41,10 +42,10 @@ def run(name: str, work: Work, args: Mapping[str, Any]) -> Any:
     ObjectChanged, ObjectUnreadable
         As `scan`.
     """
-    return _operation(name)[0](work, args)
+    return _operation(name).run(work, args)
 
 
-def run_all(name: str, works: Sequence[Work], args: Mapping[str, Any]) -> list[Any]:
+def run_all(name: str, works: Sequence[Work], args: OperationArgs) -> list[Any]:
     """Compute one operation over several shards, in order; a StorageError stands in the place of each that cannot be read.
 
     Raises
@@ -59,16 +60,16 @@ def run_all(name: str, works: Sequence[Work], args: Mapping[str, Any]) -> list[A
     return [_run(name, work, args) if partial is None else partial for work, partial in zip(works, partials, strict=True)]
 
 
-def _run(name: str, work: Work, args: Mapping[str, Any]) -> Any:
+def _run(name: str, work: Work, args: OperationArgs) -> Any:
     try:
         return run(name, work, args)
     except StorageError as error:
         return error
 
 
-def merge(name: str, partials: Sequence[Any], args: Mapping[str, Any]) -> Any:
+def merge(name: str, partials: Sequence[Any], args: OperationArgs) -> Any:
     """Join the partial results of several shards, given in shard order. Reads nothing."""
-    return _operation(name)[1](partials, args)
+    return _operation(name).merge(partials, args)
 
 
 def records(
@@ -142,14 +143,14 @@ def json_pages(work: Work, *, max_records: int, max_bytes: int) -> Iterator[tupl
 # -- the operations
 
 
-def _page(work: Work, args: Mapping[str, Any]) -> dict[str, Any]:
+def _page(work: Work, args: OperationArgs) -> PagePart:
     after = args.get("after")
     if after is not None and after[0] > work.shard.index:
         return {"records": [], "places": [], "sizes": [], "ends": [], "more": False}
-    more_steps = [] if after is None else [Between(tuple(after))]
+    more_steps = [] if after is None else [Between((after[0], after[1], after[2]))]
     count, room = args["n"], args.get("max_bytes", PAGE_BYTES)
     shown = work.plan.columns
-    page: dict[str, Any] = {"records": [], "places": [], "sizes": [], "ends": [], "more": False}
+    page: PagePart = {"records": [], "places": [], "sizes": [], "ends": [], "more": False}
     # one record more than wanted says whether there is more
     for batch in work.scan(steps=more_steps, limit=count + 1, extents=True):
         ends, batch = batch.column("_next"), batch.drop_columns(EXTENT)
@@ -172,8 +173,8 @@ def _page(work: Work, args: Mapping[str, Any]) -> dict[str, Any]:
     return page
 
 
-def _merge_page(partials: Sequence[dict[str, Any]], args: Mapping[str, Any]) -> dict[str, Any]:
-    found: list[dict[str, Any]] = []
+def _merge_page(partials: Sequence[PagePart], args: OperationArgs) -> Page:
+    found: list[Record] = []
     room = args.get("max_bytes", PAGE_BYTES)
     last = None
     for partial in partials:
@@ -188,16 +189,16 @@ def _merge_page(partials: Sequence[dict[str, Any]], args: Mapping[str, Any]) -> 
     return {"records": found, "after": None}
 
 
-def _merge_head(partials: Sequence[dict[str, Any]], args: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _merge_head(partials: Sequence[PagePart], args: OperationArgs) -> list[Record]:
     return [record for partial in partials for record in partial["records"]][: args["n"]]
 
 
-def _at(work: Work, args: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _at(work: Work, args: OperationArgs) -> list[Record]:
     shown, span = work.plan.columns, work.plan.span
     return [record for batch in _batches_at(work, args["ordinals"]) for record in to_records(batch, work.shard, shown, span)]
 
 
-def _places(work: Work, args: JsonObject) -> list[tuple[int, int, str]]:
+def _places(work: Work, args: OperationArgs) -> list[tuple[int, int, str]]:
     """Return position, character and address of records by their number, in order."""
     found: list[tuple[int, int, str]] = []
     for batch in _batches_at(work, args["ordinals"]):
@@ -232,11 +233,11 @@ def _batches_at(work: Work, ordinals: Sequence[int]) -> Iterator[pyarrow.RecordB
         seen += batch.num_rows
 
 
-def _merge_lists(partials: Sequence[list[Any]], args: Mapping[str, Any]) -> list[Any]:
+def _merge_lists(partials: Sequence[list[Any]], args: OperationArgs) -> list[Any]:
     return [item for partial in partials for item in partial]
 
 
-def _text(work: Work, args: Mapping[str, Any]) -> dict[str, Any]:
+def _text(work: Work, args: OperationArgs) -> TextPart:
     most = args["max_chars"]
     parts: list[str] = []
     length = 0
@@ -268,7 +269,7 @@ def shown_text(record: Mapping[str, Any]) -> str:
     return json.dumps(values, ensure_ascii=False)
 
 
-def _merge_text(partials: Sequence[dict[str, Any]], args: Mapping[str, Any]) -> str:
+def _merge_text(partials: Sequence[TextPart], args: OperationArgs) -> str:
     most = args["max_chars"]
     parts = [partial["text"] for partial in partials if partial["text"] or partial["more"]]
     text = "\n".join(parts)
@@ -277,7 +278,7 @@ def _merge_text(partials: Sequence[dict[str, Any]], args: Mapping[str, Any]) -> 
     return text[:most] + f"\n[cut at {most:,} characters; there is more: narrow the handle, or take a slice of it]"
 
 
-def _chunk_ranges(work: Work, args: Mapping[str, Any]) -> list[tuple[Any, list[chunk_ranges.ChunkRange]]]:
+def _chunk_ranges(work: Work, args: OperationArgs) -> list[tuple[Any, list[chunk_ranges.ChunkRange]]]:
     by = args.get("by")
     target, overlap = args["target_bytes"], args.get("overlap_bytes", 0)
     cutters: dict[Any, chunk_ranges.Cutter] = {}
@@ -306,7 +307,7 @@ def _rows_by(batch: pyarrow.RecordBatch, by: str | None) -> Iterator[tuple[Any, 
 
 
 def _merge_chunk_ranges(
-    partials: Sequence[list[tuple[Any, list[chunk_ranges.ChunkRange]]]], args: Mapping[str, Any]
+    partials: Sequence[list[tuple[Any, list[chunk_ranges.ChunkRange]]]], args: OperationArgs
 ) -> list[chunk_ranges.ChunkRange]:
     by_value: dict[Any, list[list[chunk_ranges.ChunkRange]]] = {}
     for partial in partials:
@@ -315,12 +316,12 @@ def _merge_chunk_ranges(
     target = args["target_bytes"]
     if args.get("by") is None:
         return chunk_ranges.join(by_value.get(None, []), target)
-    counting.check_distinct(len(by_value), args["by"])
+    counting.check_distinct(len(by_value), str(args["by"]))
     return [[*piece, value] for value, parts in by_value.items() for piece in chunk_ranges.join(parts, target)]
 
 
-def _lengths(work: Work, args: Mapping[str, Any]) -> dict[str, int]:
-    total = {"records": 0, "nbytes": 0, "longest": 0}
+def _lengths(work: Work, args: OperationArgs) -> Lengths:
+    total: Lengths = {"records": 0, "nbytes": 0, "longest": 0}
     for batch in work.scan():
         sizes = record_sizes(batch)
         total["records"] += batch.num_rows
@@ -329,7 +330,7 @@ def _lengths(work: Work, args: Mapping[str, Any]) -> dict[str, int]:
     return total
 
 
-def _merge_lengths(partials: Sequence[dict[str, int]], args: Mapping[str, Any]) -> dict[str, int]:
+def _merge_lengths(partials: Sequence[Lengths], args: OperationArgs) -> Lengths:
     return {
         "records": sum(partial["records"] for partial in partials),
         "nbytes": sum(partial["nbytes"] for partial in partials),
@@ -344,21 +345,21 @@ def _merge_lengths(partials: Sequence[dict[str, int]], args: Mapping[str, Any]) 
 #: places {ordinals} -> [(position, character, address)]; record {address} -> a record or None, not merged;
 #: text {max_chars} -> str; chunk_ranges {target_bytes, by, overlap_bytes} -> ranges;
 #: lengths {} -> {"records", "nbytes", "longest"}.
-OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "count": (counting.count, counting.merge_count),
-    "head": (_page, _merge_head),
-    "page": (_page, _merge_page),
-    "count_by": (counting.count_by, counting.merge_count_by),
-    "at": (_at, _merge_lists),
-    "places": (_places, _merge_lists),
-    "record": (record_at, _merge_lists),
-    "text": (_text, _merge_text),
-    "chunk_ranges": (_chunk_ranges, _merge_chunk_ranges),
-    "lengths": (_lengths, _merge_lengths),
+OPERATIONS: dict[str, Operation] = {
+    "count": Operation(counting.count, counting.merge_count),
+    "head": Operation(_page, _merge_head),
+    "page": Operation(_page, _merge_page),
+    "count_by": Operation(counting.count_by, counting.merge_count_by),
+    "at": Operation(_at, _merge_lists),
+    "places": Operation(_places, _merge_lists),
+    "record": Operation(record_at, _merge_lists),
+    "text": Operation(_text, _merge_text),
+    "chunk_ranges": Operation(_chunk_ranges, _merge_chunk_ranges),
+    "lengths": Operation(_lengths, _merge_lengths),
 }
 
 
-def _operation(name: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _operation(name: str) -> Operation:
     if name not in OPERATIONS:
         raise InputError(f"There is no operation {name!r}. Use one of {', '.join(OPERATIONS)}.")
     return OPERATIONS[name]

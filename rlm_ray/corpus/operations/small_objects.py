@@ -6,7 +6,7 @@ for, bytes that are no UTF-8) is left to who looks at one object at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ import polars
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.document_kinds import kind_in
 from rlm_ray.corpus.operations import counting
+from rlm_ray.corpus.operations.arguments import OperationArgs
 from rlm_ray.corpus.planning import expressions
 from rlm_ray.corpus.planning.bind import BoundPlan
 from rlm_ray.corpus.reading.reader import reader_of
@@ -31,7 +32,7 @@ _OPERATIONS = ("count", "count_by")
 _LEAST, _LOOKED_AT = 4, 512
 
 
-def together(operation: str, works: Sequence[Work], args: Mapping[str, Any]) -> list[Any]:
+def together(operation: str, works: Sequence[Work], args: OperationArgs) -> list[Any]:
     """Compute an operation over several shards by few passes; None in the place of each that is to be asked by itself.
 
     In the place of an object that cannot be read stands the StorageError. Of `count_by`, what neighbours have stands in the place

@@ -12,6 +12,7 @@ import polars
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.planning.bind import BoundPlan
 from rlm_ray.corpus.reading import decode_replacements
+from rlm_ray.corpus.reading.logs import notes
 from rlm_ray.corpus.reading.parsed.foreign import Parsers
 from rlm_ray.corpus.reading.reader import Reduce
 from rlm_ray.corpus.reading.scan import frames, scan
@@ -68,7 +69,7 @@ class Work:
         extents: bool = False,
     ) -> Iterator[Any]:
         """Scan the shard, with some more steps at the end; see `scan.scan`."""
-        if self.nothing:
+        if self.nothing or self._has_other_times():
             return iter(())
         shard = self._prepared()
         found = scan(
@@ -86,7 +87,7 @@ class Work:
 
     def reduced(self, columns: Sequence[str], reduce: Reduce) -> Iterator[polars.DataFrame]:
         """Scan the shard for a caller that counts and keeps no record; see `scan.frames`."""
-        if self.nothing:
+        if self.nothing or self._has_other_times():
             return iter(())
         shard = self._prepared()
         found = frames(
@@ -108,10 +109,10 @@ class Work:
         return self._counted(found, self.run_dir)
 
     def _counted(self, found: Iterator[_T], run_dir: str) -> Iterator[_T]:
-        replaced = decode_replacements.Replacements()
+        replaced, seen = decode_replacements.Replacements(), notes.LogNotes()
         try:
             while True:
-                with replaced.counting():
+                with replaced.counting(), seen.collecting():
                     try:
                         item = next(found)
                     except StopIteration:
@@ -119,6 +120,14 @@ class Work:
                 yield item
         finally:
             decode_replacements.note(run_dir, self.shard, replaced)
+            notes.note(run_dir, self.shard, seen)
+
+    def _has_other_times(self) -> bool:
+        """Whether an earlier scan of the run has seen that no record of the shard has a time that the steps leave."""
+        if self.run_dir is None or not self.shard.traits.keeps_times:
+            return False
+        conditions = [condition for step in self.plan.steps for condition in step.conditions]
+        return notes.rules_out(self.run_dir, self.shard, conditions, self.plan.schema)
 
     def build_index(self) -> None:
         """Make the index by which a large gzip object is read from the middle; see `reading.text.compressed`."""

@@ -22,7 +22,8 @@ from rlm_ray.errors import InputError
 from rlm_ray.handle.plan import Plan, Result
 from rlm_ray.ledger.read_log import CODE, EXCLUDED, ReadLog, ReadMarks
 from rlm_ray.recursion.jobs.results import Results
-from rlm_ray.types.json import JsonObject, Record
+from rlm_ray.recursion.ports import ScanArgs
+from rlm_ray.types.json import Record
 
 #: Plans whose exclusions are remembered as noted.
 _REMEMBERED = 10_000
@@ -119,7 +120,7 @@ class CoverageRecorder:
             self.read_log.whole(CODE, corpus, shards)
 
     def looked_until(
-        self, operation: str, works: Sequence[Work], partials: Sequence[Any], args: JsonObject, enough: Callable[[Any], bool]
+        self, operation: str, works: Sequence[Work], partials: Sequence[Any], args: ScanArgs, enough: Callable[[Any], bool]
     ) -> None:
         """Record an operation that read in order until it had enough. Records that it read ahead are not coverage."""
         if not any(work.corpus for work in works):

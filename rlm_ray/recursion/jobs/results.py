@@ -64,6 +64,7 @@ class ResultState:
     text_kind: str = ""  # model and kind of text, by which the tokens of its calls are learned
     learned: Learned = field(default_factory=Learned)
     used: Usage = field(default_factory=Usage)
+    unread: list[JsonObject] = field(default_factory=list)  # objects of its corpus that could not be read, with the reason
     own_errors: bool = False  # its column `_error` is data of a query, not about its rows
 
     def land(self, number: int, segments: Sequence[Segment]) -> None:
@@ -95,6 +96,7 @@ class ResultState:
         """Return what a handle knows of it."""
         finished = self.promise.done()
         return {
+            **({"unread": self.unread} if self.unread else {}),
             "kind": "result",
             "unit": "row",
             "schema": self.columns,
@@ -162,6 +164,7 @@ class Results:
             record |= {"agreement": state.agreement} if state.agreement is not None else {}
             record |= {"plan": state.plan, "off": state.off} if state.plan is not None else {}
             record |= {"own_errors": True} if state.own_errors else {}
+            record |= {"unread": state.unread} if state.unread else {}
             try:
                 storage.write_bytes(storage.join(self.folder(state.id), "result.json"), json.dumps(record).encode())
             except StorageError as failed:  # the jobs that wait for the result get the error
@@ -190,6 +193,7 @@ class Results:
             state.key, state.retried = record.get("key", ""), record.get("retried", "")
             state.agreement = record.get("agreement")
             state.own_errors = record.get("own_errors", False)
+            state.unread = record.get("unread", [])
             state.promise.set(state)
             self._states[result] = state
         return self._states[result]

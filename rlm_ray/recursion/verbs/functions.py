@@ -53,6 +53,7 @@ class Functions:
         failure = self._judged("map", name, plan, outcomes, keep, state.id)
         state.failure, state.key, state.retried = failure, target("map", [plan]), retried(plan)
         state.segments = [segment for outcome in outcomes for segment in outcome.segments]
+        state.unread = _unread(works, outcomes)
         self._results.finish(state)
         state.columns = shown_columns(self._results.manifest(state).schema if state.segments else {})
         return {**state.reply(), **_reply(failure, state.key, state.retried)}
@@ -186,6 +187,22 @@ class Functions:
     def _count(self, events: dict[str, int]) -> None:
         for name, number in events.items():
             self.events[name] = self.events.get(name, 0) + number
+
+
+#: Objects that could not be read, of which a result's handle says why.
+_MOST_UNREAD = 1_000
+
+
+def _unread(works: Sequence[Work], outcomes: Sequence[CodeOutcome]) -> list[JsonObject]:
+    """Return the objects that could not be read, each with its reason and the address of all of it."""
+    shards = {work.shard.index: work.shard for work in works}
+    found: list[JsonObject] = []
+    for failure in [failure for outcome in outcomes for failure in outcome.failures][:_MOST_UNREAD]:
+        shard = shards.get(failure.shard) if failure.shard is not None else None
+        version, size = (shard.version, shard.size) if shard is not None else ("", 0)
+        address = f"{failure.object}@{version}#bytes=0-{size}"
+        found.append({"object": failure.object, "reason": failure.reason, "address": address})
+    return found
 
 
 def _reply(failure: FailedVerb | None, key: str, retried: str) -> FunctionReply:

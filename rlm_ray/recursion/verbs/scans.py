@@ -28,9 +28,8 @@ from rlm_ray.recursion.jobs.progress import ShardTally
 from rlm_ray.recursion.jobs.results import ResultState
 from rlm_ray.recursion.jobs.scheduler import Job, Until
 from rlm_ray.recursion.leaf.values import LeafSpec
-from rlm_ray.recursion.ports import Future, ScanGroup, ShardFailure
+from rlm_ray.recursion.ports import Future, ScanArgs, ScanGroup, ShardFailure
 from rlm_ray.recursion.verbs.context import CallContext
-from rlm_ray.types.json import JsonObject
 
 #: Bytes of data for one task: enough work to pay for the task, little enough to spread and to bound its time.
 LEAST_BYTES, MOST_BYTES = 8 << 20, 128 << 20
@@ -185,7 +184,7 @@ class Scans:
                 counts[number] = cached[shards[number].index] = 0 if isinstance(partial, ShardFailure) else partial
             wave *= 2
 
-    def partials(self, operation: str, works: Sequence[Work], args: JsonObject, *, looks: bool = True, part: float = 1.0) -> Job:
+    def partials(self, operation: str, works: Sequence[Work], args: ScanArgs, *, looks: bool = True, part: float = 1.0) -> Job:
         """Run an operation over all works at once; return a partial or a ShardFailure for each, in order.
 
         It `looks` at all that the works' steps look at, unless the caller knows better, and reads `part` of their bytes.
@@ -212,7 +211,7 @@ class Scans:
 
     def answered(self, keys: Sequence[str]) -> Job:
         """Return for each key of a sub-call whether its answer is known."""
-        args = {"run_dir": self._run_dir, "others": self._others, "keys": keys}
+        args: ScanArgs = {"run_dir": self._run_dir, "others": self._others, "keys": keys, "settings": self._settings}
         future = self._ports.scan(ScanGroup("answered", (), args))
         yield Until((future,))
         return future.result()
@@ -224,16 +223,16 @@ class Scans:
         part = max(part, _LEAST_PART)
         return list(grouping.group(works, int(max(LEAST_BYTES / part, min(most_bytes / part, share)))))
 
-    def _scan(self, operation: str, works: Sequence[Work], args: JsonObject) -> Future:
+    def _scan(self, operation: str, works: Sequence[Work], args: ScanArgs) -> Future:
         tables = self._results.mirrors({work.shard.uri for work in works if work.shard.traits.is_result})
         return self._ports.scan(ScanGroup(operation, tuple(works), args, tables))
 
-    def merged(self, operation: str, works: Sequence[Work], args: JsonObject, part: float = 1.0) -> Job:
+    def merged(self, operation: str, works: Sequence[Work], args: ScanArgs, part: float = 1.0) -> Job:
         """Run an operation over all works, of which it reads `part`, and return its merged value."""
         partials = yield from self.partials(operation, works, args, part=part)
         return operations.merge(operation, [partial for partial in partials if not isinstance(partial, ShardFailure)], args)
 
-    def in_order(self, operation: str, works: Sequence[Work], args: JsonObject, enough: Any) -> Job:
+    def in_order(self, operation: str, works: Sequence[Work], args: ScanArgs, enough: Any) -> Job:
         """Run an operation shard after shard, more at a time as it goes on, until `enough(merged)`."""
         partials: list[Any] = []
         read: list[Work] = []
@@ -290,7 +289,7 @@ class Scans:
         if (page := (yield from self._next_rows(plan, after, n))) is not None:
             return page
         works = yield from self.works(plan if after is None else plan.then(Between(tuple(after), None)))
-        args = {"n": _bounded(n, "page"), "max_bytes": PAGE_BYTES, "after": None}
+        args: ScanArgs = {"n": _bounded(n, "page"), "max_bytes": PAGE_BYTES, "after": None}
         page = yield from self.in_order("page", works, args, lambda page: page["after"] is not None)
         return page
 
@@ -305,7 +304,7 @@ class Scans:
             if start < (count := len(manifest.shards)):
                 rest = bind((*self._steps(plan), Between(None if after is None else tuple(after), None)), manifest.schema)
                 works = [Work(shard, rest, self._run_dir) for shard in shard_choice.shards_for(rest, manifest)]
-                args = {"n": _bounded(n, "page"), "max_bytes": PAGE_BYTES, "after": None}
+                args: ScanArgs = {"n": _bounded(n, "page"), "max_bytes": PAGE_BYTES, "after": None}
                 page = yield from self.in_order("page", works, args, lambda page: page["after"] is not None)
                 # all rows so far were read: the next page begins at the next rows
                 return page | {"after": page["after"] or [count, 0, 0]}
@@ -314,7 +313,7 @@ class Scans:
 
     def text(self, plan: Plan, max_chars: int) -> Job:
         """Return records as one text, cut at `max_chars`."""
-        args = {"max_chars": min(max_chars, 4 << 20)}
+        args: ScanArgs = {"max_chars": min(max_chars, 4 << 20)}
         works = yield from self.works(plan)
         return (yield from self.in_order("text", works, args, lambda text: len(text) > args["max_chars"]))
 
@@ -369,7 +368,7 @@ class Scans:
         plain = chunk_ranges.plain_chunk_ranges(bound, manifest, target, overlapping, by, [work.shard for work in works])
         if plain is not None:
             return plain
-        args = {"target_bytes": target, "by": by, "overlap_bytes": overlapping}
+        args: ScanArgs = {"target_bytes": target, "by": by, "overlap_bytes": overlapping}
         return (yield from self.merged("chunk_ranges", works, args))
 
 

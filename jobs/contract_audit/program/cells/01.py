@@ -21,17 +21,27 @@ assert column is not None, f"None of the columns {sorted(contracts.schema)} hold
 named_by = next((name for name in ("path", "file", "name", "title", "id") if name in contracts.schema), None)
 assert named_by is not None, f"None of the columns {sorted(contracts.schema)} names a contract. Call it `file`."
 
+# of a mailbox the contracts are what is attached
+read_from = contracts
+if {"kind", "thread", "message_id"} <= set(contracts.schema):
+    read_from = contracts.where([("kind", "==", "attachment"), (column, "!=", None)])
+
 # every contract with its name and length; its address is the key of what follows
-all_contracts = {
-    row["_address"]: row
-    for row in contracts.map(lambda record: {"name": str(record[named_by]), "characters": len(record[column] or "")})
-}
-assert all_contracts, "There is no contract."
+lengths = read_from.map(lambda record: {"name": str(record[named_by]), "characters": len(record[column] or "")})
+all_contracts = {row["_address"]: row for row in lengths}
+# the others could not be parsed: nothing is known of their clauses
+unparsed = {}  # address -> name and reason
+for entry in (contracts.info.get("failed") or []) + (lengths.info.get("unread") or []):
+    address = entry.get("address") or f"{entry['object']}@#bytes=0-0"
+    unparsed[address] = {"name": entry["object"].rpartition("/")[2], "reason": entry["reason"]}
+assert all_contracts or unparsed, "There is no contract."
 print(
     len(all_contracts),
     "contracts,",
     sum(row["characters"] for row in all_contracts.values()),
     "characters,",
     len(listed),
-    "clauses",
+    "clauses;",
+    len(unparsed),
+    "not parsed",
 )

@@ -2,7 +2,7 @@
 wanted = "\n".join(
     f"- {entry['name']}: {entry['question']}" + (f" Value: {entry['value']}." if entry.get("value") else "") for entry in clauses
 )
-pieces = contracts.select(named_by, column).split(column, by=r"\f", max_chars=16_000)
+pieces = read_from.select(named_by, column).split(column, by=r"\f", max_chars=16_000)
 read = llm_each(
     f"""Each record is a contract, or a piece of one. Which of these clauses are in it?
 {wanted}

@@ -44,7 +44,7 @@ for one, clause, two, other in pairs:
     )
 conflicts = []
 if pairs:
-    compared = contracts.select(named_by).map(lambda record: beside.get(record["_address"]))
+    compared = read_from.select(named_by).map(lambda record: beside.get(record["_address"]))
     judged = llm_each(
         """Each record has two clauses of two contracts that have a party in common. Can that party keep both?
 conflict: yes where keeping one breaks the other; no where both can be kept, or where it cannot be seen. why: one sentence.""",

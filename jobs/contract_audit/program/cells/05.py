@@ -3,7 +3,7 @@ def finding(key, clause, kind, severity, value=None, place=None, other=None):
     return {
         "severity": severity or "none",
         "kind": kind,
-        "contract": all_contracts[key]["name"],
+        "contract": (all_contracts.get(key) or unparsed[key])["name"],
         "clause": clause,
         "value": value,
         "other": other,
@@ -27,6 +27,9 @@ for key, found in matrix.items():
             rows.append(finding(key, clause, "missing", entry["missing"]))
         else:
             rows.append(finding(key, clause, "absent", None))
+for key, known in unparsed.items():
+    for entry in clauses:
+        rows.append(finding(key, entry["name"], "unread", "medium" if entry.get("missing") else "low", known["reason"]))
 for row in conflicts:
     one, clause = row["_address"], row["clause"]
     rows.append(finding(one, clause, "conflict", "high", row["why"], first_of(one, clause), all_contracts[row["with"]]["name"]))

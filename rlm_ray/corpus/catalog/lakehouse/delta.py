@@ -10,13 +10,17 @@ import numpy
 import pyarrow
 
 from rlm_ray import storage
+from rlm_ray.corpus.catalog.lakehouse.columns import FIELD_ID, Finder
 from rlm_ray.corpus.catalog.lakehouse.names import TableName
 from rlm_ray.corpus.catalog.lakehouse.table import DataFile, Table
 from rlm_ray.corpus.meaning.readable import readable
 from rlm_ray.errors import InputError, MissingExtra
 
 #: Features of a table that a reader must know, and that are read here.
-_KNOWN = frozenset({"deletionVectors", "timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"})
+_KNOWN = {"deletionVectors", "timestampNtz", "v2Checkpoint", "vacuumProtocolCheck"}
+_KNOWN |= {"columnMapping", "typeWidening", "typeWidening-preview"}
+#: What a column's metadata have of column mapping (Delta protocol, "Column Mapping").
+_NUMBER, _PHYSICAL = b"delta.columnMapping.id", b"delta.columnMapping.physicalName"
 
 
 def load(name: TableName) -> Table:
@@ -44,7 +48,9 @@ def load(name: TableName) -> Table:
         _check_features(name, table)
         version = table.version()
         actions = pyarrow.table(table.get_add_actions(flatten=True))
-        deleted = _deleted(pyarrow.table(table.deletion_vectors()))
+        has_vectors = "deletionVectors" in (table.protocol().reader_features or ())
+        # asked of a table without them it refuses features that it needs not know
+        deleted = _deleted(pyarrow.table(table.deletion_vectors())) if has_vectors else {}
         schema = pyarrow.schema(table.schema().to_arrow())
     except (DeltaError, OSError) as error:
         which = "" if name.version is None else f" in version {name.version}"
@@ -64,7 +70,28 @@ def load(name: TableName) -> Table:
             f"The log of {name.place} names deleted rows of {next(iter(deleted))}, which is no file of version {version}. "
             "Check the table."
         )
-    return Table("Delta", version, f"version {version}", schema, files, name.place)
+    mode = table.metadata().configuration.get("delta.columnMapping.mode", "none")
+    names: dict[int, tuple[str, ...]] = {}
+    if mode != "none":
+        schema = pyarrow.schema([_numbered(column, names) for column in schema])
+    return Table("Delta", version, f"version {version}", schema, files, name.place, Finder(names, by_number=mode == "id"))
+
+
+def _numbered(column: pyarrow.Field, names: dict[int, tuple[str, ...]]) -> pyarrow.Field:
+    """A column with its number of the table's column mapping; adds what it is called in files to `names`."""
+    about = column.metadata or {}
+    kind, types = column.type, pyarrow.types
+    if types.is_struct(kind):
+        kind = pyarrow.struct([_numbered(member, names) for member in kind])
+    elif types.is_map(kind):
+        kind = pyarrow.map_(_numbered(kind.key_field, names), _numbered(kind.item_field, names))
+    elif types.is_list(kind):
+        kind = pyarrow.list_(_numbered(kind.value_field, names))
+    if _NUMBER not in about:
+        return column.with_type(kind)
+    number = int(about[_NUMBER])
+    names[number] = (about.get(_PHYSICAL, column.name.encode()).decode(),)
+    return column.with_type(kind).with_metadata({FIELD_ID: str(number).encode()})
 
 
 def _values(column: pyarrow.ChunkedArray) -> list[Any]:
@@ -73,9 +100,7 @@ def _values(column: pyarrow.ChunkedArray) -> list[Any]:
 
 def _check_features(name: TableName, table: Any) -> None:
     protocol = table.protocol()
-    unknown = sorted(set(protocol.reader_features or ()) - _KNOWN - {"columnMapping"})
-    if table.metadata().configuration.get("delta.columnMapping.mode", "none") != "none":
-        unknown.insert(0, "columnMapping")
+    unknown = sorted(set(protocol.reader_features or ()) - _KNOWN)
     if unknown:
         raise InputError(
             f"The Delta table {name.place} uses {', '.join(unknown)}, which is not read here. "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy
@@ -12,9 +13,13 @@ import pyarrow
 import pyarrow.parquet
 
 from rlm_ray import storage
+from rlm_ray.corpus.catalog.lakehouse.columns import Finder, field_id
+from rlm_ray.corpus.catalog.lakehouse.equality_deletes import EqualityDeletes
 from rlm_ray.corpus.catalog.lakehouse.names import TableName
 from rlm_ray.corpus.catalog.lakehouse.table import DataFile, Table
+from rlm_ray.corpus.meaning.nested import DEFAULT, packed
 from rlm_ray.corpus.meaning.readable import jsonable, readable
+from rlm_ray.corpus.meaning.types import shown_name
 from rlm_ray.errors import InputError, MissingExtra, RlmRayError
 
 #: How a file of metadata is called that is packed, and how any is.
@@ -38,6 +43,8 @@ def load(name: TableName) -> Table:
     try:
         import pyiceberg.exceptions
         from pyiceberg.io.pyarrow import schema_to_pyarrow
+        from pyiceberg.schema import index_by_id
+        from pyiceberg.table import ManifestGroupPlanner
     except ImportError:
         raise MissingExtra(f"Opening the Iceberg table {name.place}", "tables") from None
     held = contextlib.ExitStack()
@@ -54,12 +61,14 @@ def load(name: TableName) -> Table:
             warnings.simplefilter("ignore")  # what pyiceberg says of its own future
             # the columns of today, or as they were in the snapshot that was asked for
             scan = table.scan() if name.version is None else table.scan(snapshot_id=snapshot.snapshot_id)
-            tasks = list(scan.plan_files())
+            mapping = _mapping(table)
+            equality = EqualityDeletes(name, table.specs(), mapping)
+            planner = ManifestGroupPlanner(table_metadata=table.metadata, io=table.io)
+            tasks = list(planner.plan_files(snapshot.manifests(table.io), lambda entry: not equality.takes(entry)))
             columns = scan.projection()
-            schema = schema_to_pyarrow(columns)
-        _check_columns(name, columns)
-        mapping = _mapping(table)
-        files = _files(name, table.specs(), columns, tasks, schema, _deletions(name, tasks))
+            numbers = index_by_id(columns)
+            schema = pyarrow.schema([_filled(column, numbers) for column in schema_to_pyarrow(columns)])
+        files = _files(name, table.specs(), columns, tasks, schema, _deletions(name, tasks, equality))
     except RlmRayError:
         raise
     except (ValueError, NotImplementedError, KeyError, TypeError, OSError, *refused) as error:  # type: ignore[misc]
@@ -70,13 +79,46 @@ def load(name: TableName) -> Table:
     finally:
         held.close()
     shown, root = f"snapshot {snapshot.snapshot_id}", storage.literal(table.location())
-    return Table("Iceberg", snapshot.snapshot_id, shown, schema, files, root, mapping)
+    return Table("Iceberg", snapshot.snapshot_id, shown, schema, files, root, Finder(mapping), _defaults(columns, schema))
 
 
 def _mapping(table: Any) -> dict[int, tuple[str, ...]]:
     """The names that columns have in files without field ids, by those ids, where the table says it."""
     named = table.name_mapping()
-    return {} if named is None else {field.field_id: tuple(field.names) for field in named.root if field.field_id is not None}
+    found: dict[int, tuple[str, ...]] = {}
+    left = [] if named is None else list(named.root)
+    while left:
+        column = left.pop()
+        left += column.fields
+        if column.field_id is not None:
+            found[column.field_id] = tuple(column.names)
+    return found
+
+
+def _defaults(columns: Any, schema: pyarrow.Schema) -> dict[str, Any]:
+    """What columns have in files that were written before them."""
+    given = {column.name: column.initial_default for column in columns.fields if column.initial_default is not None}
+    return {shown_name(name): readable(_constant(value, schema.field(name).type))[0] for name, value in given.items()}
+
+
+def _constant(value: Any, kind: pyarrow.DataType) -> pyarrow.Array:
+    return pyarrow.array([value]).cast(kind)
+
+
+def _filled(column: pyarrow.Field, by_number: Mapping[int, Any], *, is_member: bool = False) -> pyarrow.Field:
+    """A column whose members say what they have in files that were written before them."""
+    kind, types = column.type, pyarrow.types
+    if types.is_struct(kind):
+        kind = pyarrow.struct([_filled(member, by_number, is_member=True) for member in kind])
+    elif types.is_map(kind):
+        kind = pyarrow.map_(_filled(kind.key_field, by_number), _filled(kind.item_field, by_number))
+    elif types.is_list(kind) or types.is_large_list(kind):
+        kind = pyarrow.list_(_filled(kind.value_field, by_number))
+    filled, number = column.with_type(kind), field_id(column)
+    default = by_number[number].initial_default if is_member and number is not None and number in by_number else None
+    if default is None:
+        return filled
+    return filled.with_metadata((column.metadata or {}) | {DEFAULT: packed(_constant(default, kind))})
 
 
 def _from_catalogue(name: TableName, held: contextlib.ExitStack) -> Any:
@@ -145,15 +187,6 @@ def _hinted(place: str) -> str:
     return storage.join(folder, next(found, names[0]))
 
 
-def _check_columns(name: TableName, columns: Any) -> None:
-    filled = [column.name for column in columns.fields if getattr(column, "initial_default", None) is not None]
-    if filled:
-        raise InputError(
-            f"The Iceberg table {name.place} has values by default in {', '.join(filled)}, which is not read here. "
-            "Rewrite its files, and open the snapshot after that."
-        )
-
-
 def _files(
     name: TableName, specs: Any, columns: Any, tasks: list[Any], schema: pyarrow.Schema, deleted: dict[str, Any]
 ) -> list[DataFile]:
@@ -186,20 +219,14 @@ def _value(value: Any, kind: pyarrow.DataType) -> Any:
     return jsonable(value)
 
 
-def _deletions(name: TableName, tasks: list[Any]) -> dict[str, Any]:
-    """Deleted rows by file, of the delete files that the planning gave to each."""
-    from pyiceberg.manifest import DataFileContent
-
+def _deletions(name: TableName, tasks: list[Any], equality: EqualityDeletes) -> dict[str, Any]:
+    """Deleted rows by file, of the delete files that the planning gave to each, and of deletes by value."""
     read: dict[str, dict[str, list[Any]]] = {}
     found: dict[str, Any] = {}
+    by_value = equality.rows([task.file for task in tasks])
     for task in tasks:
-        parts = []
+        parts = [by_value[task.file.file_path]] if task.file.file_path in by_value else []
         for file in task.delete_files:
-            if file.content != DataFileContent.POSITION_DELETES:
-                raise InputError(
-                    f"The Iceberg table {name.place} has equality deletes ({file.file_path}), which are not read here. "
-                    "Compact the table, or open a snapshot before them."
-                )
             if file.file_path not in read:
                 read[file.file_path] = _positions(name, file)
             parts += read[file.file_path].get(task.file.file_path, [])

@@ -12,10 +12,10 @@ import pyarrow
 from rlm_ray import storage
 from rlm_ray.corpus.catalog import deletions
 from rlm_ray.corpus.catalog.building import Builder
-from rlm_ray.corpus.catalog.footers import Footer, cut_groups, differences, groups_between, mean_widths, read_footers, shape
+from rlm_ray.corpus.catalog.footers import Footer, cut_groups, differences, groups_between, mean_widths, read_footers
 from rlm_ray.corpus.catalog.lakehouse import delta, iceberg
 from rlm_ray.corpus.catalog.lakehouse.names import parse
-from rlm_ray.corpus.catalog.lakehouse.table import DataFile, Table, field_id
+from rlm_ray.corpus.catalog.lakehouse.table import DataFile, Table
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.catalog.statistics import Ranges, is_ranged
 from rlm_ray.corpus.meaning.constants import constant
@@ -26,9 +26,6 @@ from rlm_ray.storage import ObjectInfo
 #: Up to so many files each is asked for its version; of more the prefix is listed.
 _FEW = 64
 _THREADS = 16
-
-#: Names of columns in files, by field ids.
-Mapping = dict[int, tuple[str, ...]]
 
 
 def open_table(uri: str, name: str = "context", shard_bytes: int = 64 << 20) -> Manifest:
@@ -68,12 +65,12 @@ def manifest_of(table: Table, pinned: str, name: str = "context", shard_bytes: i
     builder = Builder()
     read = []
     for (file, info), footer in zip(found, footers, strict=True):
-        reason = footer.error or _refusal(footer, table.schema, table.mapping)
+        reason = footer.error or _refusal(footer, table)
         if reason is not None:
             failed.append({"object": info.uri, "reason": reason})
         else:
             read.append(footer)
-            _add(builder, file, info, footer, table.schema, schema, shard_bytes, table.mapping)
+            _add(builder, file, info, footer, table, schema, shard_bytes)
     if not read:
         raise InputError(f"None of the {len(failed)} files of {pinned} can be read. {failed[0]['object']}: {failed[0]['reason']}.")
     shards = builder.shards("parquet", "utf-8", schema)
@@ -119,43 +116,13 @@ def _found(table: Table, failed: list[dict[str, str]]) -> Iterator[tuple[DataFil
             failed.append({"object": file.uri, "reason": reason})
 
 
-def _unlike(footer: Footer, schema: pyarrow.Schema, mapping: Mapping) -> dict[str, pyarrow.DataType]:
-    """The table's types of those nested columns that have other members in a file."""
-    stored = _stored(footer, schema, mapping)
-    found = {}
-    for column in schema:
-        kind, name = stored.get(shown_name(column.name), ("", ""))
-        if kind and (here := footer.shapes.get(name)) is not None and here != shape(column.type):
-            found[shown_name(column.name)] = column.type
-    return found
-
-
-def _refusal(footer: Footer, schema: pyarrow.Schema, mapping: Mapping) -> str | None:
-    """Why a file does not fit its table: members that are known by numbers cannot be told from renamed ones by their names."""
-    if not _is_numbered(footer, schema, mapping):
-        return None
-    for name, kind in _unlike(footer, schema, mapping).items():
-        here = footer.shapes[_stored(footer, schema, mapping)[name][1]]
-        return f"its column {name!r} has the members {here}, the table's has {shape(kind)}, which is not read here"
+def _refusal(footer: Footer, table: Table) -> str | None:
+    """Why a file does not fit its table."""
+    try:
+        table.finder.nested(footer, table.schema)
+    except ValueError as error:
+        return str(error)
     return None
-
-
-def _is_numbered(footer: Footer, schema: pyarrow.Schema, mapping: Mapping) -> bool:
-    return bool(footer.ids or mapping) and all(field_id(column) is not None for column in schema)
-
-
-def _stored(footer: Footer, schema: pyarrow.Schema, mapping: Mapping) -> dict[str, tuple[str, str]]:
-    """Type and name in the file of the table's columns, found by numbers, or by the table's name mapping."""
-    if not _is_numbered(footer, schema, mapping):
-        return footer.columns
-    by_name = {stored: (kind, stored) for kind, stored in footer.columns.values()}
-    numbered = ((shown_name(column.name), field_id(column)) for column in schema)
-    if not footer.ids:
-        found = (
-            (name, next((item for item in mapping.get(number or 0, ()) if item in by_name), None)) for name, number in numbered
-        )
-        return {name: by_name[item] for name, item in found if item is not None}
-    return {name: by_name[footer.ids[number]] for name, number in numbered if number in footer.ids}
 
 
 def _add(
@@ -163,18 +130,18 @@ def _add(
     file: DataFile,
     info: ObjectInfo,
     footer: Footer,
-    columns: pyarrow.Schema,
+    table: Table,
     schema: dict[str, str],
     shard_bytes: int,
-    mapping: Mapping,
 ) -> None:
     values = {shown_name(name): value for name, value in file.values.items()}
+    stored = table.finder.columns(footer, table.schema)
+    values |= {name: value for name, value in table.defaults.items() if name not in stored and name not in values}
     simple = [(name, value) for name, value in values.items() if is_simple(schema[name])]
     texts = [(name, None if value is None else str(value)) for name, value in values.items() if not is_simple(schema[name])]
     in_file = {name: kind for name, kind in schema.items() if name not in values}
-    stored = _stored(footer, columns, mapping)
     differs = differences(stored, in_file)
-    nested = packed_types({name: kind for name, kind in _unlike(footer, columns, mapping).items() if name not in values})
+    nested = packed_types({name: kind for name, kind in table.finder.nested(footer, table.schema).items() if name not in values})
     builder.add_object(info, None, simple, differs, texts, nested)
     skipped = {name for name, _, _ in differs} | set(values)
     constants: Ranges = {name: (end, end) for name, value in values.items() if (end := _end(value, schema[name])) is not None}

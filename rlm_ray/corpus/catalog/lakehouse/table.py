@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow
 
+from rlm_ray.corpus.catalog.lakehouse.columns import Finder
+
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
@@ -42,8 +44,10 @@ class Table:
     files : list of DataFile
     root : str or None
         A prefix below which most of the files are.
-    mapping : dict of int to tuple of str
-        The names that columns have in files without field ids, by those ids; empty where the table does not say it.
+    finder : Finder
+        How its columns are found in files.
+    defaults : dict of str to value
+        What columns have in files that were written before them, as all verbs show it; null where it is not here.
     """
 
     kind: str
@@ -52,10 +56,5 @@ class Table:
     schema: pyarrow.Schema
     files: list[DataFile]
     root: str | None = None
-    mapping: dict[int, tuple[str, ...]] = field(default_factory=dict)
-
-
-def field_id(column: pyarrow.Field) -> int | None:
-    """Return the number by which a column is known whatever it is called; None where it has none."""
-    number = (column.metadata or {}).get(b"PARQUET:field_id")
-    return None if number is None else int(number)
+    finder: Finder = field(default_factory=Finder)
+    defaults: dict[str, Any] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy
 import polars
 
+from rlm_ray.corpus.reading.logs import notes
 from rlm_ray.corpus.reading.logs.layout import Layout
 from rlm_ray.corpus.reading.reader import ReadRequest
 from rlm_ray.corpus.reading.text.lines import frame, next_lines
@@ -45,8 +46,8 @@ def messages(lines: Sequence[str]) -> list[str]:
     return [line if match is None else match[1] for match, line in zip(found, lines, strict=True)]
 
 
-def frames(request: ReadRequest, layout: Layout) -> Iterator[polars.DataFrame]:
-    """Yield frames of the columns, `_pos` and `_end` for the events that begin in `[low, high)`."""
+def frames(request: ReadRequest, layout: Layout, has_text: bool) -> Iterator[polars.DataFrame]:
+    """Yield frames of `text`, `_error`, `_pos` and `_end` for the events that begin in `[low, high)`."""
     low, high, size = request.low, request.high, layout.event_bytes
     begin = max(0, (low // size - 2) * size) if low else 0
     stop = None if high is None else ((high - 1) // size + 2) * size
@@ -55,12 +56,12 @@ def frames(request: ReadRequest, layout: Layout) -> Iterator[polars.DataFrame]:
     for run in runs(request.shard, begin, stop, request.early):
         lines = _with_event(_marked(_lines(request, run, layout), kept))
         open_from = _open_from(lines)
-        yield from _events(lines, done, min(open_from, high or _END), request, layout)
+        yield from _events(lines, done, min(open_from, high or _END), request, layout, has_text)
         if high is not None and open_from >= high and run.offset + run.stop >= high:
             return
         kept, done = _kept(lines, open_from), max(done, open_from)
     if kept is not None:
-        yield from _events(_with_event(kept), done, high or _END, request, layout)
+        yield from _events(_with_event(kept), done, high or _END, request, layout, has_text)
 
 
 def _lines(request: ReadRequest, run: Run, layout: Layout) -> polars.DataFrame:
@@ -139,13 +140,16 @@ def _kept(lines: polars.DataFrame, open_from: int) -> polars.DataFrame:
     return lines.filter((polars.col("event") >= open_from).fill_null(False) | is_last).select(_KEPT)
 
 
-def _events(lines: polars.DataFrame, low: int, high: int, request: ReadRequest, layout: Layout) -> Iterator[polars.DataFrame]:
+def _events(
+    lines: polars.DataFrame, low: int, high: int, request: ReadRequest, layout: Layout, has_text: bool
+) -> Iterator[polars.DataFrame]:
     """Yield the events that begin in `[low, high)`."""
     found = lines.filter((polars.col("event") >= low) & (polars.col("event") < high))
     if not found.height:
         return
+    notes.seen().cut += int(found.filter("begins")["cut"].sum())
     columns = [polars.col("_pos").first(), polars.col("_end").last()]
-    if "text" in request.columns:
+    if has_text:
         columns.append(polars.col("piece").str.join("").alias("text"))
     if "_error" in request.columns:
         said = polars.lit(f"continues an event of more than {counted(layout.event_bytes, 'byte')}")

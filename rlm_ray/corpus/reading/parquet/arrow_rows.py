@@ -13,6 +13,7 @@ from polars.exceptions import PanicException, PolarsError
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.shard import Shard
 from rlm_ray.corpus.meaning.constants import constant
+from rlm_ray.corpus.meaning.nested import conformed
 from rlm_ray.corpus.meaning.types import CONVERTED, JSON, arrow_type, unpacked_types
 from rlm_ray.corpus.reading.parquet import dictionary_codes, row_groups
 from rlm_ray.corpus.reading.records import json_column, text_column
@@ -148,7 +149,7 @@ def _array(
         return array
     nested = unpacked_types(shard.nested)
     if array is not None and name in nested:
-        array = array.cast(nested[name], safe=False)
+        array = conformed(array, nested[name])
     return stored_column(array, schema[name], kind, batch.num_rows)
 
 
