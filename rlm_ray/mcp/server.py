@@ -7,7 +7,7 @@ import hmac
 import inspect
 from collections.abc import Callable
 from importlib.resources import files
-from typing import Any
+from typing import Any, is_typeddict
 
 import anyio.to_thread
 
@@ -71,8 +71,12 @@ def _threaded(verb: Callable[..., Any]) -> Callable[..., Any]:
         except RlmRayError as error:
             raise ToolError(str(error)) from None
 
-    tool.__signature__ = inspect.signature(verb, eval_str=True)  # type: ignore[attr-defined]
-    tool.__annotations__ = inspect.get_annotations(verb, eval_str=True)
+    signature = inspect.signature(verb, eval_str=True)
+    if is_typeddict(signature.return_annotation):
+        # pydantic takes the standard library's TypedDict from Python 3.12 on: what a client gets is the same object
+        signature = signature.replace(return_annotation=dict[str, Any])
+    tool.__signature__ = signature  # type: ignore[attr-defined]
+    tool.__annotations__ = inspect.get_annotations(verb, eval_str=True) | {"return": signature.return_annotation}
     return tool
 
 
