@@ -1,4 +1,4 @@
-"""Lines, events and fields of one log beside each other, in one run and on one core: megabytes a second, and what each costs of lines.
+"""Lines, events and fields of one log beside each other, in one run on one core: MB a second, and the ratio to lines.
 
 POLARS_MAX_THREADS=1 python -m tests.benchmarks.log_events [MEGABYTES]
 """
@@ -44,7 +44,8 @@ def _access(count: int) -> str:
     rng = random.Random(1)
     return "".join(
         f"10.0.{number % 256}.{rng.randrange(256)} - - [05/Jan/2024:10:{number // 60 % 60:02d}:{number % 60:02d} +0000] "
-        f'"GET /a/{rng.randrange(10**6)}.html HTTP/1.1" {rng.choice((200, 404, 500))} {rng.randrange(10**5)} "https://example.com/" "{_AGENT}"\n'
+        f'"GET /a/{rng.randrange(10**6)}.html HTTP/1.1" {rng.choice((200, 404, 500))} {rng.randrange(10**5)} '
+        f'"https://example.com/" "{_AGENT}"\n'
         for number in range(count)
     )
 
