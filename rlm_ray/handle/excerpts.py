@@ -19,7 +19,7 @@ class Excerpts:
 
     Examples
     --------
-    >>> Excerpts(r"refus\\w+", 10, None)({"_address": "a@1#row=0", "text": "the card was refused by its bank"})
+    >>> Excerpts(r"refus\w+", 10, None)({"_address": "a@1#row=0", "text": "the card was refused by its bank"})
     [{'found': 'refused', 'excerpt': '… card was refused by its ba …', 'column': 'text'}]
     """
 
