@@ -433,6 +433,46 @@ def list_runs(beginning: str, run_dir: str | None, as_json: bool) -> None:
                 click.echo(line)
 
 
+@main.command("mcp")
+@click.argument("uris", nargs=-1, metavar="NAME=URI…")
+@click.option("--format", "format_", type=FORMAT, help="By the names' endings where not given.")
+@click.option("--unit", type=UNIT, help="What a record is.")
+@click.option("--http", type=int, metavar="PORT", help="Serve HTTP on 127.0.0.1, with a token; else stdio.")
+@click.option("--skill", is_flag=True, help="Print the skill file for coding agents, and end.")
+@_settings
+def serve_mcp(uris: tuple[str, ...], format_: str | None, unit: str | None, http: int | None, skill: bool,
+              settings_file: Path | None, **flags: Any) -> None:  # fmt: skip
+    """Serve corpora to a coding agent by the Model Context Protocol. All that it does is paid from --max-calls and --max-usd.
+
+    With --http, the token is that of the variable RLM_RAY_MCP_TOKEN, or a new one that is printed.
+    """
+    with console.errors():
+        from rlm_ray import settings
+        from rlm_ray.mcp import server as servers
+        from rlm_ray.mcp.notebook import Notebook
+
+        if skill:
+            click.echo(servers.skill(), nl=False)
+            return
+        if not uris:
+            console.fail("No corpus was given. Name at least one, as logs=s3://lake/logs.", console.WRONG_USE)
+        made = settings.load(settings_file, **flags)
+        opened = console.open_corpora(uris, format_, unit, made)
+        server = servers.make(Notebook(opened if isinstance(opened, dict) else {"context": opened}, made))
+        if http is None:
+            server.run("stdio")
+            return
+        import secrets
+
+        import uvicorn
+
+        token = os.environ.get("RLM_RAY_MCP_TOKEN") or secrets.token_urlsafe(24)
+        if "RLM_RAY_MCP_TOKEN" not in os.environ:
+            click.echo(f"token: {token}", err=True)
+        click.echo(f"http://127.0.0.1:{http}/mcp", err=True)
+        uvicorn.run(servers.http_app(server, token), host="127.0.0.1", port=http, log_level="warning")
+
+
 def program() -> None:
     """Run the command line as a process of its own: it ends quietly, however often Ctrl-C is pressed."""
     console.interrupt_once()

@@ -10,7 +10,7 @@ from rlm_ray import settings as settings_module
 from rlm_ray.conversion import saved_answer
 from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.handle.values import facts_html, rows_html
-from rlm_ray.ledger import rundir
+from rlm_ray.ledger import answers, rundir
 from rlm_ray.ledger.calllog import stopped, turns
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.recursion.answer import Answer, partial_because, shown_characters
@@ -119,6 +119,9 @@ class Run:
 
     def forget(self) -> None:
         """Remove the run's directory, with all prompts, records and answers in it."""
+        store = self._directory.about().get("settings", {}).get("answers")
+        if store is not None:
+            answers.forget(store, self._directory.id)
         self._directory.forget()
 
     def __repr__(self) -> str:

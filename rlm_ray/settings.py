@@ -190,6 +190,12 @@ class Settings(BaseModel):
     reuse: str | None = Field(
         default=None, description="Also take answers that another run has paid for.", json_schema_extra=_flag("RUN")
     )
+    answers: str | None = Field(
+        default=None,
+        description="Store of answers that runs share, a folder or prefix: what one of them has paid, none pays again.",
+        json_schema_extra=_flag("URL"),
+    )
+    answers_days: float | None = Field(default=None, gt=0, description="Days after which an answer of the store is asked again.")
     store_prompts: bool = Field(
         default=True, description="Keep prompts and records in the run directory.", json_schema_extra=_flag("yes|no")
     )

@@ -64,6 +64,7 @@ class Session(Verbs, Backend):
         self._service: Service | None = None
         self._ports: RayPorts | None = None
         self._scratch: weakref.finalize[..., Session] | None = None
+        self._probed = False
 
     def open(
         self, *uris: str, name: str | None = None, event_start: str | None = None, parse: str | None = None, **options: Any
@@ -88,6 +89,8 @@ class Session(Verbs, Backend):
         if model_of(args.get("schema")) is not None:
             args = {**args, "schema": json_schema_of(args["schema"])}
         service = self._ready()
+        if not self._probed and verb.startswith(("llm_", "rlm_")):
+            self._probe(service)
         known = len(service.failures.failures)
         reply = service.call(verb, args, blob)
         for failure in list(service.failures.failures.values())[known:][:MAX_WARNINGS]:
@@ -150,6 +153,15 @@ class Session(Verbs, Backend):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _probe(self, service: Service) -> None:
+        """Look, before the first sub-call, whether the endpoints have the models and take the key."""
+        from rlm_ray.models import probe
+        from rlm_ray.worker import threads
+
+        made = self.settings
+        threads.run_async(probe.probe(probe.endpoints_of(made, root=made.root_model is not None), service.lender.meter)).result()
+        self._probed = True
 
     def _ready(self) -> Service:
         if self._service is None:

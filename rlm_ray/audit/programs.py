@@ -10,20 +10,24 @@ A program does what it did, or nothing: where the data or the answer have anothe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ast
+import importlib.util
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 
-from rlm_ray.errors import AssumptionBroken, InputError
+from rlm_ray.errors import AssumptionBroken, InputError, MissingExtra
 from rlm_ray.ledger.calllog import turns
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.types.json import JsonObject, JsonSchema
 
 #: Values of a list that its shape is taken from.
 _LOOKED_AT = 1_000
+#: Modules that an extra of the package brings.
+EXTRAS = {"drain3": "audit"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,23 @@ class Program:
                 f"The program does not fit the data: {'; '.join(changes)}. Look at what changed, then pin a new one."
             )
 
+    def check_imports(self) -> None:
+        """Look whether the modules that the cells import are installed; what is imported in a `try` may be missing.
+
+        Raises
+        ------
+        MissingExtra, InputError
+            The first that is not.
+        """
+        for number, cell in enumerate(self.cells, 1):
+            for module in _imported(cell):
+                if importlib.util.find_spec(module) is not None:
+                    continue
+                what = f"Cell {number} of the program, which imports {module},"
+                if module in EXTRAS:
+                    raise MissingExtra(what, EXTRAS[module])
+                raise InputError(f"{what} cannot run: {module} is not installed. Install it where the job runs.")
+
     def check_answer(self, value: Any) -> None:
         """Compare an answer's shape with what the program gave when it was made.
 
@@ -83,6 +104,22 @@ class Program:
                 f"The program's answer has another shape than when it was made: {error.json_path}: {error.message:.300}. "
                 "Look at what changed, then pin a new one."
             )
+
+
+def _imported(cell: str) -> Iterator[str]:
+    """Yield the top-level modules that a cell imports and cannot do without."""
+    try:
+        waiting: list[ast.AST] = [ast.parse(cell)]
+    except (SyntaxError, ValueError, RecursionError):
+        return  # the cell's own run says what is wrong
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module.partition(".")[0]
+        elif not isinstance(node, ast.Try | ast.TryStar):
+            waiting += ast.iter_child_nodes(node)
 
 
 def of_run(run: RunDirectory) -> Program:

@@ -184,6 +184,7 @@ def run(
         deltas.require()
     corpora = {name: open_corpus(*item.uris, **item.options(settings)) for name, item in spec.corpora.items()}
     if program is not None:
+        program.check_imports()
         program.check_corpora({name: corpus.info for name, corpus in corpora.items()})
     cells = _cells(program, spec)
     settings = settings if settings.run_id is not None else settings.with_(run_id=new_id())

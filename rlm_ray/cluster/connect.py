@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -19,9 +18,6 @@ from rlm_ray.corpus.catalog.lakehouse import names
 from rlm_ray.errors import ClusterError, InputError
 from rlm_ray.settings import Settings
 from rlm_ray.types.json import JsonObject
-
-# tqdm, which Ray imports, fills a red box in a notebook without ipywidgets; nothing here needs them
-warnings.filterwarnings("ignore", message="IProgress not found")
 
 #: Seconds that a worker of the embedded Ray stays when it has nothing to do: a new one costs a second or two of a core.
 IDLE_SECONDS = 30

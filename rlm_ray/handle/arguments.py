@@ -47,3 +47,14 @@ def literal(value: Any) -> Any:
 def hashable(value: Any) -> Any:
     """Return a value that can be the key of a dict."""
     return repr(value) if isinstance(value, list | dict) else value
+
+
+def quoted(column: str) -> str:
+    """Return a column's name as SQL writes it.
+
+    Examples
+    --------
+    >>> print(quoted("two words"))
+    "two words"
+    """
+    return '"' + column.replace('"', '""') + '"'

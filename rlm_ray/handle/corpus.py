@@ -7,13 +7,14 @@ code's process imports it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 
 from rlm_ray.errors import InputError, RlmRayError
-from rlm_ray.handle.arguments import count_of, error_choice, hashable, literal, pickled
+from rlm_ray.handle import reflexes
+from rlm_ray.handle.arguments import count_of, error_choice, hashable, literal, pickled, quoted
 from rlm_ray.handle.chunks import Chunks
 from rlm_ray.handle.display import shown_html, shown_line, shown_reading, shown_step
+from rlm_ray.handle.excerpts import Excerpts, compile_pattern
 from rlm_ray.handle.plan import Grep, Plan, Result, Select, Slice, Source, Split, Where
 from rlm_ray.handle.tabular import Tabular
 from rlm_ray.handle.values import Counts, Description, Estimate
@@ -270,15 +271,73 @@ class Corpus(Tabular):
 
     # compute over the shards, when called
 
-    def count_by(self, column: str, limit: int = 1000) -> Counts:
-        """Return a dict of value to number of records, most frequent first, of at most `limit` values. One scan."""
-        reply = self._ask("count_by", column=self._column(column), limit=count_of(limit, "limit"))
-        counts: dict[Any, int] = {}
-        for value, count in reply["counts"]:
-            key = hashable(value)
-            key = json.dumps(value) if key in counts else key  # True and 1 are one key to Python
-            counts[key] = counts.get(key, 0) + count
-        return Counts(counts, reply["distinct"])
+    def count_by(self, *columns: str | int, limit: int = 1000) -> Counts:
+        """Return a dict of value to number of records, most frequent first, of at most `limit` values. One scan.
+
+        Of several columns the keys are tuples, and the count is SQL over the shards.
+        """
+        *given, last = columns or ("",)
+        if isinstance(last, int):
+            limit = last
+        else:
+            given.append(last)
+        names = [self._column(str(name)) for name in given]
+        if len(names) == 1:
+            reply = self._ask("count_by", column=names[0], limit=count_of(limit, "limit"))
+            return Counts({hashable(value): count for value, count in reply["counts"]}, reply["distinct"])
+        if not names:
+            raise InputError("count_by needs a column, as in .count_by('level').")
+        keys = ", ".join(map(quoted, names))
+        shown = f"select {keys}, sum(records_::bigint)::bigint records_, count(*) over () values_ from context group by {keys}"
+        rows = list(
+            self.sql(
+                f"select {keys}, count(*) records_ from context group by {keys}",
+                combine=f"{shown} order by records_ desc, {keys} limit {count_of(limit, 'limit')}",
+            )
+        )
+        counts = {tuple(hashable(row.get(name)) for name in names): row["records_"] for row in rows}
+        return Counts(counts, rows[0]["values_"] if rows else 0)
+
+    def distinct(self, *columns: str, limit: int = 1000) -> list[Any]:
+        """Return the different values of a column, most frequent first; of several columns, tuples. One scan.
+
+        Raises
+        ------
+        InputError
+            There are more than `limit`: a list that ends early would be taken for all of them.
+        """
+        counts = self.count_by(*columns, limit=limit)
+        if counts.distinct > len(counts):
+            raise InputError(
+                f"{', '.join(columns)} has {counts.distinct:,} different values, more than limit={limit:,}. Give a larger limit, "
+                "or narrow first."
+            )
+        return list(counts)
+
+    def sort(self, column: str, descending: bool = False, limit: int = 1000) -> Corpus:
+        """Return the first `limit` records in the order of a column, nulls last, as a result. SQL over the shards."""
+        end = (
+            f"order by {quoted(self._column(column))} {'desc' if descending else 'asc'} nulls last limit {count_of(limit, 'limit')}"
+        )
+        return self.sql(f"select * from context {end}", combine=f"select * from context {end}")
+
+    def excerpts(self, pattern: str, width: int = 100, column: str | None = None) -> Corpus:
+        """Return a row for each place where a pattern is found, with `width` characters on each side.
+
+        A look at how words are used that shows no whole records. Runs as a function in the sandbox.
+
+        Returns
+        -------
+        Corpus
+            Columns `found`, `excerpt` and `column`; each row has its record's `_address`. At most 50 of one record.
+
+        Raises
+        ------
+        InputError
+            The pattern does not compile, here or for `grep`.
+        """
+        compile_pattern(pattern)
+        return self.grep(pattern, column).map(Excerpts(pattern, count_of(width, "width"), column))
 
     def map(self, fn: Callable[[dict[str, Any]], Any], on_error: str = "raise") -> Corpus:
         """Run `fn(record)` on every record, sandboxed on the shards. It returns a dict, a list of dicts or None.
@@ -488,6 +547,10 @@ class Corpus(Tabular):
         if name == "_error" and self._info.get("kind") != "result":
             raise InputError("Only the results of sub-calls and of map have failed rows.")
         return name
+
+    def __getattr__(self, name: str) -> Any:
+        # only for what is not there: a name that another library has is answered by the line that does it here
+        raise AttributeError(reflexes.answer(name), name=name, obj=self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.plan.to_json(), self._info, self._backend)

@@ -154,6 +154,16 @@ class ChatClient:
             raise from_connection(error, self.endpoint.timeout, self._key) from None
         return _model_names(content)
 
+    def prepare(self) -> None:
+        """Import what a call needs, which takes a second or more, and look whether there is a key.
+
+        Raises
+        ------
+        CredentialsError
+            There is none.
+        """
+        self._connected()
+
     async def close(self) -> None:
         """Close the connections. The client may be used again, from the same loop."""
         sdk, self._sdk = self._sdk, None

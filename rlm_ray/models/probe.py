@@ -112,6 +112,7 @@ async def _probe(probed: Probed, meter: Meter) -> None:
 
 async def _listed(client: ChatClient, probed: Probed) -> tuple[str, ...] | None:
     """Return the names that the endpoint lists; None where it lists none."""
+    client.prepare()  # before the clock runs
     try:
         async with asyncio.timeout(LIST_SECONDS):
             return await client.models()

@@ -90,6 +90,7 @@ class ScanArgs(OperationArgs, total=False):
     run_dir: str
     others: tuple[str, ...]
     keys: Sequence[str]
+    settings: Settings
 
 
 @dataclass(frozen=True, slots=True)

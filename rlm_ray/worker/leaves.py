@@ -53,6 +53,8 @@ class LeafRun:
         self._cancelled = False
         self._unasked = self._deferred = self._answers = 0
         self._contents = group.contents
+        self._store = threads.answers_of(group.settings)
+        self._run_id = group.run_dir.rpartition("/")[2]
         self._shared_errors: dict[str, str] = {}
         self._meter = meter_of(group.budget, group.settings)
         self._failures: list[ShardFailure] = []
@@ -105,7 +107,7 @@ class LeafRun:
             meter=paid,
             known=finished.get,
             on_row=lambda row: self._take(row, paid),
-            on_vote=paid.keep,
+            on_vote=lambda row: self._keep(row, paid),
             cancelled=lambda: self._cancelled,
             failed=group.failed,
             deferred=self._contents.deferred if self._contents is not None else lambda content: False,
@@ -117,6 +119,8 @@ class LeafRun:
         segments = await asyncio.to_thread(self._writer.close)
         paid.end()
         await asyncio.to_thread(finished.flush)
+        if self._store is not None:
+            await asyncio.to_thread(self._store.flush)
         texts, failures = tuple(self._texts), tuple(self._failures)
         self._metrics.flush()
         measured = self._client.measures.rows()
@@ -199,7 +203,7 @@ class LeafRun:
 
     def _take(self, row: Row, paid: LedgerMeter | None = None) -> None:
         if paid is not None:
-            paid.keep(row)
+            self._keep(row, paid)
         self._unasked += row.unasked
         self._deferred += row.deferred
         self._answers += row.answer is not None and not row.reused
@@ -214,6 +218,11 @@ class LeafRun:
             self._next += 1
         if self._progress is not None:
             self._progress(self.done, self.failed, self.used, self.contents_done)
+
+    def _keep(self, row: Row, paid: LedgerMeter) -> None:
+        paid.keep(row)
+        if self._store is not None and row.answer is not None and not row.reused and self._group.spec.shared:
+            self._store.add(row.key, row.answer, self._run_id)
 
     def _count(self, row: Row) -> None:
         first, failed = row.piece in (None, 1), row.error is not None

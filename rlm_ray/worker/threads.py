@@ -18,11 +18,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from rlm_ray.errors import StorageError
+from rlm_ray.ledger.answers import AnswerStore
 from rlm_ray.ledger.finished import Finished
 from rlm_ray.models.client import ChatClient
 from rlm_ray.models.contract import Endpoint
 from rlm_ray.models.leases import LeasedLimiter
 from rlm_ray.models.rates import Rates
+from rlm_ray.settings import Settings
 
 SCAN_THREADS = 4
 CLOSE_SECONDS = 2.0
@@ -68,6 +70,19 @@ def scan_threads() -> ThreadPoolExecutor:
 def code_thread() -> ThreadPoolExecutor:
     """Return the thread for root functions over little data."""
     return ThreadPoolExecutor(1, thread_name_prefix="rlm-ray-code")
+
+
+@functools.cache
+def answer_store(uri: str, endpoint: str, days: float | None) -> AnswerStore:
+    """Return this process's view of a store of answers."""
+    return AnswerStore(uri, endpoint, days)
+
+
+def answers_of(settings: Settings) -> AnswerStore | None:
+    """Return this process's view of the store of answers that the settings name."""
+    if settings.answers is None:
+        return None
+    return answer_store(settings.answers, Endpoint.of(settings).name, settings.answers_days)
 
 
 _finished: OrderedDict[tuple[str, tuple[str, ...]], Finished] = OrderedDict()

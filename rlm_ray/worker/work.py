@@ -16,10 +16,12 @@ from rlm_ray.corpus.reading.records import batch_addresses
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import StorageError
 from rlm_ray.ledger.segments import SegmentWriter
+from rlm_ray.models.contract import Usage
 from rlm_ray.recursion.jobs.contents import ShardContents, contents_of
 from rlm_ray.recursion.leaf.values import LeafSpec
 from rlm_ray.recursion.ports import CodeGroup, CodeOutcome, ScanGroup, ShardFailure
 from rlm_ray.sandbox.outside import parsing
+from rlm_ray.settings import Settings
 from rlm_ray.types.json import JsonObject
 from rlm_ray.worker import threads
 from rlm_ray.worker.sandboxes import function_sandbox, since
@@ -34,7 +36,7 @@ STOP_AFTER = 1_000
 def scan(group: ScanGroup) -> list[Any]:
     """Run an operation over each shard of a group; a shard that cannot be read is a ShardFailure in its place."""
     if group.operation == "answered":
-        return _answered(group.args["run_dir"], group.args["others"], group.args["keys"])
+        return _answered(group.args["run_dir"], group.args["others"], group.args["keys"], group.args["settings"])
     works = at_hand(group.works, group.tables)
     if group.operation == "contents":
         return [_contents(work, group.args["spec"]) for work in small_objects.without_others(works)]
@@ -45,10 +47,15 @@ def scan(group: ScanGroup) -> list[Any]:
     ]
 
 
-def _answered(run_dir: str, others: tuple[str, ...], keys: Sequence[str]) -> list[bool]:
-    """Return for each key whether its answer is known."""
+def _answered(run_dir: str, others: tuple[str, ...], keys: Sequence[str], settings: Settings) -> list[bool]:
+    """Return for each key whether its answer is known. Those of the store of answers are written down with the run's own."""
     finished = threads.finished(run_dir, others)
     finished.refresh()
+    store = threads.answers_of(settings)
+    if store is not None:
+        for key, answer in store.find([key for key in keys if not finished.has(key)]).items():
+            finished.add(key, answer, None, Usage())
+        finished.flush()
     return [finished.has(key) for key in keys]
 
 

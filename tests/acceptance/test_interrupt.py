@@ -118,7 +118,7 @@ POINTS = {
     "root model is asked": ([EACH], 1, 0),
     "cell computes": ([LOOP], 2, None),
     "cell does not stop": ([SWALLOW], 2, None),
-    "leaf calls in Ray tasks": ([EACH], 5, 1),
+    "leaf calls in Ray tasks": ([EACH], 5, 3),  # a first group tries the model, alone
     "recursive calls in Ray tasks": (CHILDREN, 3, 1),
 }
 

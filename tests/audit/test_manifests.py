@@ -149,3 +149,14 @@ def test_the_command_prints_them(scheduled: Path) -> None:
     assert YAML(typ="safe").load(config["data"]["job.yaml"])["settings"]["max_usd"] == 3
     assert workload["kind"] == "RayJob"
     assert workload["spec"]["entrypoint"] == "rlm-ray run /job/job.yaml --address auto"
+
+
+@pytest.mark.parametrize("kind", [*KINDS, None])
+def test_the_job_of_the_readme_has_every_form(kind: str | None, tmp_path: Path) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    (job,) = (part.partition("```")[0] for part in readme.split("```yaml\n")[1:] if part.startswith("name: refused-payments"))
+    (tmp_path / "job.yaml").write_text(job)
+    done = CliRunner().invoke(main, ["manifest", str(tmp_path / "job.yaml"), *(["--kind", kind] if kind else [])])
+    assert done.exit_code == 0, done.output
+    kinds = [item["kind"] for item in YAML(typ="safe").load_all(done.stdout)]
+    assert kinds[-1].lower() == (kind or kinds[-1].lower())

@@ -9,6 +9,7 @@ import pyarrow.parquet
 import pytest
 from click.testing import Result
 
+from rlm_ray.audit import programs
 from rlm_ray.testing import ModelServer
 from tests.audit.conftest import PROGRAM
 
@@ -112,8 +113,32 @@ def test_a_program_on_data_of_another_shape_stops_and_says_what_changed(run: Run
     job.write_text(text)
     done = run("run", job, "--run-id", "second")
     assert done.exit_code == 1, done.output
-    assert message in done.stderr
+    assert done.stderr.count(message) == 1, "a program's failure is said once"
     assert not (job.parent / "out" / "findings" / "run=second").exists()
+
+
+def test_a_module_that_a_program_imports_and_that_is_missing_is_said_before_it_starts(
+    run: Run, job: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = job.parent / "program" / "cells"
+    cells.mkdir(parents=True)
+    (cells.parent / "program.yaml").write_text("question: Which?\n")
+    (cells / "01.py").write_text("try:\n    import not_there_either\nexcept ImportError:\n    pass\nimport json\n")
+    (cells / "02.py").write_text("def mined(records):\n    from not_there.at_all import thing\nFinal = []\n")
+    job.write_text(job.read_text() + "program: program\n")
+    done = run("run", job, "--run-id", "missing")
+    assert (done.exit_code, server.count) == (2, 0)
+    assert "Cell 2 of the program, which imports not_there, cannot run: not_there is not installed." in done.stderr
+    monkeypatch.setitem(programs.EXTRAS, "not_there", "audit")
+    assert "pip install 'rlm-ray[audit]'" in run("run", job, "--run-id", "missing").stderr
+
+
+def test_a_finding_of_a_job_is_shown_by_its_number(run: Run, job: Path) -> None:
+    assert run("run", job, "--root-model", "root", "--run-id", "first").exit_code == 4
+    shown = run("show", "first", "--finding", "4")
+    assert shown.exit_code == 0, shown.output
+    assert "line 15" in shown.stdout
+    assert "has 4 findings; there is none with the number 5" in run("show", "first", "--finding", "5").stderr
 
 
 def test_what_cannot_be_pinned(run: Run, job: Path) -> None:

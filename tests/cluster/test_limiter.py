@@ -78,8 +78,8 @@ def test_its_death_costs_a_moment(ray_local: Any) -> None:
         for _ in range(50):
             await asyncio.wait_for(worker.acquire(100), 60)
             worker.release(OK)
-        await until(lambda: worker._desk._actor is not None)
-        assert worker._desk._actor._actor_id != actor._actor_id
+        await until(lambda: worker._allocator._actor is not None)
+        assert worker._allocator._actor._actor_id != actor._actor_id
 
     asyncio.run(main())
 

@@ -135,3 +135,41 @@ def test_every_writers_values_are_the_same_in_every_verb(kit: SimpleNamespace, t
         counts = kit.operate(manifest, "count_by", column=name, limit=10)["counts"]
         assert Counter({repr(key): count for key, count in counts}) == Counter(repr(row[name]) for row in shown), name
     assert [record["i"] for record in kit.records(manifest, Grep("ERROR"))] == [0]
+
+
+@pytest.mark.parametrize("times", ["int64", "int96"])
+def test_fastparquets_values_are_those_of_the_second_reader(kit: SimpleNamespace, tmp_path: Path, times: str) -> None:
+    fastparquet = pytest.importorskip("fastparquet", reason="pip install fastparquet brings another writer for the tests")
+    pandas = pytest.importorskip("pandas")
+    moments = ["2026-01-31 12:00:00.000005", None, "1700-01-01"]
+    frame = pandas.DataFrame(
+        {
+            "i": [0, 1, 2],
+            "whole": pandas.array([1234567890123456789, None, -1], dtype="Int64"),
+            "real": [0.1, math.nan, math.inf],
+            "text": ["ERROR ü", None, "01234"],
+            "raw": [b"ab", b"\xff", None],
+            "ok": pandas.array([True, None, False], dtype="boolean"),
+            "at": pandas.to_datetime(moments, format="ISO8601").astype("datetime64[ns]"),
+            "letter": pandas.Categorical(["a", "b", "a"]),
+        }
+    )
+    path = str(tmp_path / "a.parquet")
+    fastparquet.write(path, frame, times=times, object_encoding={"text": "utf8", "raw": "bytes"}, row_group_offsets=[0, 2])
+    manifest = open_manifest(path)
+    second = duckdb.read_parquet(path)
+    for column, compared, value, condition in (
+        ("whole", "==", 1234567890123456789, "whole = 1234567890123456789"),
+        ("real", "==", None, "real is null"),
+        ("real", ">", 1, "real > 1"),
+        ("text", "==", "01234", "text = '01234'"),
+        ("raw", "==", "base64:/w==", "raw = '\\xFF'::blob"),
+        ("ok", "==", None, "ok is null"),
+        ("at", "<", "1800-01-01", "\"at\" < '1800-01-01'"),
+        ("at", "==", "2026-01-31T12:00:00.000005", "\"at\" = '2026-01-31 12:00:00.000005'"),
+        ("letter", "==", "a", "letter = 'a'"),
+    ):
+        right = sorted(row[0] for row in second.filter(condition).project("i").fetchall())
+        assert right
+        assert [record["i"] for record in kit.records(manifest, Where(((column, compared, value),)))] == right
+    assert [record["i"] for record in kit.records(manifest, Grep("ERROR"))] == [0]

@@ -66,7 +66,8 @@ def test_where_a_variable_could_not_be_kept_the_cells_run_again(
     (row,) = history.runs(str(run_dir)).rows()
     assert (row["state"], row["calls"]) == ("unfinished (turn 3: after 0 cells of it)", 5), "what was in flight counts"
     said = CliRunner().invoke(main, ["show", "night", "--run-dir", str(run_dir)])
-    assert "no answer yet: stopped in turn 3: after 0 cells of it; 5 calls, " in said.output
+    assert "no answer yet: stopped in turn 3: after 0 cells of it\n" in said.output
+    assert "3 turns, 5 calls, " in said.output
     answer = api.resume("night", server.settings(run_dir=str(run_dir)))
     assert answer.value == [LINES, "<first>", "<second>"]
     assert answer.complete
@@ -120,7 +121,7 @@ def test_answers_that_another_run_paid_for(
     assert (third.exit_code, server.count) == (0, 3 * len(CELLS) + 2 * LINES)
     forgotten = CliRunner().invoke(main, ["forget", "first", "--yes", "--run-dir", str(run_dir)])
     assert forgotten.exit_code == 0, forgotten.output
-    assert sorted(path.name for path in run_dir.iterdir()) == ["second", "third"]
+    assert sorted(path.name for path in run_dir.iterdir() if path.is_dir()) == ["second", "third"]
 
 
 def test_a_disk_that_is_full_ends_the_run_and_is_said(

@@ -42,6 +42,8 @@ FAULTS = (
     Fault("settings", "the form of a reply did not step down", "models/test_dialect.py::test_steps_down_one_form_at_a_time"),
     Fault("settings", "Retry-After of a day outlasted the run", "models/test_client.py::test_no_endless_retry_after"),
     Fault("settings", "a proxy's name for Retry-After was not read", "models/test_thoughts.py::test_every_form_of_retry_after"),
+    Fault("settings", "a bad leaf cost hundreds of requests, since each group tried it", "recursion/test_batches.py::test_a_batch_of_many_groups_stops_after_a_dozen_unusable_replies"),
+    Fault("settings", "a session asked a model that does not exist, record by record", "models/test_probe.py::test_a_session_looks_before_its_first_call"),
     # replies
     Fault("replies", "records with a column n got each other's labels", "subcalls/test_numbered.py::test_a_column_named_n"),
     Fault("replies", "the number's key could be a column", "subcalls/test_numbered.py::test_the_number_has_a_key_that_no_record_has"),
@@ -51,7 +53,13 @@ FAULTS = (
     Fault("replies", "an error with status 200 was a reply", "models/test_client.py::test_an_error_with_status_200"),
     Fault("replies", "null and lists of parts were no replies", "models/test_client.py::test_content_in_parts_and_empty"),
     Fault("replies", "a reply that drips held its place", "models/test_client.py::test_a_reply_that_drips_is_late"),
+    Fault("replies", "a model that repeats a turn was told nothing", "recursion/test_loop.py::test_a_turn_that_repeats_the_one_before_is_told_so_as_the_last_turn_is"),
     # the budget
+    Fault("budget", "equal calls of threads were paid for each", "recursion/test_underway.py::test_threads_that_ask_the_same"),
+    Fault("budget", "batches that overlap paid twice", "recursion/test_underway.py::test_batches_that_overlap"),
+    Fault("budget", "results over the same records paid twice", "recursion/test_underway.py::test_results_over_the_same_records"),
+    Fault("budget", "a sandbox replaced in mid-batch paid again", "recursion/test_underway.py::test_a_sandbox_that_is_replaced_in_mid_batch"),
+    Fault("budget", "a block given back late passed the limit of requests a minute", "models/test_rates.py::test_an_unused_block_that_comes_back_late_is_not_used_beside_what_has_filled_up_since"),
     Fault("budget", "equal calls were paid for each", "recursion/test_batches.py::test_equal_questions_are_asked_once"),
     Fault("budget", "a recursive call that could not start kept its slice", "recursion/test_recursive_calls.py::test_a_call_that_cannot_start_gives_its_slice_back_whole"),
     Fault("budget", "a group that could not start kept its slice", "recursion/test_batches.py::test_a_group_that_cannot_start_gives_its_slice_back_whole"),
@@ -89,6 +97,12 @@ FAULTS = (
     # messages
     Fault("messages", "runs were listed by name", "test_runs.py::test_runs_are_listed_by_when_they_were_made"),
     Fault("messages", "forget without a terminal ended without a word", "test_runs.py::test_forget_without_a_terminal_says_what_to_do"),
+    Fault("messages", "a program's failure was printed twice", "audit/test_running.py::test_a_program_on_data_of_another_shape_stops_and_says_what_changed"),
+    Fault("messages", "a program without its modules started, and then said so twice", "audit/test_running.py::test_a_module_that_a_program_imports_and_that_is_missing_is_said_before_it_starts"),
+    Fault("messages", "the findings of a job could not be shown by number", "audit/test_running.py::test_a_finding_of_a_job_is_shown_by_its_number"),
+    Fault("messages", "the README's job had no manifest", "audit/test_manifests.py::test_the_job_of_the_readme_has_every_form"),
+    Fault("messages", "the hint after Ctrl-C left out the directory", "acceptance/test_interrupt.py::test_an_interrupted_run_ends_cleanly"),
+    Fault("messages", "an answer was a wall of JSON in a REPL", "test_runs.py::test_an_answer_is_short_in_a_repl"),
     Fault("messages", "a wrong setting was told in another library's words", "test_runs.py::test_a_wrong_setting_has_our_words"),
     Fault("messages", "a condition as text was taken letter by letter", "test_runs.py::test_a_condition_as_text_is_said_whole"),
 )

@@ -124,6 +124,19 @@ def test_a_run_ends_before_it_begins(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_session_looks_before_its_first_call(tmp_path: Path) -> None:
+    with ModelServer(leaf=lambda prompt, schema: "yes", models=("root", "leaf")) as server:
+        settings = server.settings(run_dir=str(tmp_path / "runs"))
+        (tmp_path / "a.log").write_text("one\ntwo\n")
+        with rlm_ray.session(settings.with_(sub_model="leef")) as session:
+            assert session.open(str(tmp_path / "a.log")).count() == 2, "what asks no model needs none"
+            for _ in range(2):
+                with pytest.raises(SettingsError, match=r"no model 'leef'.*root, leaf"):
+                    session.llm_query("Is it so?")
+        with rlm_ray.session(settings) as session:
+            assert session.llm_query("Is it so?") == "yes"
+
+
 def test_the_command_ends_with_2(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text("one\n")
     command = [sys.executable, "-m", "rlm_ray", "ask", str(tmp_path / "a.log"), "-q", "How many?", "--root-model", "m"]

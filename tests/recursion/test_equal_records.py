@@ -61,9 +61,9 @@ def equal(tmp_path: Path, model_server: Callable[..., ModelServer]) -> Any:
         (folder / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     made: list[World] = []
 
-    def make(answers: Any = leaf, faults: Faults | None = None, **options: Any) -> tuple[World, ModelServer]:
-        server = model_server(leaf=answers, faults=faults, keep_messages=True)
-        settings = Settings(root_model="root", sub_model="leaf", base_url=server.base_url, **options)
+    def make(replies: Any = leaf, faults: Faults | None = None, **options: Any) -> tuple[World, ModelServer]:
+        server = model_server(leaf=replies, faults=faults, keep_messages=True)
+        settings = Settings(root_model="root", sub_model="leaf", base_url=server.base_url, second_readings=0, **options)
         run = RunDirectory.create(str(tmp_path), f"run-{len(made)}", {"question": "", "corpora": {}})
         call = Call(run.uri, run.id, "0", 0, "", settings, Budget.of(settings), width=4)
         corpora = {"logs": open_manifest(str(folder), name="logs")}
@@ -214,3 +214,25 @@ def test_contents_are_united_in_order() -> None:
     names = united.table["name"].to_list()
     assert first[1].known == {names[0]: (2, 0), names[1]: (2, 0)}
     assert second[1].known == {names[0]: (2, 0), names[1]: (2, 0)}
+
+
+def test_a_store_of_answers_is_shared_by_runs(equal: Served, tmp_path: Path) -> None:
+    first, server = equal(answers=str(tmp_path / "answers"))
+    logs = corpus(first)
+    assert len(first.verbs.llm_each("Level?", logs.where([("host", "==", "h0")]), LEVEL, show=["msg", "host"])) == 120
+    assert sum(asked_about(server).values()) == 3
+    settings = first.call.settings
+    run = RunDirectory.create(str(tmp_path), "other", {"question": "", "corpora": {}})
+    call = Call(run.uri, run.id, "0", 0, "", settings, Budget.of(settings), width=4)
+    team = World(call, {"logs": open_manifest(str(tmp_path / "lake"), name="logs")}, RecordingPorts(None, 2))
+    plan: Any = team.verbs.llm_each("Level?", corpus(team), LEVEL, show=["msg", "host"], dry=True)
+    assert (plan["distinct"], plan["answered"]) == (6, 3)
+    rows = list(team.verbs.llm_each("Level?", corpus(team), LEVEL, show=["msg", "host"]))
+    assert len(rows) == 240
+    assert set(asked_about(server).values()) == {1}
+    assert len(asked_about(server)) == 6
+    # another question pays
+    assert len(team.verbs.llm_each("Which level?", corpus(team), LEVEL, show=["msg", "host"])) == 240
+    assert set(asked_about(server).values()) == {2}
+    team.marks.close()
+    team.ports.close()

@@ -95,6 +95,32 @@ def test_cells_of_one_reply_run_in_order() -> None:
     )
 
 
+def test_a_turn_that_repeats_the_one_before_is_told_so_as_the_last_turn_is() -> None:
+    played = Played()
+    for _ in range(3):
+        played.reply("print(1)")
+        played.take(CellDone("1\n"))
+    repeated = [message["content"] for message in played.asked.messages if "the same as in the turn before" in message["content"]]
+    assert len(repeated) == 2
+    assert "Set Final now, from what the variables hold, or write other code.\n\nTurn 4 of 5." in played.told
+    played.reply("print(2)")
+    played.take(CellDone("1\n"))
+    assert "the same as" not in played.told
+    assert "This is your last turn: set Final now" in played.told
+    other = Played()
+    for printed in ("1\n", "2\n"):  # the same code gives something else: it gets on
+        other.reply("print(next(numbers))")
+        other.take(CellDone(printed))
+    assert "the same as" not in other.told
+
+
+def test_the_same_words_without_a_cell_are_told_so() -> None:
+    played = Played()
+    played.take(Replied("I will look."), Replied("I will look."))
+    assert "There was no code in that reply." in played.told
+    assert "the same as in the turn before" in played.told
+
+
 def test_an_error_skips_the_cells_behind_it() -> None:
     played = Played()
     played.reply("x", "Final = 1", "Final = 2")

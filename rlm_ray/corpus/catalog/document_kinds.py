@@ -8,6 +8,8 @@ import posixpath
 DOCUMENT_KINDS = {".pdf": "pdf", ".odt": "odt", ".ott": "odt", ".rtf": "rtf", ".doc": "doc", ".dot": "doc"} | dict.fromkeys(
     (".docx", ".docm", ".dotx", ".dotm"), "docx"
 )
+DOCUMENT_KINDS |= dict.fromkeys((".html", ".htm", ".xhtml"), "html") | dict.fromkeys((".pptx", ".pptm", ".ppsx", ".potx"), "pptx")
+DOCUMENT_KINDS[".epub"] = "epub"
 _COMPRESSED = (".gz", ".gzip", ".zst", ".zstd")
 _MAGIC = {b"%PDF-": "pdf", b"PK\x03\x04": "zip", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "doc", b"{\\rtf": "rtf"}
 

@@ -89,7 +89,7 @@ def signature(head: bytes) -> Signature:
     Examples
     --------
     >>> signature("ü".encode("utf-16"))
-    Signature(compression=None, encoding='utf-16', kind=None)
+    Signature(compression=None, encoding='utf-16', kind=None, is_text=True)
     >>> signature(b"%PDF-1.7").kind
     'a PDF'
     """

@@ -23,6 +23,11 @@ SINGLE_CALLS = (
     "asks the same at once."
 )
 
+REPEATED = (
+    "That reply and what came of it are the same as in the turn before, and would be again. Set Final now, from what the variables "
+    "hold, or write other code."
+)
+
 LAST = "This is your last turn: set Final now, from what the variables hold."
 NO_CALLS = " Sub-calls are no longer possible in it."
 

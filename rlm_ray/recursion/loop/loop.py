@@ -152,6 +152,10 @@ class State:
         The completion limit ended this turn's reply.
     limit : LimitReached, optional
         Set once; the turn after is the last.
+    reply : str
+        Of this turn.
+    before : tuple
+        The reply and the outputs of the turn before: one that repeats them is told so.
     """
 
     history: History
@@ -167,6 +171,8 @@ class State:
     requests: int = 0
     limit: LimitReached | None = None
     done: bool = False
+    reply: str = ""
+    before: tuple[str, tuple[str, ...]] = ("", ())
 
 
 def step(state: State, event: Event, left: str = "") -> tuple[State, list[Command]]:
@@ -226,7 +232,11 @@ def _ask(state: State) -> tuple[State, list[Command]]:
 
 def _replied(state: State, reply: Replied, left: str) -> tuple[State, list[Command]]:
     found = tuple(cells(reply.text, reply.cut))
-    state = replace(state, history=state.history.add(Entry("assistant", reply.text, feedback.fold_reply(state.turn, reply.text))))
+    state = replace(
+        state,
+        reply=reply.text.strip(),
+        history=state.history.add(Entry("assistant", reply.text, feedback.fold_reply(state.turn, reply.text))),
+    )
     if found:
         state = replace(state, cells=found[1:], ran=1, cut=reply.cut)
         return state, [RunCell(state.turn, 1, found[0])]
@@ -259,16 +269,18 @@ def _cell_done(state: State, done: CellDone, left: str) -> tuple[State, list[Com
 
 def _go_on(state: State, remark: str, left: str) -> tuple[State, list[Command]]:
     last = state.limit is not None or state.turn + 1 >= state.max_turns
+    now = (state.reply, state.outputs)
+    repeats = bool(state.reply) and now == state.before and not last
     text = feedback.turn(
         outputs=state.outputs,
-        remark=remark,
+        remark=f"{remark}\n\n{feedback.REPEATED}".strip() if repeats else remark,
         turn=state.turn + 1,
         max_turns=state.max_turns,
         left=left,
         last=last,
         limit=state.limit.message if state.limit else "",
     )
-    state = replace(state, history=state.history.add(Entry("user", text, feedback.fold_output(state.turn, text))))
+    state = replace(state, before=now, history=state.history.add(Entry("user", text, feedback.fold_output(state.turn, text))))
     return _ask(state)
 
 

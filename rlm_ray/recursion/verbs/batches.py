@@ -54,6 +54,7 @@ class Batches:
         self._scans = scans
         self._results = context.results
         self._lender = context.lender
+        self._reuses = bool(context.call.others)
         self.tally = Tally()
         self._program = bool(context.call.program)
         self._base = context.call.run_dir.rpartition("/")[0]
@@ -346,8 +347,8 @@ class Batches:
         return before
 
     def _check(self, calls: int, request: RequestKey) -> None:
-        """Refuse a batch larger than the calls left; a batch of an earlier session has passed, and is paid in part."""
-        if not request.resumed:
+        """Refuse a batch larger than the calls left, but one that an earlier session or a run that is reused may have paid."""
+        if not request.resumed and not self._reuses:
             self._lender.check(calls)
 
     def _spec(

@@ -211,7 +211,7 @@ class Scans:
 
     def answered(self, keys: Sequence[str]) -> Job:
         """Return for each key of a sub-call whether its answer is known."""
-        args: ScanArgs = {"run_dir": self._run_dir, "others": self._others, "keys": keys}
+        args: ScanArgs = {"run_dir": self._run_dir, "others": self._others, "keys": keys, "settings": self._settings}
         future = self._ports.scan(ScanGroup("answered", (), args))
         yield Until((future,))
         return future.result()

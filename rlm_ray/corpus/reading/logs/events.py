@@ -179,7 +179,7 @@ def _cut(piece: Piece, marks: Marks, last: _Open, high: int | None) -> Generator
     whole = numbers if is_over else numbers[:-1]
     if len(whole):
         behind = numpy.append(numbers[1:], stop) if is_over else numbers[1:]
-        places = starts[numpy.intersect1d(forced, whole)] + offset
+        places = starts[forced[forced <= whole[-1]]] + offset  # those that begin an event which ends here
         yield Events(Piece(piece.memory, offset, starts[whole], ends[behind - 1]), places[places > len(BOM)])
     if len(numbers) and not is_over:
         begin = int(numbers[-1])

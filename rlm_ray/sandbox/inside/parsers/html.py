@@ -58,8 +58,7 @@ class _Text(HTMLParser):
         self._line: list[str] = []
         self._break = 0  # empty lines that are due before the next text, and one for its own
         self._hidden: list[str] = []
-        self._pre = self._quoted = 0
-        self._quotes: list[bool] = []
+        self._pre = self._quoted = self._last_quoted = 0
         self._prefix = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -138,8 +137,9 @@ class _Text(HTMLParser):
         if self._break:
             self._end_line()
             if self._break > 1 and self._lines and self._lines[-1].strip("> "):
-                self._lines.append("> " * self._quoted if self._quoted else "")
+                self._lines.append(">" * min(self._quoted, self._last_quoted))
             self._break = 0
+        self._last_quoted = self._quoted
         if not self._line:
             self._line.append("> " * self._quoted + self._prefix)
             self._prefix = ""

@@ -14,7 +14,7 @@ def pages(kind: str, data: bytes) -> Iterator[str]:
 
     Parameters
     ----------
-    kind : {"pdf", "docx", "docx+changes", "odt", "rtf", "doc"}
+    kind : {"pdf", "docx", "docx+changes", "odt", "rtf", "html", "pptx", "epub", "doc"}
         By the name; the first bytes decide where they say another. With `+changes` tracked changes are shown.
     data : bytes
 
@@ -42,8 +42,8 @@ def _parsed(kind: str, data: bytes) -> Iterator[str]:
         raise ValueError("it is empty (0 bytes)")
     if data.startswith(_OLD_OFFICE):
         raise ValueError(_why_old(data))
-    if data.startswith(b"PK\x03\x04") and kind not in ("docx", "odt"):
-        kind = "odt" if b"mimetypeapplication/vnd.oasis.opendocument.text" in data[:200] else "docx"
+    if data.startswith(b"PK\x03\x04") and kind not in ("docx", "odt", "pptx", "epub"):
+        kind = _package_kind(data)
     elif b"%PDF-" in data[:1024]:
         kind = "pdf"
     elif data.lstrip()[:5] == b"{\\rtf":
@@ -56,6 +56,18 @@ def _parsed(kind: str, data: bytes) -> Iterator[str]:
         from rlm_ray.sandbox.inside.parsers import rtf
 
         return rtf.read(data)
+    if kind == "html":
+        from rlm_ray.sandbox.inside.parsers import html
+
+        return html.read(data)
+    if kind == "pptx":
+        from rlm_ray.sandbox.inside.parsers import pptx
+
+        return pptx.read(data)
+    if kind == "epub":
+        from rlm_ray.sandbox.inside.parsers import epub
+
+        return epub.read(data)
     if kind == "odt":
         from rlm_ray.sandbox.inside.parsers import odt
 
@@ -65,6 +77,14 @@ def _parsed(kind: str, data: bytes) -> Iterator[str]:
 
         return docx.read(data, tracked=changes == "changes")
     raise ValueError("it is no document of a kind that is read: convert it to .docx or .pdf")
+
+
+def _package_kind(data: bytes) -> str:
+    if b"mimetypeapplication/vnd.oasis.opendocument.text" in data[:200]:
+        return "odt"
+    if b"mimetypeapplication/epub+zip" in data[:200]:
+        return "epub"
+    return "pptx" if b"ppt/presentation.xml" in data and b"word/document.xml" not in data else "docx"
 
 
 def _why_old(data: bytes) -> str:

@@ -52,6 +52,8 @@ NAMES = (
     "rlm_ray.handle.chunks",
     "rlm_ray.handle.corpus",
     "rlm_ray.handle.display",
+    "rlm_ray.handle.excerpts",
+    "rlm_ray.handle.reflexes",
     "rlm_ray.handle.tabular",
     "rlm_ray.handle.parts",
     "rlm_ray.handle.plan",

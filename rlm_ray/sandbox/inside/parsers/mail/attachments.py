@@ -13,7 +13,7 @@ from rlm_ray.sandbox.inside.parsers.mail.headers import decode
 
 #: Characters of a text that are kept; bytes of what is unpacked; members of an archive; how deep archives lie in each other.
 MAX_CHARS, MAX_UNPACKED, MAX_MEMBERS, MAX_DEPTH = 16 << 20, 64 << 20, 1_000, 3
-_DOCUMENTS = {".pdf": "pdf", ".docx": "docx", ".docm": "docx", ".odt": "odt", ".rtf": "rtf"}
+_DOCUMENTS = {".pdf": "pdf", ".docx": "docx", ".docm": "docx", ".odt": "odt", ".rtf": "rtf", ".pptx": "pptx", ".epub": "epub"}
 _DOCUMENT_TYPES = {
     "application/pdf": "pdf",
     "application/rtf": "rtf",
