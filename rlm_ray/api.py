@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import os
+import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar
@@ -50,6 +51,9 @@ _T = TypeVar("_T")
 Observer = Callable[[Progress], None]
 
 _log = logging.getLogger(__name__)
+
+# tqdm, which Ray imports, fills a red box in a notebook without ipywidgets; nothing here needs them
+warnings.filterwarnings("ignore", message="IProgress not found")
 # in a notebook without ipywidgets, the import of Ray would log that they are missing, in a red box; nothing here needs them
 logging.getLogger("ray.widgets.util").setLevel(logging.WARNING)
 
