@@ -64,7 +64,8 @@ def test_a_model_that_reads_every_chunk_finds_the_needle(ask, haystacks, tmp_pat
     row = haystacks[number]
     (tmp_path / "haystack.txt").write_text(row["context"], "utf-8")
     corpus = rlm_ray.open(str(tmp_path / "haystack.txt"), unit="document")
-    answer = ask(corpus, [f"KEY = {row['key']!r}\n{MAP}"], reader(row["key"]), question=row["question"])
+    cell = f"KEY = {row['key']!r}\n{MAP}"  # some haystacks repeat themselves: equal chunks would be one call
+    answer = ask(corpus, [cell], reader(row["key"]), question=row["question"], share_answers=False)
     assert answer.value == row["outputs"]
     assert answer.usage["calls"] >= 9  # a chunk of 1,000 tokens is a call: none holds the whole haystack
 
