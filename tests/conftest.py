@@ -55,6 +55,8 @@ _SLOW_FILES = {
     "test_plans",
 }
 _SLOW_FILES |= {"test_bytes_asked", "test_first_hour", "test_golden", "test_local_ports", "test_trajectories", "test_on_s3"}
+_SLOW_FILES |= {"test_coverage", "test_cuts", "test_events", "test_iceberg", "test_json_values", "test_lakehouse", "test_packed"}
+_SLOW_FILES |= {"test_parsed_tables"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -89,6 +89,13 @@ class Node:
             used, mark = used + below, mark.plus(Amount(*most))
         return used, tuple(mark)  # type: ignore[return-value]
 
+    def forget(self, child: Node) -> None:
+        """Work below is gone; what the ledger proves of it stays."""
+        used, mark = child.account()
+        self.ledger.finished += used
+        self.ledger.mark = self.ledger.mark.plus(Amount(*mark))
+        del self.below[child.name]
+
     def in_flight(self) -> Amount:
         """The most that the calls in flight, here and below, may be billed."""
         most = NOTHING
@@ -243,7 +250,7 @@ class Money(RuleBasedStateMachine):
         assert after.outstanding == outstanding.minus(slice_)
         assert all(more <= most for more, most in zip(after.spent, spent.plus(slice_), strict=True))
         self.may_be_billed = self.may_be_billed.plus(node.in_flight())
-        del parent.below[node.name]
+        parent.forget(node)
 
     @has_child
     @rule(data=st.data())
@@ -264,10 +271,11 @@ class Money(RuleBasedStateMachine):
         node = self.child(data)
         assert node.above is not None
         before = node.above.meter.budget.spent
-        budget = node.meter.budget
+        used, in_flight = node.account()
+        assert Amount.of(used).plus(Amount(*in_flight)) == node.meter.budget.spent.plus(node.meter.budget.outstanding)
         node.work.end(error=ClusterError("A worker was lost."))
         self.gone(node)
-        assert node.above.meter.budget.spent == before.plus(Amount.of(node.ledger.finished)).plus(budget.outstanding)
+        assert node.above.meter.budget.spent == before.plus(Amount.of(used)).plus(Amount(*in_flight))
 
     @has_child
     @rule(data=st.data())
@@ -287,7 +295,7 @@ class Money(RuleBasedStateMachine):
         loan.give_up()
         assert parent.meter.budget == settled
         self.may_be_billed = self.may_be_billed.plus(node.in_flight())
-        del parent.below[node.name]
+        parent.forget(node)
 
     @has_child
     @rule(data=st.data())
@@ -304,7 +312,7 @@ class Money(RuleBasedStateMachine):
         assert parent.meter.budget.lent == {}
         for node in children:
             self.may_be_billed = self.may_be_billed.plus(node.in_flight())
-        parent.below.clear()
+            parent.forget(node)
 
     # what always holds
 
