@@ -108,6 +108,14 @@ def objects(counts: list[int], rounds: int) -> None:
                 seconds, found = timed(lambda: way(sessions.pop()), rounds)  # noqa: B023
                 line = f"{count:7,} objects {verb:9}{seconds * 1e3:9,.0f} ms, {seconds / count * 1e6:8,.1f} us each, {found:,}"
                 print(line, f"| grep -r {seconds / grep:5.1f}x" if verb == "literal" else "", flush=True)
+    ended()
+
+
+def ended() -> None:
+    """End the Ray of this process, so that the next measure starts its own."""
+    import ray
+
+    ray.shutdown()
 
 
 def nodes(folder: Path, counts: list[int], rounds: int) -> None:
@@ -128,7 +136,7 @@ def nodes(folder: Path, counts: list[int], rounds: int) -> None:
                 )
                 print(f"{count} nodes {kind:8}{verb:9}{seconds * 1e3:9,.0f} ms, {found:,}", flush=True)
         finally:
-            ray.shutdown()
+            ended()
             cluster.shutdown()
 
 
