@@ -118,7 +118,8 @@ class Verbs:
         Records of which the model is shown the same are asked about once: each has the one answer, or shares the one error, and
         the column `_shared` says how many they are, where there are any. A wrong answer is wrong for all that share it, so
         check a sample of different contents. `show` names the columns that the model is shown, so that a time stamp does not
-        make equal messages different; all columns where not given. With `dry` nothing is asked, and a dict says what it would
+        make equal messages different. Where it is not given, these are all columns but those that models wrote in an earlier
+        batch: a reader that sees an earlier verdict repeats it. With `dry` nothing is asked, and a dict says what it would
         take: `records`, `distinct`, `answered`, `calls`, `prompt_tokens`, `completion_tokens`, `usd`, `usd_batch`, `rests_on`.
         """
         if not isinstance(context, Corpus):

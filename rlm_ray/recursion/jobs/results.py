@@ -40,6 +40,8 @@ class ResultState:
         Rows that are to come, where known.
     given : tuple of str
         Columns that show what a corpus' records say: each row has the address of the one that it is about.
+    written : tuple of str
+        Columns that models wrote, here or in the result that it is about.
     """
 
     id: str
@@ -53,6 +55,7 @@ class ResultState:
     landed: dict[int, list[Segment]] = field(default_factory=dict)  # while it is under way, by the number of the group
     more_rows: Promise = field(default_factory=Promise)  # set when the next group has landed
     given: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
     rows: Callable[[], list[Segment]] | None = None  # writes down the rows that are there
     failure: FailedVerb | None = None
     key: str = ""  # of the verb and its data; see `FailedVerb`
@@ -159,6 +162,7 @@ class Results:
             state.segments.sort(key=lambda segment: segment.uri)
             record: JsonObject = {"columns": state.columns, "segments": [segment.to_json() for segment in state.segments]}
             record |= {"given": state.given} if state.given else {}
+            record |= {"written": state.written} if state.written else {}
             record |= {"failure": state.failure.to_json()} if state.failure is not None else {}
             record |= {"key": state.key, "retried": state.retried} if state.key else {}
             record |= {"agreement": state.agreement} if state.agreement is not None else {}
@@ -188,7 +192,7 @@ class Results:
                 raise InputError(f"There is no result {result!r} in this run. Use the Corpus that the batch returned.")
             record = json.loads(data)
             state = ResultState(result, record["columns"], segments=[Segment.from_json(item) for item in record["segments"]])
-            state.given = tuple(record.get("given", ()))
+            state.given, state.written = tuple(record.get("given", ())), tuple(record.get("written", ()))
             state.failure = FailedVerb(**record["failure"]) if record.get("failure") else None
             state.key, state.retried = record.get("key", ""), record.get("retried", "")
             state.agreement = record.get("agreement")

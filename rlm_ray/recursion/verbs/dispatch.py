@@ -369,7 +369,7 @@ class Dispatcher:
             state.promise.result()
             return state.reply()
         there = self._results.new(request.name, state.columns)
-        there.segments, there.given = state.so_far(), state.given
+        there.segments, there.given, there.written = state.so_far(), state.given, state.written
         self._results.finish(there)
         there.promise.result()
         return there.reply()

@@ -46,7 +46,7 @@ class SecondReadings:
             return None
         # the rows as a result of their own: the one that is filled is given out when this has ended
         first = self._results.new(f"{request.name}-first", state.columns)
-        first.segments, first.given = state.segments, state.given
+        first.segments, first.given, first.written = state.segments, state.given, state.written
         self._results.finish(first)
         origin = Result(first.id)
         counted = yield from self._scans.count_by(Plan((origin,)), column, MAX_LABELS)
