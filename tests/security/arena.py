@@ -154,9 +154,7 @@ class Arena:
         listen("path packets", socket.AF_UNIX, socket.SOCK_SEQPACKET, str(self.folder / "packets"))
         listen("abstract socket", socket.AF_UNIX, socket.SOCK_STREAM, f"\0{self.made}-stream")
         listen("abstract datagrams", socket.AF_UNIX, socket.SOCK_DGRAM, f"\0{self.made}-dgram")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.free_port = free.getsockname()[1]
+        self.free_port = _port_that_nobody_is_given()
 
     def _start_victim(self) -> None:
         self.victim = subprocess.Popen(
@@ -329,6 +327,18 @@ class Arena:
             if probe.connect_ex(("127.0.0.1", self.free_port)) == 0:
                 heard.append("a port is listened on")
         return heard + ["bytes through the named pipe"] * bool(piped)
+
+
+def _port_that_nobody_is_given() -> int:
+    """Return a free port below those that the system gives out: servers of tests beside this one never get it."""
+    for port in range(20_000 + os.getpid() % 5_000, 32_000):
+        with socket.socket() as free:
+            try:
+                free.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("No port between 20,000 and 32,000 is free.")
 
 
 def _key_in(name: str, key: int) -> bool:
