@@ -34,11 +34,28 @@ def error_choice(on_error: str) -> dict[str, str]:
 
 
 def literal(value: Any) -> Any:
-    """Return a condition's value as a plan keeps it: times as text, numpy scalars as numbers, sequences as tuples."""
+    """Return a condition's value as a plan keeps it: times, decimals, UUIDs and bytes as the text that records show.
+
+    Numpy scalars become numbers, sequences tuples.
+
+    Examples
+    --------
+    >>> from decimal import Decimal
+    >>> literal(Decimal("1.10")), literal([b"ab", 3])
+    ('1.10', ('base64:YWI=', 3))
+    """
     if isinstance(value, list | tuple | set | frozenset):
         return tuple(map(literal, value))
     if hasattr(value, "isoformat"):
         return value.isoformat(sep=" ") if hasattr(value, "hour") and hasattr(value, "date") else value.isoformat()
+    if isinstance(value, bytes | bytearray | memoryview):
+        import base64
+
+        return "base64:" + base64.b64encode(value).decode("ascii")
+    if hasattr(value, "as_tuple"):
+        return format(value, "f")  # a Decimal
+    if hasattr(value, "bytes_le"):
+        return str(value)  # a UUID
     if hasattr(value, "item") and callable(value.item):
         return value.item()  # a numpy scalar
     return value

@@ -131,7 +131,7 @@ class CellFailures:
     def __init__(self) -> None:
         self._verbs: dict[str, FailedVerb] = {}
         self._raised: list[str] = []
-        self._agreements: dict[str, str] = {}  # how far second readings agree, by result
+        self._notes: dict[str, str] = {}  # what else is said of results: second readings, columns not shown
         self._single: dict[str, tuple[int, int, str]] = {}  # failed, asked and first error, by verb
 
     def add(self, failure: FailedVerb) -> None:
@@ -144,10 +144,10 @@ class CellFailures:
         if len(self._raised) < MAX_LINES:
             self._raised.append(message[: 2 * MAX_ERROR])
 
-    def second_reading(self, result: str, sentence: str) -> None:
-        """Take note of how far a second reading of a result agrees."""
-        if len(self._agreements) < MAX_LINES:
-            self._agreements[result] = sentence
+    def note(self, about: str, sentence: str) -> None:
+        """Take note of what the root model should know of a result beside its failures."""
+        if len(self._notes) < MAX_LINES:
+            self._notes[about] = sentence
 
     def single(self, verb: str, asked: int, failed: int, error: str) -> None:
         """Take note of calls whose answers root code gets as values."""
@@ -164,4 +164,4 @@ class CellFailures:
         ]
         verbs = [failure.line() for failure in self._verbs.values()]
         more = [f"… and {counted(len(verbs) - MAX_LINES, 'more verb')} with failures"] if len(verbs) > MAX_LINES else []
-        return [*singles, *raised, *verbs[:MAX_LINES], *more, *self._agreements.values()]
+        return [*singles, *raised, *verbs[:MAX_LINES], *more, *self._notes.values()]

@@ -35,6 +35,8 @@ CASES = [
     }.items()
     for verb in verbs
 ]
+#: The smallest measure that is compared: CPU seconds come in steps of a hundredth.
+LEAST = {"lake": 0.05}
 _ISOLATION = re.compile(r"^  (.{28})\s+([\d.]+) \(")
 
 
@@ -120,14 +122,16 @@ def main() -> None:
                     for measure, value in parts[name](tree, folder).items():
                         found[measure] = min(value, found.get(measure, value))
             old, new = best
-            ratios = [new[measure] / old[measure] for measure in old if measure in new and old[measure] > 0]
+            ratios = []
             for measure in {**old, **new}:
-                if measure in old and measure in new and old[measure] > 0:
-                    print(
-                        f"{name:10} {measure:30} {old[measure]:10.4f} -> {new[measure]:10.4f}   x {new[measure] / old[measure]:.2f}"
-                    )
-                else:
+                before, after = old.get(measure), new.get(measure)
+                if before is None or after is None:
                     print(f"{name:10} {measure:30} only in one of the builds")
+                elif min(before, after) < LEAST.get(name, 1e-9):
+                    print(f"{name:10} {measure:30} {before:10.4f} -> {after:10.4f}   too short to compare: use more megabytes")
+                else:
+                    ratios.append(after / before)
+                    print(f"{name:10} {measure:30} {before:10.4f} -> {after:10.4f}   x {ratios[-1]:.2f}")
             if ratios:
                 mean = statistics.geometric_mean(ratios)
                 print(f"{name:10} geometric mean of {len(ratios)}: x {mean:.2f}, most x {max(ratios):.2f}")

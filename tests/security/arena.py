@@ -330,7 +330,7 @@ class Arena:
 
 
 def _port_that_nobody_is_given() -> int:
-    """Return a free port below those that the system gives out: servers of tests beside this one never get it."""
+    """Return a free port below those that Linux gives out by default: servers of tests beside this one do not get it."""
     for port in range(20_000 + os.getpid() % 5_000, 32_000):
         with socket.socket() as free:
             try:

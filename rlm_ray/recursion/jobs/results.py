@@ -42,6 +42,8 @@ class ResultState:
         Columns that show what a corpus' records say: each row has the address of the one that it is about.
     written : tuple of str
         Columns that models wrote, here or in the result that it is about.
+    hidden : tuple of str
+        Those of its input that models wrote and that its own reader was therefore not shown.
     """
 
     id: str
@@ -56,6 +58,7 @@ class ResultState:
     more_rows: Promise = field(default_factory=Promise)  # set when the next group has landed
     given: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
     rows: Callable[[], list[Segment]] | None = None  # writes down the rows that are there
     failure: FailedVerb | None = None
     key: str = ""  # of the verb and its data; see `FailedVerb`
@@ -162,7 +165,7 @@ class Results:
             state.segments.sort(key=lambda segment: segment.uri)
             record: JsonObject = {"columns": state.columns, "segments": [segment.to_json() for segment in state.segments]}
             record |= {"given": state.given} if state.given else {}
-            record |= {"written": state.written} if state.written else {}
+            record |= {"written": state.written, "hidden": state.hidden} if state.written else {}
             record |= {"failure": state.failure.to_json()} if state.failure is not None else {}
             record |= {"key": state.key, "retried": state.retried} if state.key else {}
             record |= {"agreement": state.agreement} if state.agreement is not None else {}
@@ -192,7 +195,8 @@ class Results:
                 raise InputError(f"There is no result {result!r} in this run. Use the Corpus that the batch returned.")
             record = json.loads(data)
             state = ResultState(result, record["columns"], segments=[Segment.from_json(item) for item in record["segments"]])
-            state.given, state.written = tuple(record.get("given", ())), tuple(record.get("written", ()))
+            state.given = tuple(record.get("given", ()))
+            state.written, state.hidden = tuple(record.get("written", ())), tuple(record.get("hidden", ()))
             state.failure = FailedVerb(**record["failure"]) if record.get("failure") else None
             state.key, state.retried = record.get("key", ""), record.get("retried", "")
             state.agreement = record.get("agreement")
@@ -201,6 +205,10 @@ class Results:
             state.promise.set(state)
             self._states[result] = state
         return self._states[result]
+
+    def written(self, plan: Plan) -> tuple[str, ...]:
+        """Return the columns of a plan's origin that models wrote."""
+        return self.get(plan.origin.id).written if isinstance(plan.origin, Result) else ()
 
     def manifest(self, state: ResultState) -> Manifest:
         """Return the shards of a finished result."""

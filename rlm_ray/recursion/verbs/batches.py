@@ -13,7 +13,7 @@ from typing import Any
 
 from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import BudgetExceeded, ConfirmationNeeded, InputError, PlanMade, SubcallFailed
-from rlm_ray.handle.plan import Plan, Result, Window
+from rlm_ray.handle.plan import Plan, Window
 from rlm_ray.ledger import learned
 from rlm_ray.ledger.segments import kept_type
 from rlm_ray.recursion.cell_reports import ends_run
@@ -206,9 +206,10 @@ class Batches:
                 f"The records already have the column {taken[0]!r}: give the answer another name, or .select() other columns."
             )
         _check_shown(show, given)
-        written = self._written(plan, given)
-        if show is None and written:  # a reader that sees an earlier verdict repeats it
-            show = tuple(name for name in given if name not in written) or None
+        written = tuple(name for name in self._results.written(plan) if name in given)
+        hidden = written if show is None and len(written) < len(given) else ()
+        if hidden:  # a reader that sees an earlier verdict repeats it
+            show = tuple(name for name in given if name not in hidden)
             spec = replace(spec, show=show)
         works = yield from self._scans.works(plan)
         contents = (yield from self._scans.contents(works, spec)) if spec.shared else None
@@ -226,7 +227,7 @@ class Batches:
         columns |= {"_shared": "int64"} if contents is not None and distinct < total else {}
         state = self._results.new(request.name, {**given, **answer}, total)
         state.given = self._scans.recorder.showing(plan, tuple(given))
-        state.written = (*written, *answer)
+        state.written, state.hidden = (*written, *answer), hidden
         state.plan, state.text_kind = plan_made, kind
         size = max(1, min(self._settings.calls_per_group * spec.records_per_call, ROWS_PER_GROUP))
         if total > size:
@@ -251,12 +252,6 @@ class Batches:
         in_turn = self._underway.in_turn(asking, filling)
         self.begin(state, in_turn, "llm_each", prompt, keep, second if again and many.most == 1 else None)
         return state.reply()
-
-    def _written(self, plan: Plan, given: Mapping[str, str]) -> tuple[str, ...]:
-        """Return the columns of a plan that models wrote."""
-        origin = plan.origin
-        written = self._results.get(origin.id).written if isinstance(origin, Result) else ()
-        return tuple(name for name in written if name in given)
 
     def _planned(self, spec: LeafSpec, contents: BatchContents, kind: str) -> Job:
         """Return how many contents have no answer yet, and what it takes to ask about them."""

@@ -157,6 +157,8 @@ class Dispatcher:
             raise
         if verb in ("map", "filter", "aggregate"):
             self._take(value["failure"], value["key"], value["retried"], failures)
+        elif verb == "llm_each":
+            self._not_shown(value, failures)
         elif VERBS[verb].answers is not None:
             self._answered(verb, args, value, failures)
             if verb == "estimate":
@@ -164,6 +166,18 @@ class Dispatcher:
         elif verb != "page" or value["after"] is None:  # a result that is read in part only may be under way
             self.look_at(args.get("plan"), failures)
         return value
+
+    def _not_shown(self, reply: Context, failures: CellFailures) -> None:
+        """Say which columns the model was not shown, since a model wrote them."""
+        origin = Plan.from_json(reply["plan"]).origin
+        hidden = self._results.get(origin.id).hidden if isinstance(origin, Result) else ()
+        if hidden:
+            names = ", ".join(map(repr, hidden))
+            failures.note(
+                f"{names} not shown",
+                f"llm_each did not show the model {names[:MAX_WHAT]}, which a model wrote; "
+                "name in show=[…] what the question needs of it.",
+            )
 
     def _raised(self, verb: str, args: JsonObject, error: Exception, failures: CellFailures) -> None:
         kind, message, _ = error_reply(error)
@@ -202,7 +216,7 @@ class Dispatcher:
             state = self._results.get(origin.id)
             if state.promise.done() and state.agreement is not None:
                 self._sure.add(state.agreement)
-                (self._failures if failures is None else failures).second_reading(state.id, state.agreement["sentence"])
+                (self._failures if failures is None else failures).note(state.id, state.agreement["sentence"])
             if state.promise.done() and state.key:
                 failure = state.failure.to_json() if state.failure is not None else None
                 self._take(failure, state.key, state.retried, self._failures if failures is None else failures)

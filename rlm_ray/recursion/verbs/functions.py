@@ -49,6 +49,7 @@ class Functions:
         """Return a handle over the rows that the function returned for each record."""
         works = yield from self._scans.works(plan)
         state = self._results.new(request.name, {})
+        state.written = self._results.written(plan)  # as far as the function kept them
         outcomes = yield from self._run("map", works, blob, self._results.folder(state.id), keep=keep)
         failure = self._judged("map", name, plan, outcomes, keep, state.id)
         state.failure, state.key, state.retried = failure, target("map", [plan]), retried(plan)

@@ -41,8 +41,9 @@ class Queries:
         columns, given, decimals = yield from self._bound(query, schema)
         name = request.name if combine is None else f"{request.name}-parts"
         groups: Sequence[Sequence[Work]] = self._scans.groups(works, GROUP_BYTES) or [()]
+        written = self._results.written(plan)
         state = yield from self._run(
-            query, groups, schema, columns, name, given, "shards" if combine is None else "pooled", decimals
+            query, groups, schema, columns, name, given, "shards" if combine is None else "pooled", decimals, written
         )
         self._scans.recorder.looked(works)
         if combine is None:
@@ -52,7 +53,7 @@ class Queries:
         columns, given, decimals = yield from self._bound(combine, kinds)
         everything = bind((), kinds)
         whole = [Work(shard, everything) for shard in parts.shards]
-        state = yield from self._run(combine, [whole], kinds, columns, request.name, given, "whole", decimals)
+        state = yield from self._run(combine, [whole], kinds, columns, request.name, given, "whole", decimals, written)
         return state.reply()
 
     def _bound(self, query: str, schema: dict[str, str]) -> Job:
@@ -75,9 +76,11 @@ class Queries:
         given: tuple[str, ...],
         pieces: Literal["shards", "pooled", "whole"],
         decimals: dict[str, str],
+        written: tuple[str, ...],
     ) -> Job:
         state: ResultState = self._results.new(name, {})
         state.own_errors = True
+        state.written = written if "_address" in given else ()  # what a model wrote of a record; a group's label is its data
         outcomes = yield from self._outcomes(
             [
                 QueryGroup(
