@@ -12,12 +12,14 @@ from typing import Any, Protocol
 
 from rlm_ray.errors import BudgetExceeded, ModelError
 from rlm_ray.models.contract import ChatReply, ChatRequest, Meter, Usage
+from rlm_ray.recursion.leaf.quoting import Own, place_of
 from rlm_ray.recursion.leaf.values import Item, LeafSpec, Row
-from rlm_ray.subcalls import keys
+from rlm_ray.subcalls import keys, quotes
 from rlm_ray.subcalls.pack import tokens
 from rlm_ray.subcalls.prompts import Messages
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.subcalls.votes import Votes, differ, majority
+from rlm_ray.types.json import JsonObject
 
 #: Askings after which an answer that is there but not valid is an error row.
 TRIES = 3
@@ -116,6 +118,7 @@ class Group:
         self.spec = spec
         self.votes = Votes.of(spec.votes)
         self.schema = AnswerSchema.of(spec.schema)
+        self._quotes = quotes.has_quotes(self.schema)
         self.known = known
         self.stopped: str | None = None
         self.unusable: str | None = None
@@ -144,6 +147,12 @@ class Group:
         question = self._questions[vote > 0] if prompt is None else spec.question_of(prompt, vote)
         own = "" if spec.shared else target.item.version_key
         return keys.call_key(question, target.text_hash, vote, target.piece, target.pieces, own)
+
+    # answers
+
+    def checked(self, answer: JsonObject, own_words: Own) -> JsonObject:
+        """Return an answer with its quotes in the record's own characters; a ValueError where one does not stand there."""
+        return quotes.checked(answer, self.schema, own_words) if self._quotes else answer
 
     # calls
 
@@ -313,12 +322,13 @@ class Group:
         if not result.reused:
             self._unbilled, self._times = Usage(), []
         item = target.item
+        quote = quotes.first_quote(result.answer, self.schema) if self._quotes and result.answer is not None else None
         return Row(
             item.index,
             key,
             result.answer,
             result.error,
-            item.address,
+            item.address if quote is None else place_of(quote, item.records) or item.address,
             target.piece,
             target.pieces,
             result.unasked,
@@ -330,6 +340,7 @@ class Group:
             tuple(times),
             calls,
             deferred=result.deferred,
+            quote=quote,
         )
 
 
