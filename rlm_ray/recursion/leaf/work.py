@@ -199,7 +199,9 @@ class Group:
         spec = self.spec
         if spec.structured_output == "json":
             schema = None
-        request = ChatRequest(spec.model, messages, spec.completion_tokens, spec.temperature, schema, name, failures, self._cache_key)
+        request = ChatRequest(
+            spec.model, messages, spec.completion_tokens, spec.temperature, schema, name, failures, self._cache_key
+        )
         begun, at = time.monotonic(), time.time()
         try:
             reply = await self._client.complete(request, self._meter)
