@@ -12,7 +12,7 @@ import codecs
 import io
 import itertools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,7 @@ from rlm_ray.corpus.catalog.shard import FRAMED, Shard
 from rlm_ray.corpus.catalog.signatures import DOCUMENTS, HEAD, Unpacked, otherwise
 from rlm_ray.corpus.reading.decode_replacements import ERRORS, add
 from rlm_ray.corpus.reading.text.compressed import frames, open_framed, open_indexed
+from rlm_ray.corpus.reading.text.snappy import Framed, HadoopBlocks
 from rlm_ray.errors import ObjectUnreadable, RlmRayError, StorageError
 
 #: Bytes that are looked at together: fewer cost more calls, more do not stay in the processor's cache. The first are
@@ -40,6 +41,9 @@ BOM = b"\xef\xbb\xbf"
 
 #: Longest record that is loaded: a line, or a document. A longer one fails its shard, with the reason.
 MAX_RECORD = 256 << 20
+
+#: Streams of what Arrow does not decompress as a stream.
+_UNPACKED: dict[str, Callable[[Any], Any]] = {"xz": Unpacked, "snappy": Framed, "hadoop-snappy": HadoopBlocks}
 
 
 @contextmanager
@@ -68,8 +72,8 @@ def opened(shard: Shard, start: int = 0, stop: int | None = None, early: bool = 
         if shard.compression is None:
             yield Recoded(file, shard.encoding) if shard.is_wide else file
         else:
-            if shard.compression == "xz":
-                unpacked = Unpacked(file)
+            if shard.compression in _UNPACKED:
+                unpacked = _UNPACKED[shard.compression](file)
                 yield Recoded(unpacked, shard.encoding) if shard.is_wide else unpacked
                 return
             packed = file if isinstance(file, pyarrow.NativeFile) else pyarrow.PythonFile(file, mode="r")
