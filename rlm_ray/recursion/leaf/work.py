@@ -15,6 +15,7 @@ from rlm_ray.models.contract import ChatReply, ChatRequest, Meter, Usage
 from rlm_ray.recursion.leaf.quoting import Own, place_of
 from rlm_ray.recursion.leaf.values import Item, LeafSpec, Row
 from rlm_ray.subcalls import keys, quotes
+from rlm_ray.subcalls.pack import tokens
 from rlm_ray.subcalls.prompts import Messages
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.subcalls.votes import Votes, differ, majority
@@ -26,6 +27,9 @@ TRIES = 3
 BROKEN_TRIES = 5
 #: Replies at the start of a batch after which it stops where none of them was usable; and calls in flight until one is.
 FIRST_REPLIES, FIRST_IN_FLIGHT = 8, 4
+#: Tokens of a batch's instruction from which on one call goes first, so that the others find it in the endpoint's cache: the least
+#: that providers keep.
+LONG_PREFIX = 1_024
 #: Characters of such a reply that its error shows.
 _SHOWN_REPLY = 200
 _DEFERRED = "not asked: an equal record of another group was not answered."
@@ -119,6 +123,8 @@ class Group:
         self.stopped: str | None = None
         self.unusable: str | None = None
         self._any_usable = False
+        self._cache_key = spec.question[:32] if tokens(spec.prompt, spec.bytes_per_token) >= LONG_PREFIX else ""
+        self._cold = bool(self._cache_key)  # no call of the batch has come back
         self._unusable_replies = 0
         self._failed_calls = 0
         self._client = client
@@ -153,9 +159,13 @@ class Group:
     def begin(self, trusted: bool, unusable: str | None) -> None:
         """Take over what another group of the batch found out: a usable reply, or why the batch was stopped."""
         self._any_usable, self.unusable = trusted, unusable
+        self._cold = self._cold and not trusted
 
     def most_in_flight(self, most: int) -> int:
-        """Return how many calls may be in flight: few until one reply was usable, or so many calls had none."""
+        """Return how many calls may be in flight: one until the endpoint can have a long instruction in its cache; few until one
+        reply was usable, or so many calls had none."""
+        if self._cold:
+            return 1
         return most if self._any_usable or self._failed_calls >= FIRST_REPLIES else min(most, FIRST_IN_FLIGHT)
 
     def judge(self, reply: str, fault: str | None) -> None:
@@ -189,7 +199,9 @@ class Group:
         spec = self.spec
         if spec.structured_output == "json":
             schema = None
-        request = ChatRequest(spec.model, messages, spec.completion_tokens, spec.temperature, schema, name, failures)
+        request = ChatRequest(
+            spec.model, messages, spec.completion_tokens, spec.temperature, schema, name, failures, self._cache_key
+        )
         begun, at = time.monotonic(), time.time()
         try:
             reply = await self._client.complete(request, self._meter)
@@ -203,6 +215,8 @@ class Group:
                 self.stopped = str(error)
             self._failed_calls += 1
             raise
+        finally:
+            self._cold = False
         self._unbilled += reply.usage
         self._times.append((at, time.monotonic() - begun))
         return reply
