@@ -35,6 +35,7 @@ from rlm_ray.report.progress import in_notebook
 from rlm_ray.sandbox.outside import isolation, parsing
 from rlm_ray.settings import Settings
 from rlm_ray.subcalls.forms import check_json_schema, json_schema_of, model_of
+from rlm_ray.subcalls.quotes import refuse_quotes
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.text import counted
 from rlm_ray.types.estimate import Estimate
@@ -552,4 +553,6 @@ def check_schema(schema: Record | type | None) -> JsonSchema | None:
     if "$schema" in schema or schema.get("type") in ("object", "array", "string", "number", "integer", "boolean"):
         check_json_schema(schema)
         return dict(schema)
-    return AnswerSchema.of(schema).json_schema
+    answer = AnswerSchema.of(schema)
+    refuse_quotes(answer, "the answer of a run")
+    return answer.json_schema

@@ -20,6 +20,7 @@ from rlm_ray.audit.demands import CoverageSpec
 from rlm_ray.errors import InputError, SpecError
 from rlm_ray.settings import Settings
 from rlm_ray.specfile import SpecFile, plain
+from rlm_ray.subcalls.quotes import refuse_quotes
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.types.json import JsonSchema
 
@@ -167,7 +168,9 @@ class Spec(_Part):
     @property
     def answer_schema(self) -> JsonSchema:
         """JSON Schema of the answer: a list of findings."""
-        columns = AnswerSchema.of(self.finding).json_schema
+        answer = AnswerSchema.of(self.finding)
+        refuse_quotes(answer, "a finding, which has a `quote` of its own,")
+        columns = answer.json_schema
         properties = dict(columns["properties"]) | {"address": {"type": "string"}, "quote": {"type": ["string", "null"]}}
         item = {"type": "object", "properties": properties, "required": [*columns["properties"], "address"]}
         return {"type": "array", "items": item}

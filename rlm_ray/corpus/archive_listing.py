@@ -144,7 +144,7 @@ class _Listing:
             return _Forward(f"{uri}{MARK}", version)
         if size > MAX_HELD:
             raise ObjectUnreadable(
-                f"{uri} is a zip of more than {MAX_HELD >> 20} MiB that is itself compressed. Unpack the outer one."
+                f"{uri} is an archive of more than {MAX_HELD >> 20} MiB that is itself compressed. Unpack the outer one."
             )
         return _Held(storage.read_range(uri, 0, size, version=version), size)
 
@@ -164,7 +164,7 @@ class _Listing:
         if reason:
             self.refuse(uri, reason)
             return
-        inner = (*layers, _layer(member))
+        inner = (*layers, *_layers(member))
         if archive_kind(uri) is None:
             self._found.infos.append(ObjectInfo(uri, member["size"], version_of(self._info.version, inner)))
             return
@@ -179,6 +179,9 @@ class _Listing:
         size, packed = member["size"], member.get("packed", member["size"])
         if min(size, packed, member["offset"]) < 0:
             return "its size or its place is no number of bytes"
+        folder = member.get("folder")
+        if folder is not None and member["offset"] + size > folder["size"]:
+            return "it ends behind the end of what it is compressed in"
         if size > LARGE and size > packed * MAX_RATIO:
             return f"it grows to more than {MAX_RATIO} times its packed size, as a member made to fill a disk does"
         self._left -= size
@@ -195,10 +198,14 @@ class _Listing:
         return f"{stem}!{self._names[uri]}{ending}"
 
 
-def _layer(member: ArchiveMember) -> Layer:
+def _layers(member: ArchiveMember) -> tuple[Layer, ...]:
+    offset, size, crc = member["offset"], member["size"], member.get("crc", 0)
     if member["method"] == "tar":
-        return places.range_layer(member["offset"], member["size"])
-    return places.member_layer(member["method"], member["offset"], member.get("packed", 0), member["size"], member.get("crc", 0))
+        return (places.range_layer(offset, size),)
+    if (folder := member.get("folder")) is not None:
+        outer = places.folder_layer(folder["offset"], folder["packed"], folder["size"], folder["coder"])
+        return outer, places.in_folder_layer(offset, size, crc)
+    return (places.member_layer(member["method"], offset, member.get("packed", 0), size, crc),)
 
 
 def _reason(error: StorageError, uri: str) -> str:

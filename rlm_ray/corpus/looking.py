@@ -140,7 +140,7 @@ def _signature(head: bytes | StorageError, uri: str, version: str, size: int) ->
     if isinstance(head, StorageError):
         return None
     seen = signature(head)
-    if seen.compression in ("bz2", "xz") and size > HEAD and not beginning(head, seen.compression):
+    if seen.compression in ("bz2", "xz", "snappy", "hadoop-snappy") and size > HEAD and not beginning(head, seen.compression):
         try:
             seen = signature(storage.read_range(uri, 0, min(size, LONG_HEAD), version=version))
         except StorageError:

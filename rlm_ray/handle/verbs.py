@@ -81,7 +81,8 @@ class Verbs:
             What `.chunks()` returns, or a list.
         schema : dict, optional
             `{"label": ["spam", "ham"], "amount": "number"}` or a JSON Schema: the columns of the result. Without it
-            the answer is the column `answer`.
+            the answer is the column `answer`. The type "quote" is words that stand in one record of what the model was
+            shown: an answer with others is asked again. Then `_quote` has the first, and `_address` names its record.
         votes : int or str
             Calls per chunk; the majority is the answer. "2+1": two, and a third only where they differ.
         on_error : {"raise", "keep"}
@@ -174,7 +175,8 @@ class Verbs:
     def cite(self, record: dict[str, Any] | str, quote: str | None = None) -> dict[str, Any]:
         """Name a record (its dict or `_address`) as evidence for the answer, with the words that matter, if any.
 
-        Reads that record. White space and Unicode forms do not matter to a quote; all else does.
+        Reads that record. White space and Unicode forms do not matter to a quote; all else does. A row whose schema has a
+        "quote" is cited with its words where no others are given.
 
         Raises
         ------
@@ -184,6 +186,8 @@ class Verbs:
         address = record.get("_address") if isinstance(record, dict) else record
         if not isinstance(address, str):
             raise InputError("cite takes a record with its '_address', or the address itself.")
+        if quote is None and isinstance(record, dict):
+            quote = record.get("_quote")
         citation: dict[str, Any] = self._call("cite", address=address, quote=quote)
         return citation
 

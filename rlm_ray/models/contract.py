@@ -111,6 +111,9 @@ class ChatRequest:
     schema_name : str
     failures : int
         Attempts that failed when the same was asked before; they count as this call's own.
+    cache_key : str
+        The same for requests that begin with the same words; an endpoint of many servers sends them to the one that has the
+        words in its cache. Not sent where empty.
     """
 
     model: str
@@ -120,6 +123,7 @@ class ChatRequest:
     schema: dict[str, Any] | None = None
     schema_name: str = "answer"
     failures: int = 0
+    cache_key: str = ""
 
     def prompt_tokens(self) -> int:
         """An upper bound of its prompt tokens: no tokenizer makes more tokens than there are UTF-8 bytes.

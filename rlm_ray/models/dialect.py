@@ -29,6 +29,8 @@ class Dialect:
         A typed request was answered in this form, so a refusal is about something else.
     counts : bool
         `minItems` and `maxItems` are sent; some servers refuse schemas with them.
+    cache_key : bool
+        `prompt_cache_key` is sent; servers that check the names of parameters may refuse it.
     """
 
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
@@ -36,6 +38,7 @@ class Dialect:
     insist: bool = False
     proven: bool = False
     counts: bool = True
+    cache_key: bool = True
 
     @classmethod
     def of(cls, wanted: StructuredOutput) -> Dialect:
@@ -53,6 +56,8 @@ class Dialect:
         body: dict[str, Any] = {"model": request.model, "messages": list(request.messages), self.limit: request.max_tokens}
         if request.temperature is not None:
             body["temperature"] = request.temperature
+        if request.cache_key and self.cache_key:
+            body["prompt_cache_key"] = request.cache_key
         if request.schema is not None and self.structured == "json_schema":
             schema = request.schema if self.counts else without_counts(request.schema)
             form = {"name": request.schema_name, "schema": schema, "strict": is_strict(schema)}
@@ -65,6 +70,8 @@ class Dialect:
         """Another way to write the refused request, or None: it is the request itself that was refused."""
         if self.limit == "max_tokens" and "max_completion_tokens" in reason:
             return replace(self, limit="max_completion_tokens")
+        if self.cache_key and request.cache_key and "prompt_cache_key" in reason:
+            return replace(self, cache_key=False)
         if request.schema is None or self.insist or self.structured == "none" or says_too_long(None, reason):
             return None
         if self.counts and self.structured == "json_schema" and _ABOUT_COUNTS.search(reason):

@@ -35,6 +35,7 @@ class SpentRecord(TypedDict):
 
     calls: int
     tokens: int
+    cached_tokens: int
     usd: float | None
 
 
@@ -177,7 +178,7 @@ def to_json(progress: Progress) -> ProgressRecord:
     --------
     >>> record = to_json(Progress(turn=2, max_turns=30, doing="asking the root model"))
     >>> record["turn"], record["doing"], record["spent"]
-    (2, 'asking the root model', {'calls': 0, 'tokens': 0, 'usd': 0.0})
+    (2, 'asking the root model', {'calls': 0, 'tokens': 0, 'cached_tokens': 0, 'usd': 0.0})
     """
     projected = progress.projected if progress.tally.batches else None
     return {
@@ -205,7 +206,7 @@ def to_json(progress: Progress) -> ProgressRecord:
 
 
 def _usage(usage: Usage) -> SpentRecord:
-    return {"calls": usage.calls, "tokens": usage.tokens, "usd": usage.usd}
+    return {"calls": usage.calls, "tokens": usage.tokens, "cached_tokens": usage.cached_tokens, "usd": usage.usd}
 
 
 def line(progress: Progress, width: int) -> Text:
@@ -216,6 +217,8 @@ def line(progress: Progress, width: int) -> Text:
     if progress.budget is not None:
         spent, projected = progress.spent, progress.projected
         parts.append(counted(spent.calls, "call"))
+        if spent.cached_tokens:
+            parts.append(f"{spent.cached_tokens / spent.prompt_tokens:.0%} of the prompts cached")
         parts += _spending(spent, projected if progress.tally.batches else None)
     parts.append(f"{time.monotonic() - progress.started:.0f} s")
     text = " · ".join(parts)

@@ -9,7 +9,7 @@ from typing import Any, Protocol, get_args, get_origin
 from rlm_ray.errors import InputError
 from rlm_ray.types.json import JsonSchema
 
-EXAMPLE = '{"label": ["spam", "ham"], "amount": "number", "quote": "string"}'
+EXAMPLE = '{"label": ["spam", "ham"], "amount": "number", "words": "quote"}'
 _TYPES = {
     "string": "string", "str": "string", "text": "string",
     "number": "number", "float": "number", "double": "number",
@@ -18,6 +18,8 @@ _TYPES = {
     "array": "array", "list": "array",
     "object": "object", "dict": "object",
 }  # fmt: skip
+#: The type of words that must stand in what the model is shown, and what its form says: a form that says this is a quote.
+QUOTE, COPIED = "quote", "words copied from the record to the letter"
 _COLUMNS = {"string": "string", "number": "double", "integer": "int64", "boolean": "bool"}
 _KEYWORDS = frozenset({"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", "properties", "items"})
 
@@ -50,12 +52,16 @@ def property_of(name: str, kind: Any) -> JsonSchema:
     """The JSON Schema of one column in the short form."""
     if isinstance(kind, str):
         word = kind.strip().lower().removesuffix("?").removesuffix(" or null")
+        if word == QUOTE:
+            return {"type": ["string", "null"], "description": COPIED}
         if word in _TYPES:
             return {"type": [_TYPES[word], "null"]}
         raise InputError(
-            f'schema["{name}"] = {kind!r} is no type. Use "string", "number", "integer" or "boolean", or a list of labels.'
+            f'schema["{name}"] = {kind!r} is no type. Use "string", "number", "integer", "boolean" or "quote", or a list of labels.'
         )
     if isinstance(kind, (list, tuple)):
+        if len(kind) == 1 and isinstance(kind[0], str) and kind[0].strip().lower() == QUOTE:
+            return {"type": ["array", "null"], "items": {"type": "string", "description": COPIED}}
         if len(kind) == 1 and isinstance(kind[0], str) and kind[0].strip().lower() in _TYPES:
             return {"type": ["array", "null"], "items": {"type": _TYPES[kind[0].strip().lower()]}}
         return _labels(name, list(kind))
@@ -175,6 +181,8 @@ def strict(schema: Any) -> Any:
     if not isinstance(schema, Mapping):
         return schema
     copy = {key: strict(item) for key, item in schema.items() if key != "properties"}
+    if copy.get("format") == QUOTE:  # which endpoints do not know
+        copy = {key: item for key, item in copy.items() if key != "format"} | {"description": COPIED}
     properties = schema.get("properties")
     if isinstance(properties, Mapping):
         required = schema.get("required", list(properties))

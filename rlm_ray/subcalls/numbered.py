@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from rlm_ray.subcalls.prompts import numbered as numbered_prompt
 from rlm_ray.subcalls.render import indented
 from rlm_ray.subcalls.replies import values_in
 from rlm_ray.subcalls.schema import AnswerSchema
+from rlm_ray.types.json import JsonObject
 
 _LINE = re.compile(r"^\s*[\[(#]*\s*(\d{1,6})\s*[\])]*\s*[:.)\-–—=|]*\s*(\S.*?)\s*$")
 
@@ -88,13 +89,21 @@ class PackReply:
     suspect: str = ""
 
 
-def read_pack(text: str, count: int, schema: AnswerSchema, key: str = "n") -> PackReply:
+def read_pack(
+    text: str,
+    count: int,
+    schema: AnswerSchema,
+    key: str = "n",
+    checked: Callable[[int, JsonObject], JsonObject] = lambda number, answer: answer,
+) -> PackReply:
     """Read a reply about `count` records: JSON of any likely form, else lines `number: value` where there is one column.
 
     Parameters
     ----------
     key : str
         The answers' key that holds the number.
+    checked : callable
+        Gets the number and the answer of a record; returns the answer, or raises ValueError where it is not one about that record.
 
     Examples
     --------
@@ -118,7 +127,7 @@ def read_pack(text: str, count: int, schema: AnswerSchema, key: str = "n") -> Pa
     first: dict[int, str] = {}
     for number, value in said:
         try:
-            answer = schema.validate(value)
+            answer = checked(number, schema.validate(value))
         except ValueError as error:
             if number not in first:
                 reply.invalid.setdefault(number, str(error))

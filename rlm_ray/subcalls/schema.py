@@ -2,11 +2,12 @@
 
 Two ways to write a schema::
 
-    {"label": ["spam", "ham"], "amount": "number", "quote": "string", "tags": ["string"]}
+    {"label": ["spam", "ham"], "amount": "number", "words": "quote", "tags": ["string"]}
     {"type": "object", "properties": {"amount": {"type": "number"}}, "required": ["amount"]}
 
 In the short form a list of words is a closed set of labels, `["string"]` (one type's name) is a list of strings, and
-everything but a label may be null: a model that finds no amount must be able to say so.
+everything but a label may be null: a model that finds no amount must be able to say so. A quote (in a JSON Schema: a string of
+the format "quote") is words that stand in what the model was shown; see `quotes`.
 """
 
 from __future__ import annotations

@@ -5,6 +5,25 @@ from __future__ import annotations
 from typing import NotRequired, TypedDict
 
 
+class ArchiveFolder(TypedDict):
+    """What members of a 7z archive are compressed in together.
+
+    Attributes
+    ----------
+    coder : str
+        A letter for the method, and its properties in base 16.
+    offset : int
+        Where its packed bytes begin in the archive.
+    packed, size : int
+        Bytes in the archive, and unpacked.
+    """
+
+    coder: str
+    offset: int
+    packed: int
+    size: int
+
+
 class ArchiveMember(TypedDict):
     """One member.
 
@@ -12,13 +31,15 @@ class ArchiveMember(TypedDict):
     ----------
     name : str
     method : str
-        Of a zip, how it is compressed; else "tar".
+        Of a zip, how it is compressed; "7z" of one in a folder; else "tar".
     offset : int
-        Of a zip's local header, of a tar's data.
+        Of a zip's local header, of a tar's data; in a folder, of what this unpacks to.
     packed, size : int
         Bytes in the archive, and unpacked.
     crc : int
         Its CRC-32.
+    folder : ArchiveFolder
+        Of a 7z archive.
     problem : str
         Why it cannot be read; "link" for links and devices, empty where it can.
     """
@@ -30,3 +51,4 @@ class ArchiveMember(TypedDict):
     problem: str
     packed: NotRequired[int]
     crc: NotRequired[int]
+    folder: NotRequired[ArchiveFolder]

@@ -248,6 +248,8 @@ class LeafRun:
             record: JsonObject = {"_address": row.address, "_error": row.error, **(row.answer or {})}
             if row.votes is not None or self._group.spec.votes != 1:
                 record["_votes"] = row.votes
+            if "_quote" in self._group.columns:
+                record["_quote"] = row.quote
             if kind == "records":
                 record = self._records.pop(row.index, {}) | record
                 if self._contents is not None and "_shared" in self._group.columns:

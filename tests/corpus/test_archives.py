@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import py7zr
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -32,7 +33,7 @@ from rlm_ray.corpus.reading.work import Work
 from rlm_ray.errors import InputError, ObjectChanged, ObjectUnreadable, SandboxUnavailable
 from rlm_ray.handle.plan import Grep, Where
 from rlm_ray.sandbox.outside import isolation, parsing
-from rlm_ray.storage.archives import members
+from rlm_ray.storage.archives import decompressing, members
 from tests.documents import docx
 
 open_manifest = functools.partial(opening.open_manifest, parsers=parsing.PARSERS)
@@ -71,6 +72,29 @@ def tarred(entries: dict[str, bytes], mode: str = "w", form: int = tarfile.PAX_F
     return sink.getvalue()
 
 
+def seven_zipped(
+    entries: dict[str, bytes], filters: list[dict[str, int]] | None = None, *, is_encoded: bool = True, password: str | None = None
+) -> bytes:
+    sink = io.BytesIO()
+    with py7zr.SevenZipFile(sink, "w", filters=filters, password=password) as archive:
+        archive.set_encoded_header_mode(is_encoded)
+        for name, data in entries.items():
+            archive.writestr(data, name)
+    return sink.getvalue()
+
+
+def renamed(entries: dict[str, bytes], names: dict[str, str]) -> bytes:
+    """A 7z archive with names that its writer refuses, as long as those that they replace."""
+    data = seven_zipped(entries, is_encoded=False)
+    place, size = struct.unpack("<QQ", data[12:28])
+    directory = data[32 + place : 32 + place + size]
+    for name, other in names.items():
+        assert len(name) == len(other)
+        directory = directory.replace(name.encode("utf-16-le"), other.encode("utf-16-le"))
+    start = struct.pack("<QQI", place, size, zlib.crc32(directory))
+    return data[:8] + struct.pack("<I", zlib.crc32(start)) + start + data[32 : 32 + place] + directory
+
+
 def recompressed(entries: dict[str, bytes], method: int, compress: Any) -> bytes:
     """A zip whose members are compressed by a method that zipfile does not write."""
     body, directory = b"", b""
@@ -104,6 +128,13 @@ ARCHIVES = {
     "b.tbz2": tarred(TEXTS, "w:bz2"),
     "x.tar.xz": tarred(TEXTS, "w:xz"),
     "z.tar.zst": zstandard.compress(tarred(TEXTS)),
+    "lzma2.7z": seven_zipped(TEXTS, [{"id": py7zr.FILTER_LZMA2, "preset": 7}]),
+    "filtered.7z": seven_zipped(TEXTS, [{"id": py7zr.FILTER_X86}, {"id": py7zr.FILTER_LZMA2, "preset": 7}]),
+    "lzma.7z": seven_zipped(TEXTS, [{"id": py7zr.FILTER_LZMA}]),
+    "deflate.7Z": seven_zipped(TEXTS, [{"id": py7zr.FILTER_DEFLATE}]),
+    "bzip2.7z": seven_zipped(TEXTS, [{"id": py7zr.FILTER_BZIP2}]),
+    "zstd.7z": seven_zipped(TEXTS, [{"id": py7zr.FILTER_ZSTD}]),
+    "stored.7z": seven_zipped(TEXTS, [{"id": py7zr.FILTER_COPY}], is_encoded=False),
     "two.tar": tarred({"a.log": TEXTS["a.log"]}) + tarred({name: TEXTS[name] for name in list(TEXTS)[1:]}),
 }
 
@@ -142,10 +173,14 @@ def test_every_format_in_an_archive(kit: SimpleNamespace) -> None:
         "t.parquet": sink.getvalue(),
         "t.docx": docx([["first", "second"]]),
     }
-    for archive in (zipped(entries), zipped(entries, zipfile.ZIP_STORED), tarred(entries, "w:gz"), tarred(entries)):
-        uri = (
-            f"{kit.folder()}/all.{'zip' if archive.startswith(b'PK') else 'tgz' if archive.startswith(bytes([31, 139])) else 'tar'}"
-        )
+    for ending, archive in (
+        ("zip", zipped(entries)),
+        ("zip", zipped(entries, zipfile.ZIP_STORED)),
+        ("tgz", tarred(entries, "w:gz")),
+        ("tar", tarred(entries)),
+        ("7z", seven_zipped(entries)),
+    ):
+        uri = f"{kit.folder()}/all.{ending}"
         storage.write_bytes(uri, archive)
         for format, files in (("csv", 2), ("jsonl", 2), ("json", 1), ("parquet", 1)):
             manifest = open_manifest(uri, format=format)
@@ -323,3 +358,54 @@ def test_a_compressed_tar_is_read_in_one_pass(kit: SimpleNamespace, monkeypatch:
     monkeypatch.setattr(members, "_decompressed", lambda *args: opened.append(args) or original(*args))
     assert [record["text"] for record in kit.records(manifest)] == [str(number) for number in range(60) for _ in range(100)]
     assert len(opened) == 1
+
+
+def test_a_7z_archive_is_read_in_one_pass_with_its_empty_members(kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {f"{number:04}.log": f"{number}\n".encode() * (number * 37 % 101) for number in range(60)}
+    uri = f"{kit.folder()}/many.7z"
+    storage.write_bytes(uri, seven_zipped(names | {"large.log": text_of("large.log") * 100_000}))
+    manifest = open_manifest(uri)
+    assert not manifest.failed
+    opened: list[Any] = []
+    original = decompressing._folder
+    monkeypatch.setattr(decompressing, "_folder", lambda *args: opened.append(args) or original(*args))
+    found = [record["text"] for record in kit.records(manifest)]
+    assert found[:-500_000] == [str(number) for number in range(60) for _ in range(number * 37 % 101)]
+    assert found[-500_000:] == text_of("large.log").decode().splitlines() * 100_000
+    assert len(opened) == 1
+
+
+def test_7z_archives_that_are_damaged_or_locked_are_said(kit: SimpleNamespace) -> None:
+    fine = seven_zipped({"broken.log": b"", "a.log": text_of("a.log"), "b.log": text_of("b.log")}, [{"id": py7zr.FILTER_COPY}])
+    damaged = bytearray(fine)
+    damaged[32 + len(text_of("a.log")) + 4] ^= 255  # a byte of b.log
+    folder = kit.folder()
+    for name, data in {
+        "damaged.7z": bytes(damaged),
+        "cut.7z": fine[:-9],
+        "directory.7z": fine[:-20] + bytes(20),
+        "none.7z": b"no archive at all, but a text",
+        "locked.7z": seven_zipped(TEXTS, password="secret"),
+        "ppmd.7z": seven_zipped(TEXTS, [{"id": py7zr.FILTER_PPMD, "order": 6, "mem": 24}]),
+        "hostile.7z": renamed({"aaaaout.log": b"x\n", "babs.log": b"x\n"}, {"aaaaout.log": "a/../../out", "babs.log": "/abs.log"}),
+        "bomb.7z": seven_zipped({"bomb.log": bytes(80 << 20)}),
+    }.items():
+        storage.write_bytes(f"{folder}/{name}", data)
+    manifest = open_manifest(folder)
+    reasons = {entry["object"].removeprefix(f"{folder}/"): entry["reason"] for entry in manifest.failed}
+    assert reasons["none.7z"].endswith("it is no 7z archive")
+    assert "directory is damaged" in reasons["cut.7z"]
+    assert "directory is damaged" in reasons["directory.7z"]
+    assert reasons["locked.7z!/a.log"] == "it is protected by a password"
+    assert reasons["ppmd.7z!/a.log"] == "it is compressed by PPMd, which is not read"
+    assert "250 times" in reasons["bomb.7z!/bomb.log"]
+    assert reasons["hostile.7z!/a/../../out"] == "its name leads out of the archive"
+    assert reasons["hostile.7z!/abs.log"] == "its name is absolute"
+    texts = {}
+    for shard in manifest.shards:
+        try:
+            texts[shard.uri.removeprefix(f"{folder}/")] = read(shard)
+        except ObjectUnreadable as error:
+            texts[shard.uri.removeprefix(f"{folder}/")] = [str(error)]
+    assert texts["damaged.7z!/a.log"] == text_of("a.log").decode().splitlines()
+    assert "its checksum differs from that of its archive" in texts["damaged.7z!/b.log"][0]

@@ -6,9 +6,12 @@ import bz2
 import gzip
 import io
 import lzma
+import struct
 import zlib
+from collections.abc import Callable
 from types import SimpleNamespace
 
+import cramjam
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -33,7 +36,19 @@ def compressed(data: bytes, codec: str) -> bytes:
     return bytes(sink.getvalue())
 
 
-@pytest.mark.parametrize("ending", [".log", "", ".bz2", ".gz"])
+def framed(data: bytes) -> bytes:
+    return bytes(cramjam.snappy.compress(data))
+
+
+def hadoop_blocks(*blocks: bytes) -> bytes:
+    packed = b""
+    for block in blocks:
+        pieces = [bytes(cramjam.snappy.compress_raw(part)) for part in (block[:300], block[300:])]
+        packed += struct.pack(">I", len(block)) + b"".join(struct.pack(">I", len(piece)) + piece for piece in pieces)
+    return packed
+
+
+@pytest.mark.parametrize("ending", [".log", "", ".bz2", ".gz", ".snappy"])
 @pytest.mark.parametrize(
     "data",
     [
@@ -45,6 +60,9 @@ def compressed(data: bytes, codec: str) -> bytes:
         lzma.compress(TEXT[:430]) + b"\0" * 4 + lzma.compress(TEXT[430:]),
         compressed(TEXT, "zstd"),
         compressed(TEXT, "lz4"),
+        framed(TEXT),
+        framed(TEXT[:430]) + b"\xfe\x02\0\0\0\0\x80\1\0\0x" + framed(TEXT[430:]),
+        hadoop_blocks(TEXT[:430], TEXT[430:]),
         TEXT,
         TEXT.decode().encode("utf-16"),
         TEXT.decode().encode("utf-16-be"),
@@ -228,7 +246,7 @@ def test_zeros_and_line_breaks_alone_are_no_wide_text() -> None:
         (b"\x1f\x9d\x90" + bytes(range(200)), "compressed by compress"),
         (lzma.compress(TEXT, format=lzma.FORMAT_ALONE), "compressed by LZMA alone"),
         (zlib.compress(TEXT), "compressed by zlib"),
-        (b"\xff\x06\x00\x00sNaPpY" + bytes(40), "compressed by snappy"),
+        (b"\x89LZO\x00\x0d\x0a\x1a\x0a" + bytes(40), "compressed by lzop"),
         (bytes(range(128, 256)) * 4 + bytes(range(32)), "no text in UTF-8"),
         ("Ошибка: диск переполнен\n".encode("koi8-r") * 5, "no text in UTF-8"),
     ],
@@ -244,3 +262,23 @@ def test_text_in_an_encoding_that_is_given_is_no_bytes(kit: SimpleNamespace) -> 
     assert [record["text"] for record in kit.records(manifest)] == ["Ошибка: диск"] * 5
     accented = open_manifest(kit.object("déjà vu, café\n".encode("latin-1") * 5, ".log"))
     assert len(kit.records(accented)) == 5
+
+
+@pytest.mark.parametrize("pack", [framed, hadoop_blocks])
+def test_snappy_is_read_whole_and_its_damage_is_said(kit: SimpleNamespace, pack: Callable[[bytes], bytes]) -> None:
+    text = b"".join(
+        b"%d %s\n" % (number, bytes(97 + (number * number >> shift) % 26 for shift in range(40))) for number in range(60_000)
+    )
+    data = pack(text)
+    manifest = open_manifest(kit.object(data, ".log.snappy"))
+    assert [record["text"].encode() for record in kit.records(manifest)] == text.splitlines()
+    for damaged in (data[:-3], data[:-3] + b"\x7f\x7f\x7f", *([data[:9_000] + b"\0\0\0" + data[9_003:]] if pack is framed else [])):
+        with pytest.raises((InputError, ObjectUnreadable), match="cannot be decompressed"):
+            kit.records(open_manifest(kit.object(damaged, ".log.snappy")))
+
+
+def test_a_block_of_hadoop_beyond_its_bound_is_refused(kit: SimpleNamespace) -> None:
+    head = hadoop_blocks(TEXT)
+    data = head + struct.pack(">I", 1 << 30) + head[4:]
+    with pytest.raises((InputError, ObjectUnreadable), match="more than 64 MiB"):
+        kit.records(open_manifest(kit.object(data, ".log.snappy")))

@@ -213,7 +213,6 @@ def test_wrong_headers_charsets_and_dates() -> None:
             "MIAG\n",
             "signed, and packed into the signature (S/MIME)",
         ),
-        ("application/ms-tnef; name=winmail.dat", "x\n", "TNEF (winmail.dat), not read"),
         ('multipart/mixed; boundary="none"', "text\n", "its boundary is missing"),
         (
             'multipart/signed; boundary="b"',

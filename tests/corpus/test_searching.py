@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from rlm_ray import storage
 from rlm_ray.corpus.catalog.address import Address
 from rlm_ray.corpus.opening import open_manifest
-from rlm_ray.corpus.reading.text import line_search, streams
+from rlm_ray.corpus.reading.reader import ReadRequest
+from rlm_ray.corpus.reading.text import line_search, lines, streams
 from rlm_ray.handle.plan import Grep, Where
 
 _PATTERNS = [
@@ -39,6 +40,14 @@ _PATTERNS = [
     r"\W",
     r"\\",
     r'"',
+    r"(?i:A)",
+    r"(?U)a.*",
+    r"[[:^alpha:]]b",
+    r"[b-xé]",
+    r"a\n?b",
+    r"\Ba",
+    r"a{2,}|z",
+    r"a.",
 ]
 _BITS = st.sampled_from(["a", "b", "A", " ", "é", "\r", '"', "\\", "\t", "xx", "zzzzzzzz", ""])
 _LINES = st.lists(st.lists(_BITS, max_size=4).map("".join), min_size=1, max_size=30)
@@ -46,7 +55,8 @@ _LINES = st.lists(st.lists(_BITS, max_size=4).map("".join), min_size=1, max_size
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line_search, "_BLOCK", 16)
+    monkeypatch.setattr(line_search, "_CUT_BLOCK", 16)
+    monkeypatch.setattr(line_search, "_COUNTED_BLOCK", 16)
     monkeypatch.setattr(line_search, "_REACH", 12)
 
 
@@ -127,13 +137,39 @@ def test_most_blocks_are_never_cut(kit: SimpleNamespace, monkeypatch: pytest.Mon
     cut: list[int] = []
     whole = streams.Run.piece
 
-    def piece(run: streams.Run) -> streams.Piece:
+    def piece(run: streams.Run, is_utf8: bool = False) -> streams.Piece:
         cut.append(run.stop - run.start)
-        return whole(run)
+        return whole(run, is_utf8)
 
     data = b"".join(b"line %06d %s\n" % (number, b"needle" if number == 70_000 else b"x" * 40) for number in range(100_000))
     manifest = open_manifest(kit.object(data, ".log"))
     monkeypatch.setattr(streams.Run, "piece", piece)
     (record,) = kit.records(manifest, Grep("need[l]e"))
     assert record["text"] == "line 070000 needle"
-    assert sum(cut) <= 2 * line_search._BLOCK
+    assert sum(cut) <= 2 * line_search._CUT_BLOCK
+    cut.clear()
+    assert kit.operate(manifest, "count", Grep("need[l]e")) == 1
+    assert not cut
+
+
+def test_blocks_are_not_searched_where_most_are_found(kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "PIECE", 1 << 16)
+    asked: list[int] = []
+    whole = line_search._texts
+    monkeypatch.setattr(line_search, "_texts", lambda data, borders: asked.append(len(data)) or whole(data, borders))
+    data = b"".join(b"line %06d %s\n" % (number, b"needle" * (number % 2)) for number in range(100_000))
+    manifest = open_manifest(kit.object(data, ".log"))
+    assert [record["text"][5:11] for record in kit.records(manifest, Grep("needle"))] == [
+        f"{number:06d}" for number in range(1, 100_000, 2)
+    ]
+    assert 0 < sum(asked) < len(data) / 8
+
+
+def test_what_is_found_stays_while_its_memory_is_filled_again(kit: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "PIECE", 1 << 14)
+    monkeypatch.setattr(line_search, "_CUT_BLOCK", 1 << 11)
+    data = b"".join(b"line %06d %s\n" % (number, b"needle" if number % 400 == 7 else b"x") for number in range(20_000))
+    manifest = open_manifest(kit.object(data, ".log"))
+    frames = list(lines.read(ReadRequest(manifest.shards[0], manifest.schema, ["text"], 0, None, pattern="(?m)needle")))
+    texts = [text for frame in frames for text in frame["text"] if "needle" in text]
+    assert texts == [f"line {number:06d} needle" for number in range(7, 20_000, 400)]

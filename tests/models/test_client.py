@@ -231,6 +231,19 @@ def test_max_completion_tokens_is_learnt(raw_server: Any) -> None:
     assert ["max_tokens" in body for body in server.bodies] == [True, False, False, True, False]
 
 
+def test_a_refused_cache_key_is_left_out(raw_server: Any) -> None:
+    async def answer(body: dict[str, Any], request: web.Request) -> web.StreamResponse:
+        if "prompt_cache_key" in body:
+            message = {"type": "extra_forbidden", "loc": ["body", "prompt_cache_key"], "msg": "Extra inputs are not permitted"}
+            return web.json_response({"object": "error", "message": {"detail": [message]}}, status=422)
+        return web.json_response(completion())
+
+    server = raw_server(answer)
+    keyed = replace(request(), cache_key="question")
+    assert [reply.text for reply in Caller(server.base_url).ask(keyed, keyed)] == ["ok"] * 2
+    assert ["prompt_cache_key" in body for body in server.bodies] == [True, False, False]
+
+
 def test_usage_is_estimated_when_missing() -> None:
     with ModelServer(faults=Faults(usage=False), leaf=lambda prompt, schema: "four") as server:
         usage = Caller(server.base_url).one(request()).usage

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from rlm_ray.models.contract import ChatRequest
@@ -45,6 +47,18 @@ def test_the_name_of_the_limit() -> None:
     assert other.body(PLAIN)["max_completion_tokens"] == PLAIN.max_tokens
     assert "max_tokens" not in other.body(PLAIN)
     assert other.after_refusal(PLAIN, "max_completion_tokens is too high") is None
+
+
+def test_the_key_of_a_cache() -> None:
+    keyed = replace(PLAIN, cache_key="k")
+    assert "prompt_cache_key" not in Dialect.of("auto").body(PLAIN)
+    assert Dialect.of("auto").body(keyed)["prompt_cache_key"] == "k"
+    reason = "Unrecognized request argument supplied: prompt_cache_key"
+    assert Dialect.of("auto").after_refusal(PLAIN, reason) is None
+    other = Dialect.of("auto").after_refusal(keyed, reason)
+    assert other is not None
+    assert "prompt_cache_key" not in other.body(keyed)
+    assert other.after_refusal(keyed, reason) is None
 
 
 def test_strict_only_where_the_schema_allows_it() -> None:

@@ -157,6 +157,29 @@ def test_no_more_in_flight_than_allowed() -> None:
     assert client.most_in_flight == 7
 
 
+@pytest.mark.parametrize(("words", "first", "trusted"), [(1_500, True, False), (1_500, False, True), (10, False, False)])
+def test_a_long_instruction_is_in_the_endpoints_cache_before_the_others_go_out(words: int, first: bool, trusted: bool) -> None:
+    client = Scripted()
+    together: list[int] = []
+
+    def reply(prompt: str, request: ChatRequest) -> str:
+        together.append(len(client.requests))
+        return honest(prompt)
+
+    client.reply = reply
+    prompt = "Even? " + "as the rule says " * (words // 4)
+    spec = LeafSpec("records", prompt, "leaf", PARITY, records_per_call=1, concurrency=4)
+    rows, _ = run(spec, numbers(40), client, trusted=trusted)
+    right(rows, 40)
+    assert (together[0] == 1) == first
+    assert client.most_in_flight == 4
+    keys = {request.cache_key for request in client.requests}
+    assert len(keys) == 1
+    assert bool(keys.pop()) == (words > 1_000)
+    begins = {request.messages[0]["content"].partition("----- data ")[0] for request in client.requests}
+    assert len(begins) == 1
+
+
 def test_exactly_the_missing_are_asked_again() -> None:
     asked: Counter[str] = Counter()
 

@@ -42,8 +42,8 @@ def test_json_lines_hold_the_whole_value(progress: Progress) -> None:
         assert shows.to_json(progress)["scans"] == [{"expected": 1, "done": 0}]
     first, second = map(json.loads, stream.getvalue().splitlines())
     assert (first["turn"], first["max_turns"], first["doing"]) == (2, 30, "found = llm_each(…)")
-    assert first["spent"] == {"calls": 8, "tokens": 88, "usd": 0.0}
-    assert first["projected"] == {"calls": 13, "tokens": 143, "usd": 0.0}
+    assert first["spent"] == {"calls": 8, "tokens": 88, "cached_tokens": 0, "usd": 0.0}
+    assert first["projected"] == {"calls": 13, "tokens": 143, "cached_tokens": 0, "usd": 0.0}
     assert first["batches"] == [{"recursive": False, "expected": 100, "done": 50, "failed": 1, "under_way": 1}]
     assert (first["shards"], first["scans"]) == ({"scanned": 2, "of": 7}, [])
     assert second["doing"] == "Final = 1"

@@ -41,9 +41,11 @@ def test_a_prompt_alone_is_sent_as_it_is() -> None:
 def test_instruction_first_data_last() -> None:
     one, two = (single("Do it.", data, TYPED)[0]["content"] for data in ("first", "second"))
     assert one.startswith("Do it.\n\n")
-    assert one.rstrip("-").rstrip().endswith(one.split("marked ")[1][:10])
-    shared = len("Do it.") + len(TYPED.shape())
+    shared = one.index(fenced("first"))
+    assert one.endswith(fenced("first"))
     assert one[:shared] == two[:shared]
+    packs = [pack_messages("Do it.", [data], TYPED, notes)[0]["content"] for data, notes in (("first", ()), ("second", ("No.",)))]
+    assert packs[0][: packs[0].index(fenced("[1] first"))] == packs[1][: packs[1].index("An earlier reply")]
 
 
 def test_no_text_can_close_the_fence() -> None:

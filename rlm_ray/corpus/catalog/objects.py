@@ -14,7 +14,17 @@ from rlm_ray.corpus.meaning.types import FOLDER
 from rlm_ray.errors import InputError
 from rlm_ray.storage import ObjectInfo
 
-COMPRESSIONS = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bz2", ".xz": "xz", ".lz4": "lz4"}
+COMPRESSIONS = {
+    ".gz": "gzip",
+    ".gzip": "gzip",
+    ".zst": "zstd",
+    ".zstd": "zstd",
+    ".bz2": "bz2",
+    ".xz": "xz",
+    ".lz4": "lz4",
+    ".snappy": "snappy",
+    ".sz": "snappy",
+}
 #: Small files that Word keeps beside a document while it is open.
 _OWNER = r"(^|/)~\$[^/]*\.(?i:do[ct][xm]?|rtf|odt)$"
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"

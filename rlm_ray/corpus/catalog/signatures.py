@@ -10,6 +10,8 @@ from typing import Any
 
 import pyarrow
 
+#: Largest block of Hadoop's snappy that is read: its writers' default is 256 KiB.
+LARGEST_BLOCK = 64 << 20
 #: Bytes that are looked at; and of compressed objects of which so few give no text yet.
 HEAD, LONG_HEAD = 4 << 10, 1 << 20
 
@@ -19,6 +21,7 @@ _COMPRESSED = (
     (b"BZh", "bz2"),
     (b"\xfd7zXZ\x00", "xz"),
     (b"\x04\x22\x4d\x18", "lz4"),
+    (b"\xff\x06\x00\x00sNaPpY", "snappy"),
 )
 _OTHER = (
     (b"PARE", "a Parquet file with an encrypted footer"),
@@ -36,7 +39,6 @@ _OTHER = (
     (b"\x7fELF", "a program"),
     (b"\x1f\x9d", "compressed by compress (.Z)"),
     (b"\x5d\x00\x00", "compressed by LZMA alone"),
-    (b"\xff\x06\x00\x00sNaPpY", "compressed by snappy"),
     (b"\x89LZO\x00", "compressed by lzop"),
     (b"LZIP\x01", "compressed by lzip"),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
@@ -68,7 +70,7 @@ class Signature:
     Attributes
     ----------
     compression : str or None
-        gzip, zstd, bz2, xz or lz4.
+        gzip, zstd, bz2, xz, lz4, snappy or hadoop-snappy.
     encoding : str or None
         A wide one, where a byte order mark or every second byte says so.
     kind : str or None
@@ -134,7 +136,31 @@ def compression_of(head: bytes) -> str | None:
     if found is None and len(head) > 12 and head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50:
         behind = 8 + int.from_bytes(head[4:8], "little")
         return compression_of(head[behind:])
-    return found
+    return "hadoop-snappy" if found is None and _is_hadoop_block(head) else found
+
+
+def unpacked_size(block: bytes) -> int | None:
+    """Return how many bytes a block of snappy unpacks to, which it begins with; None where that is no number."""
+    size = 0
+    for position, byte in enumerate(block[:5]):
+        size |= (byte & 0x7F) << 7 * position
+        if byte < 0x80:
+            return size
+    return None
+
+
+def _is_hadoop_block(head: bytes) -> bool:
+    """Whether an object begins with a block as Hadoop packs it: its size, a packed size, and a block of snappy."""
+    size, packed = int.from_bytes(head[:4], "big"), int.from_bytes(head[4:8], "big")
+    unpacked = unpacked_size(head[8:13])
+    if not 0 < size <= LARGEST_BLOCK or not 2 < packed <= size + size // 6 + 32 or not unpacked or unpacked > size:
+        return False
+    tag = head[8 + _length(unpacked) : 9 + _length(unpacked)]
+    return bool(tag) and tag[0] & 3 == 0  # a block begins with bytes as they are
+
+
+def _length(number: int) -> int:
+    return max(1, (number.bit_length() + 6) // 7)
 
 
 def beginning(head: bytes, compression: str) -> bytes:
@@ -146,6 +172,14 @@ def beginning(head: bytes, compression: str) -> bytes:
             return bz2.BZ2Decompressor().decompress(head, HEAD)
         if compression == "xz":
             return lzma.LZMADecompressor(memlimit=_XZ_MEMORY).decompress(head, HEAD)
+        if "snappy" in compression:
+            first = head[8:] if compression == "hadoop-snappy" else head[18:]
+            packed = (
+                int.from_bytes(head[4:8], "big") if compression == "hadoop-snappy" else int.from_bytes(head[11:14], "little") - 4
+            )
+            block, size = first[:packed], unpacked_size(first)
+            is_bounded = size is not None and 0 < size <= LONG_HEAD and len(block) == packed
+            return pyarrow.Codec("snappy").decompress(block, size, asbytes=True)[:HEAD] if is_bounded else b""
         with pyarrow.CompressedInputStream(pyarrow.BufferReader(head), compression) as stream:
             data: bytes = stream.read(min(HEAD, 64))
             return data
@@ -154,6 +188,17 @@ def beginning(head: bytes, compression: str) -> bytes:
 
 
 _XZ_MEMORY = 256 << 20
+
+
+def _first_block(head: bytes, is_framed: bool) -> bytes:
+    """Return what the first block of snappy holds, where it is there as a whole."""
+    packed = int.from_bytes(head[11:14], "little") - 4 if is_framed else int.from_bytes(head[4:8], "big")
+    block = head[18:][:packed] if is_framed else head[8:][:packed]
+    size = unpacked_size(block)
+    if size is None or not 0 < size <= LONG_HEAD or len(block) != packed:
+        return b""
+    data: bytes = pyarrow.Codec("snappy").decompress(block, size, asbytes=True)
+    return data[:HEAD]
 
 
 def _kind(head: bytes) -> str | None:

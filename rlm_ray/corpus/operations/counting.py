@@ -156,6 +156,8 @@ def count(work: Work, args: OperationArgs) -> int:
         return found
     work = replace(work, shard=with_footer(shard, work.plan.schema))
     known = _known(work)
+    if known is None:
+        known = work.counted()
     return _total(work.reduced([], _counted)) if known is None else known
 
 

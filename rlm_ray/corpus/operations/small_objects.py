@@ -140,7 +140,7 @@ def _count_lines(works: Sequence[Work], objects: Sequence[bytes], column: str | 
     if not len(memory):
         piece = None
     else:
-        piece = run.piece() if pattern is None else line_search.narrowed(run, pattern)
+        piece = run.piece() if pattern is None else line_search.LineSearch(pattern)(run)
     if piece is None:
         return _partials(works, _EMPTY, column)
     frame = lines.frame(piece, works[0].shard)

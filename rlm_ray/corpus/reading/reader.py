@@ -107,6 +107,8 @@ class Reader:
         object's own columns; or none.
     prefilter : callable, optional
         Returns a pattern that every text has which holds a record that a step leaves; None where there is none.
+    count : callable, optional
+        Counts the records of a request that one step leaves, without making them; returns None where it cannot.
     takes_ordinals : bool
         It finds records by their number without making the others.
     compares_versions : bool
@@ -123,6 +125,7 @@ class Reader:
     sample_parsed: Callable[[Sequence[Shard], Parsers | None], Sample] | None = None
     filters: Literal["all", "stored", "none"] = "stored"
     prefilter: Callable[[BoundStep[Step]], str | None] | None = None
+    count: Callable[[ReadRequest, BoundStep[Step]], int | None] | None = None
     takes_ordinals: bool = False
     compares_versions: bool = True
     spans_in_bytes: Callable[[Shard], bool] = _never

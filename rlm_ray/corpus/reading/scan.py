@@ -157,6 +157,20 @@ def frames(
         storage.check_version(shard.uri, shard.version)
 
 
+def counted(shard: Shard, plan: BoundPlan) -> int | None:
+    """Return how many records one search leaves of a shard, as its reader counts them; None where a scan must say."""
+    count = reader_of(shard.format).count
+    steps = [step for step in plan.steps if not step.leaves_all_of(shard)]
+    low, high = plan.position_range(shard)
+    if count is None or len(steps) != 1 or steps[0].looks_at != ("text",) or "text" in dict(shard.partitions) or low >= high:
+        return None
+    high_here = high if high < 1 << 62 else None
+    found = count(ReadRequest(shard, plan.schema, ["text"], low, high_here), steps[0])
+    if found is not None and not storage.is_remote(shard.uri):
+        storage.check_version(shard.uri, shard.version)
+    return found
+
+
 def queries(
     shards: Sequence[Shard], plan: BoundPlan, *, columns: Sequence[str], reduce: Reduce, tables: Sequence[pyarrow.Table | None]
 ) -> list[Query | None]:

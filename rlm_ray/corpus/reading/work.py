@@ -15,7 +15,7 @@ from rlm_ray.corpus.reading import decode_replacements
 from rlm_ray.corpus.reading.logs import notes
 from rlm_ray.corpus.reading.parsed.foreign import Parsers
 from rlm_ray.corpus.reading.reader import Reduce
-from rlm_ray.corpus.reading.scan import frames, scan
+from rlm_ray.corpus.reading.scan import counted, frames, scan
 from rlm_ray.corpus.reading.selections import selections_of
 from rlm_ray.corpus.reading.text import compressed
 from rlm_ray.handle.plan import Step
@@ -101,6 +101,13 @@ class Work:
             parsers=self.parsers,
         )
         return self._noted(found)
+
+    def counted(self) -> int | None:
+        """Return how many records a search leaves of the shard, without making them; see `scan.counted`."""
+        if self.nothing or self.table is not None or self._has_other_times():
+            return None
+        (found,) = self._noted(counted(shard, self.plan) for shard in [self._prepared()])
+        return found
 
     def _noted(self, found: Iterator[_T]) -> Iterator[_T]:
         """Return what a scan yields; when the scan ends, keep the count of the bytes that it replaced."""

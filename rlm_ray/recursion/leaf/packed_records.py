@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rlm_ray.errors import BudgetExceeded, ModelError, ModelRefused
 from rlm_ray.models.contract import ChatReply
+from rlm_ray.recursion.leaf.quoting import in_record
 from rlm_ray.recursion.leaf.values import Item
 from rlm_ray.recursion.leaf.work import BROKEN_TRIES, TRIES, Group, Result, Source, Tally, Target
 from rlm_ray.subcalls.keys import digest
@@ -138,8 +139,16 @@ class Packs:
         self._read(pack, reply, key, digest(f"{pack[0].vote}:{pack[0].tally.key}:{messages[-1]['content']}"))
 
     def _read(self, pack: list[Ask], reply: ChatReply, key: str, call: str) -> None:
-        count = len(pack)
-        said = read_pack(reply.text, count, self._group.schema, key)
+        count, group = len(pack), self._group
+        said = read_pack(
+            reply.text,
+            count,
+            group.schema,
+            key,
+            lambda number, answer: group.checked(
+                answer, in_record(group.spec.visible(pack[number - 1].tally.target.item.records[0]))
+            ),
+        )
         cut = reply.finish_reason == "length"
         if said.answers:
             self._group.judge(reply.text, None)

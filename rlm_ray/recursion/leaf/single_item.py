@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlm_ray.errors import BudgetExceeded, ModelError, ModelRefused
+from rlm_ray.recursion.leaf.quoting import in_chunk
 from rlm_ray.recursion.leaf.values import Item
 from rlm_ray.recursion.leaf.work import BROKEN_TRIES, TRIES, Group, Result, Source, Tally, Target
 from rlm_ray.subcalls import prompts
@@ -26,12 +27,13 @@ _LEAST_PIECE = 500
 
 @dataclass(slots=True)
 class Ask:
-    """One call to make: a vote on a target."""
+    """One call to make: a vote on a target, with the text that is shown of it."""
 
     tally: Tally
     vote: int
     messages: prompts.Messages
     key: str
+    shown: str
 
 
 class Singles:
@@ -69,7 +71,7 @@ class Singles:
     def _close(self, ask: Ask, result: Result) -> None:
         """Enter a result; further votes that it makes needful are asked for next."""
         more = self._group.close(ask.tally, ask.vote, result)
-        self._ready += [Ask(ask.tally, vote, ask.messages, self._group.key(ask.tally.target, vote)) for vote in more]
+        self._ready += [Ask(ask.tally, vote, ask.messages, self._group.key(ask.tally.target, vote), ask.shown) for vote in more]
 
     def _asks(self, item: Item) -> list[Ask]:
         """The calls for one item: one per piece and vote that the ledger cannot answer."""
@@ -103,7 +105,9 @@ class Singles:
             if tally is None or not votes:
                 continue
             messages = prompts.single(prompt, text, self._group.schema, piece)
-            asks += [Ask(tally, vote, messages, tally.key if vote == 0 else self._group.key(target, vote)) for vote in votes]
+            asks += [
+                Ask(tally, vote, messages, tally.key if vote == 0 else self._group.key(target, vote), text or "") for vote in votes
+            ]
         return asks
 
     def _refuse(self, item: Item, content: str, problem: str) -> list[Ask]:
@@ -141,7 +145,8 @@ class Singles:
             try:
                 if cut and not schema.typed:
                     raise ValueError(prompts.too_long(group.spec.completion_tokens))
-                answer = read_answer(reply.text, schema)
+                own = in_chunk(ask.tally.target.item.records, ask.shown)
+                answer = group.checked(read_answer(reply.text, schema), own)
             except ValueError as error:
                 reason = reply.problem or (prompts.too_long(group.spec.completion_tokens) if cut else str(error))
             else:

@@ -96,7 +96,11 @@ class LeafSpec:
 
     def shown(self, record: Record) -> str:
         """Return a record as the text that the model is shown."""
-        return render(record if self.show is None else {name: record.get(name) for name in self.show})
+        return render(self.visible(record))
+
+    def visible(self, record: Record) -> Record:
+        """Return what the model is shown of a record."""
+        return record if self.show is None else {name: record.get(name) for name in self.show}
 
     @property
     def question(self) -> str:
@@ -172,6 +176,8 @@ class Row:
         An equal item of this group was answered, or failed, in its place.
     deferred : bool
         Another group of the batch asks about the same content: this one is to run again when that has ended.
+    quote : str or None
+        The first quote of the answer, in the record's own characters; of a chunk, `address` is that of the record that has it.
     """
 
     index: int
@@ -191,3 +197,4 @@ class Row:
     calls: tuple[str, ...] = field(default=(), compare=False)
     equal: bool = False
     deferred: bool = False
+    quote: str | None = None

@@ -12,11 +12,14 @@ from typing import Any, Protocol
 
 from rlm_ray.errors import BudgetExceeded, ModelError
 from rlm_ray.models.contract import ChatReply, ChatRequest, Meter, Usage
+from rlm_ray.recursion.leaf.quoting import Own, place_of
 from rlm_ray.recursion.leaf.values import Item, LeafSpec, Row
-from rlm_ray.subcalls import keys
+from rlm_ray.subcalls import keys, quotes
+from rlm_ray.subcalls.pack import tokens
 from rlm_ray.subcalls.prompts import Messages
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.subcalls.votes import Votes, differ, majority
+from rlm_ray.types.json import JsonObject
 
 #: Askings after which an answer that is there but not valid is an error row.
 TRIES = 3
@@ -24,6 +27,9 @@ TRIES = 3
 BROKEN_TRIES = 5
 #: Replies at the start of a batch after which it stops where none of them was usable; and calls in flight until one is.
 FIRST_REPLIES, FIRST_IN_FLIGHT = 8, 4
+#: Tokens of a batch's instruction from which on one call goes first, so that the others find it in the endpoint's cache: the least
+#: that providers keep.
+LONG_PREFIX = 1_024
 #: Characters of such a reply that its error shows.
 _SHOWN_REPLY = 200
 _DEFERRED = "not asked: an equal record of another group was not answered."
@@ -112,10 +118,13 @@ class Group:
         self.spec = spec
         self.votes = Votes.of(spec.votes)
         self.schema = AnswerSchema.of(spec.schema)
+        self._quotes = quotes.has_quotes(self.schema)
         self.known = known
         self.stopped: str | None = None
         self.unusable: str | None = None
         self._any_usable = False
+        self._cache_key = spec.question[:32] if tokens(spec.prompt, spec.bytes_per_token) >= LONG_PREFIX else ""
+        self._cold = bool(self._cache_key)  # no call of the batch has come back
         self._unusable_replies = 0
         self._failed_calls = 0
         self._client = client
@@ -139,14 +148,24 @@ class Group:
         own = "" if spec.shared else target.item.version_key
         return keys.call_key(question, target.text_hash, vote, target.piece, target.pieces, own)
 
+    # answers
+
+    def checked(self, answer: JsonObject, own_words: Own) -> JsonObject:
+        """Return an answer with its quotes in the record's own characters; a ValueError where one does not stand there."""
+        return quotes.checked(answer, self.schema, own_words) if self._quotes else answer
+
     # calls
 
     def begin(self, trusted: bool, unusable: str | None) -> None:
         """Take over what another group of the batch found out: a usable reply, or why the batch was stopped."""
         self._any_usable, self.unusable = trusted, unusable
+        self._cold = self._cold and not trusted
 
     def most_in_flight(self, most: int) -> int:
-        """Return how many calls may be in flight: few until one reply was usable, or so many calls had none."""
+        """Return how many calls may be in flight: one until the endpoint can have a long instruction in its cache; few until one
+        reply was usable, or so many calls had none."""
+        if self._cold:
+            return 1
         return most if self._any_usable or self._failed_calls >= FIRST_REPLIES else min(most, FIRST_IN_FLIGHT)
 
     def judge(self, reply: str, fault: str | None) -> None:
@@ -180,7 +199,9 @@ class Group:
         spec = self.spec
         if spec.structured_output == "json":
             schema = None
-        request = ChatRequest(spec.model, messages, spec.completion_tokens, spec.temperature, schema, name, failures)
+        request = ChatRequest(
+            spec.model, messages, spec.completion_tokens, spec.temperature, schema, name, failures, self._cache_key
+        )
         begun, at = time.monotonic(), time.time()
         try:
             reply = await self._client.complete(request, self._meter)
@@ -194,6 +215,8 @@ class Group:
                 self.stopped = str(error)
             self._failed_calls += 1
             raise
+        finally:
+            self._cold = False
         self._unbilled += reply.usage
         self._times.append((at, time.monotonic() - begun))
         return reply
@@ -301,12 +324,13 @@ class Group:
         if not result.reused:
             self._unbilled, self._times = Usage(), []
         item = target.item
+        quote = quotes.first_quote(result.answer, self.schema) if self._quotes and result.answer is not None else None
         return Row(
             item.index,
             key,
             result.answer,
             result.error,
-            item.address,
+            item.address if quote is None else place_of(quote, item.records) or item.address,
             target.piece,
             target.pieces,
             result.unasked,
@@ -318,6 +342,7 @@ class Group:
             tuple(times),
             calls,
             deferred=result.deferred,
+            quote=quote,
         )
 
 

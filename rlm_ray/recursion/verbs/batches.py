@@ -32,7 +32,7 @@ from rlm_ray.recursion.verbs.groups import Batch, Groups, Piece, Trial
 from rlm_ray.recursion.verbs.sampling.samples import Samples
 from rlm_ray.recursion.verbs.sampling.second_readings import SecondReadings
 from rlm_ray.recursion.verbs.scans import Scans, retried, target, with_steps
-from rlm_ray.subcalls import keys
+from rlm_ray.subcalls import keys, quotes
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.subcalls.votes import Votes
 from rlm_ray.types.estimate import BatchPlan
@@ -160,7 +160,7 @@ class Batches:
             "_part": "int64",
             "_piece": "int64",
             "_error": "string",
-        } | _votes_column(many)
+        } | _own_columns(many, spec)
         state = self._results.new(request.name, answer_columns(schema), len(parts))
         state.written = tuple(answer_columns(schema))
 
@@ -223,7 +223,7 @@ class Batches:
                 return plan_made
             self._confirm(plan_made)
         self._check(math.ceil(todo / spec.records_per_call) * many.first, request)
-        columns = {**given, **answer, "_address": "string", "_error": "string"} | _votes_column(many)
+        columns = {**given, **answer, "_address": "string", "_error": "string"} | _own_columns(many, spec)
         columns |= {"_shared": "int64"} if contents is not None and distinct < total else {}
         state = self._results.new(request.name, {**given, **answer}, total)
         state.given = self._scans.recorder.showing(plan, tuple(given))
@@ -437,5 +437,7 @@ def _check_shown(show: tuple[str, ...] | None, given: Mapping[str, str]) -> None
         raise InputError(f"show names the column {unknown[0]!r:.80}, which the records do not have: {', '.join(given)[:400]}.")
 
 
-def _votes_column(votes: Votes) -> dict[str, str]:
-    return {"_votes": "double"} if votes.most > 1 else {}
+def _own_columns(votes: Votes, spec: LeafSpec) -> dict[str, str]:
+    """Return the columns that a result has beside its answers."""
+    quoted = {"_quote": "string"} if quotes.has_quotes(AnswerSchema.of(spec.schema)) else {}
+    return quoted | ({"_votes": "double"} if votes.most > 1 else {})

@@ -31,6 +31,7 @@ from rlm_ray.recursion.verbs.context import CallContext
 from rlm_ray.recursion.verbs.scans import Scans, target
 from rlm_ray.sandbox.outside import counts
 from rlm_ray.settings import Settings
+from rlm_ray.subcalls.quotes import refuse_quotes
 from rlm_ray.subcalls.schema import AnswerSchema
 from rlm_ray.types.run import Context
 
@@ -84,6 +85,7 @@ class RecursiveCalls:
     def map(self, question: str, parts: list[str | Plan], schema: Any, request: RequestKey, keep: bool = False) -> Context:
         """Start a recursive call per part; return the handle of the result at once."""
         answer = AnswerSchema.of(schema)
+        refuse_quotes(answer, "rlm_map")
         if not request.resumed:
             self._lender.check(len(parts))
         elif (before := self._results.finished(request.name)) is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow
 
-from rlm_ray.storage.archives.places import WHOLE, Layer
+from rlm_ray.storage.archives.places import FOLDER, IN_FOLDER, WHOLE, Layer
 
 #: Bytes of a compressed stream that are read together.
 _PIECE = 1 << 20
@@ -30,6 +30,10 @@ def opened(stream: Any, layer: Layer) -> Any:
         # as a gzip object: Arrow then compares the CRC-32 too
         trailer = layer.crc.to_bytes(4, "little") + (layer.size & 0xFFFFFFFF).to_bytes(4, "little")
         return _exact(_arrow(_Around(b"\x1f\x8b\x08\0\0\0\0\0\0\xff", stream, trailer), "gzip"), layer, checked=True)
+    if layer.letter == IN_FOLDER:
+        return _exact(stream, layer)
+    if layer.letter == FOLDER:
+        return _exact(_folder(stream, layer.coder), layer, checked=True)
     if layer.letter == "m":
         return _exact(_Lzma(stream, _raw_lzma(stream)), layer)
     if layer.letter in ("x", "w"):
@@ -166,9 +170,32 @@ class _Exact(Stream):
         return 0
 
 
+def _folder(stream: Any, coder: str) -> Any:
+    """Open the packed bytes of a 7z archive's folder by its method; its members have the checksums."""
+    method, properties = coder[0], bytes.fromhex(coder[1:])
+    if method == "l":
+        return _Lzma(stream, _lzma1(properties))
+    if method in "mb":
+        return _Lzma(stream, _lzma2(properties[0], is_filtered=method == "b"))
+    if method == "d":
+        return _Lzma(stream, _Inflate())
+    return stream if method == "s" else _arrow(stream, {"c": "bz2", "y": "zstd"}[method])
+
+
 def _raw_lzma(stream: Any) -> lzma.LZMADecompressor:
     head = stream.read(4)
-    properties = stream.read(int.from_bytes(head[2:4], "little"))
+    return _lzma1(stream.read(int.from_bytes(head[2:4], "little")))
+
+
+def _lzma2(size: int, is_filtered: bool) -> lzma.LZMADecompressor:
+    dictionary = (2 | size & 1) << (size // 2 + 11)
+    if size > 40 or dictionary > _XZ_MEMORY:
+        raise OSError("its dictionary is larger than 256 MiB")
+    before = [{"id": lzma.FILTER_X86}] if is_filtered else []
+    return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[*before, {"id": lzma.FILTER_LZMA2, "dict_size": dictionary}])
+
+
+def _lzma1(properties: bytes) -> lzma.LZMADecompressor:
     if len(properties) != 5 or properties[0] >= 225:
         raise OSError("it is no LZMA")
     first = properties[0]
@@ -179,10 +206,34 @@ def _raw_lzma(stream: Any) -> lzma.LZMADecompressor:
     return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[options])
 
 
+class _Inflate:
+    """A decompressor of raw deflate that is used as one of Python's lzma is."""
+
+    def __init__(self) -> None:
+        self._inner = zlib.decompressobj(-15)
+        self._has_more = False  # of what was put in: the output did not hold it
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._has_more
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        try:
+            text = self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
+            self._has_more = not self._inner.eof and (bool(self._inner.unconsumed_tail) or len(text) == max_length)
+            return text
+        except zlib.error as error:
+            raise OSError(str(error)) from None
+
+
 class _Lzma(Stream):
     """A stream through a decompressor of Python's lzma."""
 
-    def __init__(self, stream: Any, decompressor: lzma.LZMADecompressor) -> None:
+    def __init__(self, stream: Any, decompressor: lzma.LZMADecompressor | _Inflate) -> None:
         super().__init__(stream)
         self._decompressor = decompressor
         self._ended = False

@@ -20,7 +20,7 @@ import pyarrow
 from rlm_ray.errors import ObjectUnreadable, RlmRayError
 from rlm_ray.storage.archives import decompressing
 from rlm_ray.storage.archives.decompressing import Limited, Stream
-from rlm_ray.storage.archives.places import MARK, Layer, parse
+from rlm_ray.storage.archives.places import MARK, MEMBERS, Layer, parse
 
 #: Opens a range of an object: `(uri, version, start, stop, early)`.
 Open = Callable[[str, str, int, int, bool], Any]
@@ -153,7 +153,7 @@ def _from(open_object: Open, below: _Below, start: int, stop: int, early: bool) 
 
 def _decompressed(open_object: Open, lower: _Below, layer: Layer, early: bool) -> Any:
     """Open a compressed layer from its beginning."""
-    first = 0 if layer.letter in "gzbx" else _data_offset(open_object, lower, layer)
+    first = _data_offset(open_object, lower, layer) if layer.letter in MEMBERS else layer.offset
     source = Limited(_kept_or_from(open_object, lower, first, first + layer.packed, early), layer.packed)
     return decompressing.opened(source, layer)
 

@@ -6,7 +6,8 @@ archive's, and behind each `!` how its bytes are found in what comes before, so 
     s3://lake/logs.zip!/app/a.log@9f2c11aa!d1f0.3c2.1a90.5d41402a#bytes=0-120
 
 A layer is a letter with numbers in base 16: `g`, `z`, `b`, `x` a whole object that is compressed (its size); `t` a range (offset,
-size); the others a zip's members (offset of the local header, packed size, size, CRC-32).
+size); `f` a folder of a 7z archive (offset, packed size, size, method with its properties) and `n` a member in it (offset, size,
+size, CRC-32); the others a zip's members (offset of the local header, packed size, size, CRC-32).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ ARCHIVES: dict[str, tuple[str, str | None]] = {
     ".tbz2": ("tar", "bz2"),
     ".tar.xz": ("tar", "xz"),
     ".txz": ("tar", "xz"),
+    ".7z": ("7z", None),
 }
 _ENDING = "|".join(re.escape(ending) for ending in sorted(ARCHIVES, key=len, reverse=True))
 _NAME = re.compile(rf"(?:{_ENDING})$", re.IGNORECASE)
@@ -38,7 +40,9 @@ _MEMBER = re.compile(rf".*?(?:{_ENDING})(?=!/)", re.IGNORECASE | re.DOTALL)
 #: Letters of layers: compression of a whole object, and of a zip's member.
 WHOLE = {"g": "gzip", "z": "zstd", "b": "bz2", "x": "xz"}
 MEMBERS = {"s": "stored", "d": "deflate", "m": "lzma", "c": "bz2", "y": "zstd", "w": "xz"}
-RANGE = "t"
+RANGE, FOLDER, IN_FOLDER = "t", "f", "n"
+#: Methods of a folder, with their properties: stored, deflate, bzip2, zstd, LZMA2 (`b`: behind a filter for programs) and LZMA.
+_CODER = re.compile(r"[sdcy](?:[0-9a-f]{2}){0,16}|[mb][0-9a-f]{2}|l[0-9a-f]{10}")
 _LETTERS = {name: letter for letter, name in MEMBERS.items()}
 _WHOLE_LETTERS = {name: letter for letter, name in WHOLE.items()}
 
@@ -50,13 +54,15 @@ class Layer:
     Attributes
     ----------
     letter : str
-        Of `WHOLE`, `MEMBERS` or `RANGE`.
+        Of `WHOLE`, `MEMBERS`, or `RANGE`, `FOLDER` or `IN_FOLDER`.
     offset : int
         Where the range, or the member's local header, begins.
     packed, size : int
         Bytes below, and of what it is; of a whole object that is compressed `size` is not known (0).
     crc : int
-        CRC-32 of a zip's member.
+        CRC-32 of a member of a zip or a folder.
+    coder : str
+        Of a folder, the letter of its method and the method's properties.
     """
 
     letter: str
@@ -64,6 +70,7 @@ class Layer:
     packed: int = 0
     size: int = 0
     crc: int = 0
+    coder: str = ""
 
     @property
     def is_plain(self) -> bool:
@@ -75,7 +82,8 @@ class Layer:
             return f"{self.letter}{self.packed:x}"
         if self.letter == RANGE:
             return f"{self.letter}{self.offset:x}.{self.size:x}"
-        return f"{self.letter}{self.offset:x}.{self.packed:x}.{self.size:x}.{self.crc:x}"
+        last = self.coder if self.letter == FOLDER else f"{self.crc:x}"
+        return f"{self.letter}{self.offset:x}.{self.packed:x}.{self.size:x}.{last}"
 
 
 def range_layer(offset: int, size: int) -> Layer:
@@ -86,6 +94,24 @@ def range_layer(offset: int, size: int) -> Layer:
 def member_layer(method: str, offset: int, packed: int, size: int, crc: int) -> Layer:
     """Return the layer of a zip's member, by the name of its method."""
     return Layer(_LETTERS[method], offset, packed, size, crc)
+
+
+def folder_layer(offset: int, packed: int, size: int, coder: str) -> Layer:
+    """Return the layer of a folder of a 7z archive.
+
+    Raises
+    ------
+    ValueError
+        `coder` is no method with its properties.
+    """
+    if _CODER.fullmatch(coder) is None:
+        raise ValueError(coder)
+    return Layer(FOLDER, offset, packed, size, coder=coder)
+
+
+def in_folder_layer(offset: int, size: int, crc: int) -> Layer:
+    """Return the layer of a member in a folder."""
+    return Layer(IN_FOLDER, offset, size, size, crc)
 
 
 def whole_layer(compression: str, packed: int) -> Layer:
@@ -166,13 +192,18 @@ def is_solid(version: str) -> bool:
 
 
 def _layer(text: str) -> Layer:
-    letter, numbers = text[0], [int(part, 16) for part in text[1:].split(".")]
+    letter, parts = text[0], text[1:].split(".")
+    if letter == FOLDER and len(parts) == 4:
+        offset, packed, size = (int(part, 16) for part in parts[:3])
+        return folder_layer(offset, packed, size, parts[3])
+    numbers = [int(part, 16) for part in parts]
     if letter in WHOLE and len(numbers) == 1:
         return Layer(letter, 0, numbers[0])
     if letter == RANGE and len(numbers) == 2:
         return range_layer(*numbers)
-    if letter in MEMBERS and len(numbers) == 4:
-        return Layer(letter, *numbers)
+    if letter in (*MEMBERS, IN_FOLDER) and len(numbers) == 4:
+        offset, packed, size, crc = numbers
+        return Layer(letter, offset, packed, size, crc)
     raise ValueError(text)
 
 

@@ -16,7 +16,7 @@ from rlm_ray.corpus.reading.decode_replacements import ERRORS
 from rlm_ray.corpus.reading.reader import Reader, ReadRequest
 from rlm_ray.corpus.reading.sampling import SAMPLE_BYTES, SAMPLE_LINES, Sample, first_sample
 from rlm_ray.corpus.reading.text import line_search
-from rlm_ray.corpus.reading.text.line_search import is_utf8, narrowed
+from rlm_ray.corpus.reading.text.line_search import LineCount, LineSearch, is_utf8
 from rlm_ray.corpus.reading.text.streams import Piece, encoding_of, pieces, runs
 from rlm_ray.handle.plan import Grep, Step
 
@@ -43,10 +43,30 @@ def read(request: ReadRequest) -> Iterator[polars.DataFrame]:
         yield found
 
 
+def count(request: ReadRequest, step: BoundStep[Step]) -> int | None:
+    """Return how many lines that start in `[low, high)` a search leaves, without cutting most of them; None where it cannot."""
+    node, shard = _search(step), request.shard
+    search = LineCount.of(node.pattern, node.ignore_case) if node else None
+    if search is None or step.predicate is None or not is_in_utf8(shard):
+        return None
+    found, spare = 0, list[numpy.ndarray[Any, Any]]()
+    for run in runs(shard, request.low, request.high, spare=spare):
+        told, piece = search(run)
+        found += told
+        if piece is not None:
+            found += frame(piece, shard).filter(step.predicate).height
+        spare.append(run.memory)
+    return found
+
+
 def prefilter(step: BoundStep[Step]) -> str | None:
     """Return a pattern that finds something in each line that a step leaves; None where there is none."""
-    node = step.node
-    return line_search.prefilter(node.pattern, node.ignore_case) if isinstance(node, Grep) and not node.invert else None
+    node = _search(step)
+    return line_search.prefilter(node.pattern, node.ignore_case) if node else None
+
+
+def _search(step: BoundStep[Step]) -> Grep | None:
+    return step.node if isinstance(step.node, Grep) and not step.node.invert else None
 
 
 def sample(shards: Sequence[Shard]) -> Sample:
@@ -67,8 +87,14 @@ def found_pieces(shard: Shard, low: int, high: int | None, pattern: str | None, 
     """Yield the lines that start in `[low, high)`, but for most of those in which the pattern finds nothing."""
     if not is_in_utf8(shard):
         pattern = None  # the pattern would look at other letters than a line has
-    for run in runs(shard, low, high, early):
-        piece = run.piece() if pattern is None else narrowed(run, pattern)
+    if pattern is None:
+        yield from (run.piece() for run in runs(shard, low, high, early))
+        return
+    search, spare = LineSearch(pattern), list[numpy.ndarray[Any, Any]]()
+    for run in runs(shard, low, high, early, spare):
+        piece = search(run)
+        if piece is None or piece.memory is not run.memory:
+            spare.append(run.memory)
         if piece is not None:
             yield piece
 
@@ -120,7 +146,7 @@ def _utf8(piece: Piece) -> polars.Series | None:
     """The lines as views of the piece's own memory, or None where it is not all UTF-8."""
     memory = piece.memory
     # line ends are ASCII: the lines are UTF-8 exactly when all between them is
-    if not is_utf8(memory[piece.starts[0] : piece.ends[-1]]):
+    if not piece.is_utf8 and not is_utf8(memory[piece.starts[0] : piece.ends[-1]]):
         return None
     # every other text is a line, those between are the line ends: so all of them lie one behind the other
     offsets = numpy.empty(2 * len(piece.starts), numpy.int64)
@@ -131,4 +157,4 @@ def _utf8(piece: Piece) -> polars.Series | None:
     return polars.Series("text", texts).gather_every(2)
 
 
-READER = Reader(read=read, sample=sample, prefilter=prefilter, takes_ordinals=True, spans_in_bytes=lambda shard: True)
+READER = Reader(read=read, sample=sample, prefilter=prefilter, count=count, takes_ordinals=True, spans_in_bytes=lambda shard: True)

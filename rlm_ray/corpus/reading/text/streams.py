@@ -12,7 +12,7 @@ import codecs
 import io
 import itertools
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,7 @@ from rlm_ray.corpus.catalog.shard import FRAMED, Shard
 from rlm_ray.corpus.catalog.signatures import DOCUMENTS, HEAD, Unpacked, otherwise
 from rlm_ray.corpus.reading.decode_replacements import ERRORS, add
 from rlm_ray.corpus.reading.text.compressed import frames, open_framed, open_indexed
+from rlm_ray.corpus.reading.text.snappy import Framed, HadoopBlocks
 from rlm_ray.errors import ObjectUnreadable, RlmRayError, StorageError
 
 #: Bytes that are looked at together: fewer cost more calls, more do not stay in the processor's cache. The first are
@@ -34,10 +35,15 @@ PIECE, FIRST = 8 << 20, 1 << 20
 _COUNTED = 512 << 10
 #: Bytes behind a range that are read with it, for the rest of its last line.
 _REST = 1 << 10
+#: Bytes besides in memory that is filled again: the next fill begins with the rest of a line.
+_ROOM = 64 << 10
 BOM = b"\xef\xbb\xbf"
 
 #: Longest record that is loaded: a line, or a document. A longer one fails its shard, with the reason.
 MAX_RECORD = 256 << 20
+
+#: Streams of what Arrow does not decompress as a stream.
+_UNPACKED: dict[str, Callable[[Any], Any]] = {"xz": Unpacked, "snappy": Framed, "hadoop-snappy": HadoopBlocks}
 
 
 @contextmanager
@@ -66,8 +72,8 @@ def opened(shard: Shard, start: int = 0, stop: int | None = None, early: bool = 
         if shard.compression is None:
             yield Recoded(file, shard.encoding) if shard.is_wide else file
         else:
-            if shard.compression == "xz":
-                unpacked = Unpacked(file)
+            if shard.compression in _UNPACKED:
+                unpacked = _UNPACKED[shard.compression](file)
                 yield Recoded(unpacked, shard.encoding) if shard.is_wide else unpacked
                 return
             packed = file if isinstance(file, pyarrow.NativeFile) else pyarrow.PythonFile(file, mode="r")
@@ -234,12 +240,14 @@ def encoding_of(shard: Shard) -> str:
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Some whole lines: line i is `memory[starts[i]:ends[i]]`, its end excluded. `offset` is the byte of the object that
-    the memory begins with, or what is to be added for each line where the memory is put together of parts."""
+    the memory begins with, or what is to be added for each line where the memory is put together of parts. `is_utf8` says
+    that the lines are known to be UTF-8."""
 
     memory: numpy.ndarray[Any, Any]
     offset: int | numpy.ndarray[Any, Any]
     starts: numpy.ndarray[Any, Any]
     ends: numpy.ndarray[Any, Any]
+    is_utf8: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +259,8 @@ class Run:
     start: int
     stop: int
 
-    def piece(self) -> Piece:
-        """Cut the lines."""
+    def piece(self, is_utf8: bool = False) -> Piece:
+        """Cut the lines; `is_utf8` says that they are known to be UTF-8."""
         breaks = numpy.flatnonzero(self.memory[self.start : self.stop] == 10) + self.start
         if not len(breaks) or breaks[-1] != self.stop - 1:
             breaks = numpy.append(breaks, self.stop)  # the object's last line, without a line break
@@ -260,7 +268,8 @@ class Run:
         starts[0] = self.start
         starts[1:] = breaks[:-1] + 1
         # one carriage return before the line break belongs to it
-        return Piece(self.memory, self.offset, starts, breaks - ((breaks > starts) & (self.memory[breaks - 1] == 13)))
+        ends = breaks - ((breaks > starts) & (self.memory[breaks - 1] == 13))
+        return Piece(self.memory, self.offset, starts, ends, is_utf8)
 
     def breaks(self) -> list[int]:
         """Return how many line breaks there are up to the end of each block."""
@@ -302,11 +311,17 @@ def pieces(shard: Shard, low: int, high: int | None) -> Iterator[Piece]:
     return (run.piece() for run in runs(shard, low, high))
 
 
-def runs(shard: Shard, low: int, high: int | None, early: bool = False) -> Iterator[Run]:
-    """Yield what `pieces` does, before the lines are cut. With `early`, little at first: who takes them may soon stop."""
+def runs(
+    shard: Shard, low: int, high: int | None, early: bool = False, spare: list[numpy.ndarray[Any, Any]] | None = None
+) -> Iterator[Run]:
+    """Yield what `pieces` does, before the lines are cut.
+
+    With `early`, little is read at first, for a caller that may soon stop. A caller that keeps nothing of a run puts its memory
+    into `spare`, and it is filled again: fresh memory costs more than the bytes that are read into it.
+    """
     first = low - 1 if low > len(BOM) else 0
     with opened(shard, first, None if high is None else high + _REST, early) as stream, readable(shard):
-        for run in _whole_lines(shard, stream, low, high, early):
+        for run in _whole_lines(shard, stream, low, high, early, [] if spare is None else spare):
             start, stop = run.start, run.stop
             if run.offset + start < low:
                 start = min(stop, _next_break(run.memory, low - run.offset - 1) + 1)
@@ -351,7 +366,9 @@ def steps(early: bool) -> Iterator[int]:
         yield step
 
 
-def _whole_lines(shard: Shard, stream: Any, low: int, high: int | None, early: bool) -> Iterator[Run]:
+def _whole_lines(
+    shard: Shard, stream: Any, low: int, high: int | None, early: bool, spare: list[numpy.ndarray[Any, Any]]
+) -> Iterator[Run]:
     """Yield runs of whole lines, from about `low` until a line starts at `high` or behind it."""
     seekable = shard.seekable
     offset = 0  # of the memory's first byte
@@ -367,7 +384,7 @@ def _whole_lines(shard: Shard, stream: Any, low: int, high: int | None, early: b
         if high is not None and seekable:
             # past the shard's end only the rest of its last line is wanted
             count = min(count, max(_REST, len(rest), high - offset - len(rest) + _REST))
-        memory, ended = filled(stream, rest, count)
+        memory, ended = filled(stream, rest, count, spare)
         start = 0
         if in_middle:
             start = _next_break(memory, 0) + 1
@@ -416,9 +433,11 @@ def _last_break(memory: numpy.ndarray[Any, Any], least: int) -> int:
     return -1
 
 
-def filled(stream: Any, rest: numpy.ndarray[Any, Any], count: int) -> tuple[numpy.ndarray[Any, Any], bool]:
-    """Return `rest` and the next `count` bytes behind it, and whether the stream has ended."""
-    memory = numpy.empty(len(rest) + count, numpy.uint8)
+def filled(
+    stream: Any, rest: numpy.ndarray[Any, Any], count: int, spare: list[numpy.ndarray[Any, Any]] | None = None
+) -> tuple[numpy.ndarray[Any, Any], bool]:
+    """Return `rest` and the next `count` bytes behind it, and whether the stream has ended; in memory out of `spare` if it does."""
+    memory = _memory(len(rest) + count, spare)
     memory[: len(rest)] = rest
     at = len(rest)
     while at < len(memory):
@@ -427,6 +446,16 @@ def filled(stream: Any, rest: numpy.ndarray[Any, Any], count: int) -> tuple[nump
             return memory[:at], True
         at += got
     return memory, False
+
+
+def _memory(size: int, spare: list[numpy.ndarray[Any, Any]] | None) -> numpy.ndarray[Any, Any]:
+    """Memory of some size: of what is spare where that is large enough, else fresh, with room for the rest of a line."""
+    while spare:
+        memory = spare.pop()
+        whole = memory if memory.base is None else memory.base
+        if len(whole) >= size:
+            return whole[:size]
+    return numpy.empty(size if spare is None else size + _ROOM, numpy.uint8)[:size]
 
 
 @contextmanager

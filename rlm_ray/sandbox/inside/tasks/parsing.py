@@ -19,6 +19,7 @@ from rlm_ray.types.json import JsonObject
 PARSERS = {
     "zip": "rlm_ray.sandbox.inside.parsers.archives.zip_members",
     "tar": "rlm_ray.sandbox.inside.parsers.archives.tar_members",
+    "7z": "rlm_ray.sandbox.inside.parsers.archives.sevenzip_members",
     "avro": "rlm_ray.sandbox.inside.parsers.tables.avro",
     "orc": "rlm_ray.sandbox.inside.parsers.tables.orc",
     "sheet": "rlm_ray.sandbox.inside.parsers.tables.sheets",

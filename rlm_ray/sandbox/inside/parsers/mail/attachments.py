@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Iterator
 
 from rlm_ray.sandbox.inside.parsers.archives.names import checked
+from rlm_ray.sandbox.inside.parsers.mail import mapi, tnef
 from rlm_ray.sandbox.inside.parsers.mail.headers import decode
 
 #: Characters of a text that are kept; bytes of what is unpacked; members of an archive; how deep archives lie in each other.
@@ -31,22 +32,17 @@ _SAID = {
     "application/pgp-encrypted": "encrypted (PGP)",
     "application/pkcs7-signature": "a signature (S/MIME)",
     "application/x-pkcs7-signature": "a signature (S/MIME)",
-    "application/ms-tnef": "TNEF (winmail.dat), not read",
-    "application/vnd.ms-tnef": "TNEF (winmail.dat), not read",
 }
 _PKCS7 = ("application/pkcs7-mime", "application/x-pkcs7-mime")
-_TNEF = b"\x78\x9f\x3e\x22"
 _PGP = "-----BEGIN PGP MESSAGE-----"
 
 
 def said_of(kind: str, name: str, smime_type: str, data: bytes) -> str:
-    """Return what an attachment is, if it is a signature, encrypted or TNEF; else nothing."""
+    """Return what an attachment is, if it is a signature or encrypted; else nothing."""
     if kind in _PKCS7:
         return "signed, and packed into the signature (S/MIME)" if "signed" in smime_type else "encrypted (S/MIME)"
     if kind in _SAID:
         return _SAID[kind]
-    if data.startswith(_TNEF) or name.lower() == "winmail.dat":
-        return "TNEF (winmail.dat), not read"
     if data.startswith(_PGP.encode()) or name.lower().endswith((".pgp", ".gpg")):
         return "encrypted (PGP)"
     return ""
@@ -64,12 +60,30 @@ def texts(kind: str, name: str, charset: str, data: bytes, depth: int = 0) -> It
         yield "", len(data), None, ""
         yield from _members(data, depth)
         return
+    if data.startswith(tnef.MAGIC) and depth < MAX_DEPTH:
+        yield from _wrapped(data, depth)
+        return
     if data.startswith(b"\x1f\x8b") and depth < MAX_DEPTH:
         inner, problem = _unzipped(data)
         found = next(iter(texts("", posixpath.splitext(name)[0], "", inner, depth + 1)), ("", 0, None, "")) if not problem else None
         yield "", len(data), found[2] if found else None, problem or (found[3] if found else "")
         return
     yield "", len(data), *_text(kind, ending, charset, data)
+
+
+def _wrapped(data: bytes, depth: int) -> Iterator[tuple[str, int, str | None, str]]:
+    """Yield the text of what Outlook has wrapped (TNEF), and what is attached there."""
+    found, problem = tnef.opened(data)
+    try:
+        kind, content = mapi.body(found.properties)
+        text, note = _text(kind, "", "utf-8", content.encode("utf-8", "replace"))
+    except ValueError as error:
+        text, note = None, f"its text is not read: {error}"
+    yield "", len(data), text or None, "; ".join(filter(None, [note, problem]))
+    for number, item in enumerate(found.attached, 1):
+        name = checked(item.name)[0] or f"attachment-{number}"
+        for below, size, inner, said in texts(item.kind, name, "", item.data, depth + 1):
+            yield f"{name}!/{below}" if below else name, size, inner, said
 
 
 def _is_package(data: bytes) -> bool:

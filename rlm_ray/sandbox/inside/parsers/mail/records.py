@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from rlm_ray.sandbox.inside.parsers import html
-from rlm_ray.sandbox.inside.parsers.mail import attachments, bodies, boundaries, parts
+from rlm_ray.sandbox.inside.parsers.mail import attachments, bodies, boundaries, mapi, outlook, parts, tnef
 from rlm_ray.sandbox.inside.parsers.mail.headers import Fields, base_subject, decode, identifiers, moment
 from rlm_ray.sandbox.inside.parsers.mail.parts import Part
 
@@ -41,7 +42,7 @@ def read(file: IO[bytes], options: Mapping[str, Any]) -> Iterator[str]:
         if reason is None:
             is_plain = any(start <= place < behind for place in options["plain"])
             reader = _Message(data, start, stop, in_mbox, options["texts"], not is_plain)
-            records = reader.records()
+            records = reader.records() if in_mbox or not outlook.is_mail(data) else reader.of_outlook()
         else:
             records = iter([_empty(start, stop, reason)])
         for record in records:
@@ -99,6 +100,27 @@ class _Message:
         root = parts.parsed(self._data, begin, len(self._data))
         yield from self._of(root, root.path, self._start, self._stop)
 
+    def of_outlook(self) -> Iterator[Record]:
+        """Yield the records of a mail in Outlook's own form: its parts have no bytes of their own, so each begins one further."""
+        try:
+            data = outlook.message(self._data) if len(self._data) == self._stop - self._start else b""
+            problem = "" if data else f"not read: it has more than {boundaries.MAX_MESSAGE >> 20} MiB"
+        except ValueError as error:
+            data, problem = b"", f"not read: {error}"
+        if problem:
+            yield _empty(self._start, self._stop, problem)
+            return
+        yield from self._converted(data, self._start, self._stop, "")
+
+    def _converted(self, data: bytes, start: int, stop: int, path: str) -> Iterator[Record]:
+        """Yield the records of a mail that stands in some bytes in another form."""
+        reader = _Message(data, 0, len(data), False, self._with_texts, self._with_attachments)
+        root = parts.parsed(data, 0, len(data))
+        for number, record in enumerate(reader._of(root, "", 0, len(data))):
+            place = min(start + number, max(start, stop - 1))
+            below = f"{path}.{record['part'] or ''}".strip(".")
+            yield record | {"_pos": place, "_end": stop, "part": below or None}
+
     def _of(self, content: Part, path: str, start: int, stop: int) -> Iterator[Record]:
         mail = _mail(content.fields)
         chosen = _bodies(content)
@@ -131,20 +153,19 @@ class _Message:
             return
         data = leaf.payload(self._data)
         name = leaf.name
-        if leaf.kind == "message/rfc822" or name.lower().endswith(".eml"):
-            root = parts.parsed(data, 0, len(data))
-            if len(root.fields):  # its bytes are encoded: it has no place of its own
-                reader = _Message(data, 0, len(data), False, self._with_texts, self._with_attachments)
-                for number, record in enumerate(reader._of(root, "", 0, len(data))):
-                    place = min(start + number, max(start, stop - 1))
-                    path = f"{leaf.path}.{record['part'] or ''}".strip(".") if record["part"] else leaf.path
-                    yield record | {"_pos": place, "_end": stop, "part": path or None}
+        is_mail = leaf.kind == "message/rfc822" or name.lower().endswith(".eml")
+        if is_mail and len(parts.parsed(data, 0, len(data)).fields):  # its bytes are encoded: it has no place of its own
+            yield from self._converted(data, start, stop, leaf.path)
+            return
+        if outlook.is_mail(data):
+            with contextlib.suppress(ValueError):  # then it is an attachment as others are, with the reason
+                yield from self._converted(outlook.message(data), start, stop, leaf.path)
                 return
         said = attachments.said_of(leaf.kind, name, leaf.content.get("smime-type", ""), data)
         found: Iterator[tuple[str, int, str | None, str]]
         if said or not self._with_attachments:
             found = iter([("", len(data), None, said or "not read: its parser was stopped")])
-        elif not self._with_texts and not data.startswith(b"PK\x03\x04"):
+        elif not self._with_texts and not data.startswith((b"PK\x03\x04", tnef.MAGIC)):
             found = iter([("", len(data), None, "")])
         else:
             found = attachments.texts(leaf.kind, name, leaf.charset, data)
@@ -188,6 +209,8 @@ def _mail(fields: Fields) -> Record:
 
 def _problems(message: Part) -> list[str]:
     notes = [message.note] if message.note else []
+    if reason := message.fields.raw(mapi.NOT_READ.lower()):
+        notes.append(f"not read: {reason}")
     if message.fields.is_cut:
         notes.append("only the first 256 KiB of its headers")
     if not len(message.fields):
