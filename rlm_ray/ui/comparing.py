@@ -198,8 +198,8 @@ def _findings(left: JobOutcome | None, right: JobOutcome | None) -> tuple[list[C
         if there:
             changes.append(_change(row, there.pop(0)))
         else:
-            only_left.append(Change("left", _words(row), _place(row), []))
-    only_right = [Change("right", _words(row), _place(row), []) for rows in by_place.values() for row in rows]
+            only_left.append(Change("left", _as_line(row), _place(row), []))
+    only_right = [Change("right", _as_line(row), _place(row), []) for rows in by_place.values() for row in rows]
     return [*only_right[:MAX_FINDINGS], *only_left[:MAX_FINDINGS], *changes[:MAX_FINDINGS]], same
 
 
@@ -210,10 +210,10 @@ def _standing(job: JobOutcome | None) -> Sequence[JsonObject]:
 def _change(left: JsonObject, right: JsonObject) -> Change:
     names = [name for name in {**left, **right} if name not in _PLACES or name == "quote"]
     columns = [(name, cell_text(left.get(name)), cell_text(right.get(name))) for name in names if left.get(name) != right.get(name)]
-    return Change("changed", _words(right), _place(right), columns)
+    return Change("changed", _as_line(right), _place(right), columns)
 
 
-def _words(row: Mapping[str, object]) -> str:
+def _as_line(row: Mapping[str, object]) -> str:
     """A finding in a line: what its columns say, and its quote."""
     words = [cell_text(value) for name, value in row.items() if name not in _PLACES and value is not None]
     return " · ".join([*words, f"“{cell_text(row['quote'])}”"] if row.get("quote") else words)

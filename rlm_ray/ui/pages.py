@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from rlm_ray import __version__
 from rlm_ray.handle.values import cell_text
 from rlm_ray.history import Run
 from rlm_ray.report.page import own_style, shown_value
+from rlm_ray.report.run_pages import place_text
 from rlm_ray.text import counted
 from rlm_ray.types.json import Record
-from rlm_ray.ui.catalog import STATES, Catalog, DescribedRun, ListedRun
+from rlm_ray.ui.catalog import STATES, Catalog, ListedRun
 from rlm_ray.ui.comparing import compare
 from rlm_ray.ui.live import live
 from rlm_ray.ui.nights import history, jobs
@@ -55,7 +56,7 @@ def run_page(catalog: Catalog, run: ListedRun) -> str:
         job=job,
         value=shown_value(answer),
         table=_table(rows, list(dict.fromkeys(name for row in rows for name in row))),
-        findings=_findings(described, job["findings"], job["failing"]) if job is not None else None,
+        findings=_findings(job["findings"], job["failing"]) if job is not None else None,
         others=others,
     )
 
@@ -148,15 +149,24 @@ def _others(catalog: Catalog, run: ListedRun) -> list[ListedRun]:
     return [*alike, *(other for other in runs if other.id not in known)][:MAX_OTHERS]
 
 
-def _findings(run: DescribedRun, rows: Sequence[Record], failing: Sequence[str]) -> dict[str, Any]:
-    """A job's findings as a table, those that make it fail first."""
+class DrawnTable(NamedTuple):
+    """The first of `total` rows as text; `marked` says of each whether it stands out."""
+
+    columns: list[str]
+    rows: list[list[str]]
+    marked: list[bool]
+    total: int
+
+
+def _findings(rows: Sequence[Record], failing: Sequence[str]) -> DrawnTable:
+    """A job's findings, those that make it fail first."""
     ordered = sorted(rows, key=lambda row: row.get("id") not in failing)
     names = list(dict.fromkeys(name for row in ordered for name in row if name not in ("id", "address", "since")))
-    table = _table(ordered, names)
-    table["marked"] = [row.get("id") in failing for row in ordered[:MAX_ROWS]]
-    return table
+    places = [{**row, "where": place_text(str(row.get("address") or ""))} for row in ordered[:MAX_ROWS]]
+    table = _table(places, [*names, "where"])
+    return table._replace(marked=[row.get("id") in failing for row in places], total=len(rows))
 
 
-def _table(rows: Sequence[Record], columns: list[str]) -> dict[str, Any]:
+def _table(rows: Sequence[Record], columns: list[str]) -> DrawnTable:
     cells = [[cell_text(row.get(name)) for name in columns] for row in rows[:MAX_ROWS]]
-    return {"columns": columns, "rows": cells, "total": len(rows), "marked": []}
+    return DrawnTable(columns, cells, [False] * len(cells), len(rows))
