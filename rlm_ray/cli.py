@@ -486,6 +486,28 @@ def serve_mcp(uris: tuple[str, ...], format_: str | None, unit: str | None, http
         uvicorn.run(servers.http_app(server, token), host="127.0.0.1", port=http, log_level="warning")
 
 
+@main.command("ui")
+@click.option("--run-dir", metavar="URL", help="Where run directories are: a path, or a folder of object storage.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8420, show_default=True, help="On 127.0.0.1; 0 takes a free one.")
+@click.option("--open", "opens", is_flag=True, help="Open it in the browser of this machine.")
+def serve_ui(run_dir: str | None, port: int, opens: bool) -> None:
+    """Show all runs in a browser: list, filter, open, compare, follow; jobs with their history. It only reads.
+
+    It answers on this machine alone, to browsers that opened the address with the token: that of the variable RLM_RAY_UI_TOKEN, or
+    a new one. Ctrl-C ends it.
+    """
+    with console.errors():
+        from rlm_ray import settings
+        from rlm_ray.ledger.rundir import default_base
+        from rlm_ray.ui.server import Server
+
+        server = Server(settings.load(run_dir=run_dir).run_dir or default_base(), os.environ.get("RLM_RAY_UI_TOKEN"), port)
+        click.echo(server.address)
+        if opens:
+            click.launch(server.address)
+        server.serve()
+
+
 def program() -> None:
     """Run the command line as a process of its own: it ends quietly, however often Ctrl-C is pressed."""
     console.interrupt_once()

@@ -38,7 +38,7 @@ _OUTSIDE = (
 
 #: Folders of tests that start a Ray, a store, a browser, a process of their own or a sandbox that lives long.
 _SLOW = {"acceptance", "audit", "benchmarks", "cluster", "demo", "deploy", "endurance", "evals", "jobs", "notebooks"}
-_SLOW |= {"report", "sandbox", "security", "storage", "worker"}
+_SLOW |= {"report", "sandbox", "security", "storage", "ui", "worker"}
 #: Fixtures of that kind, wherever they are used.
 _HEAVY = {"ray_local", "s3", "s3_environment", "model_server", "raw_server", "session", "world", "data"}
 #: Files of that kind by their own means, or that take seconds of a CPU.

@@ -56,8 +56,8 @@ class Lease:
         self.gone = False
 
     def __enter__(self) -> Lease:
-        number, held = self._highest()
-        if held is not None and not held.get("released") and time.time() - held["time"] < STALE_SECONDS and not _is_dead(held):
+        number, held = _highest(self._folder)
+        if held is not None and _is_held(held):
             raise RunBusy(
                 f"{held['holder']} is working on this run (its lease was renewed {time.time() - held['time']:.0f} s ago). "
                 f"Wait until it has ended; a lease that is not renewed for {STALE_SECONDS:.0f} s is taken over."
@@ -108,7 +108,7 @@ class Lease:
                 data = storage.find_bytes(self._uri(self._number))
                 self.gone = data is None
                 self.lost = data is not None and (
-                    json.loads(data).get("holder") != self._holder or self._highest()[0] > self._number
+                    json.loads(data).get("holder") != self._holder or _highest(self._folder)[0] > self._number
                 )
                 if self.gone or self.lost:
                     return
@@ -121,22 +121,33 @@ class Lease:
         data = storage.find_bytes(self._uri(self._number))
         return data is not None and json.loads(data).get("holder") == self._holder
 
-    def _highest(self) -> tuple[int, LeaseRecord | None]:
-        if not storage.exists(self._folder):
-            return 0, None
-        uris = [item.uri for item in storage.listing(self._folder) if item.uri.endswith(".json")]
-        if not uris:
-            return 0, None
-        data = storage.find_bytes(max(uris))
-        number = int(max(uris).rsplit("/", 1)[1].removesuffix(".json"))
-        return number, json.loads(data) if data else None
-
     def _uri(self, number: int) -> str:
         return storage.join(self._folder, f"{number:08d}.json")
 
     def _record(self, released: bool = False) -> bytes:
         record = LeaseRecord(holder=self._holder, host=socket.gethostname(), pid=os.getpid(), time=time.time(), released=released)
         return json.dumps(record).encode()
+
+
+def holder(run_dir: str) -> LeaseRecord | None:
+    """Return who works on a run now, or None where nobody does. Lists its leases and reads one."""
+    held = _highest(storage.join(run_dir, "lease"))[1]
+    return held if held is not None and _is_held(held) else None
+
+
+def _highest(folder: str) -> tuple[int, LeaseRecord | None]:
+    if not storage.exists(folder):
+        return 0, None
+    uris = [item.uri for item in storage.listing(folder) if item.uri.endswith(".json")]
+    if not uris:
+        return 0, None
+    data = storage.find_bytes(max(uris))
+    number = int(max(uris).rsplit("/", 1)[1].removesuffix(".json"))
+    return number, json.loads(data) if data else None
+
+
+def _is_held(held: LeaseRecord) -> bool:
+    return not held.get("released") and time.time() - held["time"] < STALE_SECONDS and not _is_dead(held)
 
 
 def _is_dead(held: LeaseRecord) -> bool:

@@ -266,6 +266,10 @@ class RunDirectory:
         answer: AnswerRecord | None = _with_message(self._read("answer.json"))
         return answer
 
+    def has_answer(self) -> bool:
+        """Whether it has an answer. Reads none."""
+        return storage.stat(self.path("answer.json")) is not None
+
     def _write(self, name: str, value: Any) -> None:
         text = json.dumps(value, ensure_ascii=False, default=str)
         storage.write_bytes(self.path(*name.split("/")), text.encode("utf-8", "replace"))
@@ -298,6 +302,50 @@ def runs(base: str | None = None, beginning: str = "") -> Iterator[RunDirectory]
         return
     for uri in sorted(uris, reverse=True):
         yield RunDirectory(uri)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a listing tells of a run directory: of two that are equal, nothing but the lease may have changed between.
+
+    Attributes
+    ----------
+    names : frozenset of str
+        The files directly in it, such as `answer.json`.
+    stamp : int
+        Of the names and versions of all its objects but the lease's; of this process alone.
+    """
+
+    uri: str
+    names: frozenset[str]
+    stamp: int
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.uri.rsplit("/", 1)[-1]
+
+
+def inventories(base: str | None = None) -> list[Inventory]:
+    """Return what one listing of a folder tells of the runs under it. Reads no object."""
+    base = storage.normal(base or default_base())
+    if not storage.exists(base):
+        return []
+    skip = len(base.rstrip("/")) + 1
+    names: dict[str, set[str]] = {}
+    stamps: Counter[str] = Counter()
+    try:
+        for item in storage.listing(base):
+            run, _, path = item.uri[skip:].partition("/")
+            if path and not path.startswith("lease/"):
+                stamps[run] ^= hash((path, item.version))
+            if path and "/" not in path:
+                names.setdefault(run, set()).add(path)
+    except InputError:  # the folder is empty
+        return []
+    return [
+        Inventory(storage.join(base, run), frozenset(found), stamps[run]) for run, found in names.items() if "run.json" in found
+    ]
 
 
 def _with_message(record: Any) -> Any:

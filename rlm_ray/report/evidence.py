@@ -115,15 +115,16 @@ def nights_of(run: RunDirectory, job: JobOutcome) -> list[ShownNight]:
         if number >= MAX_RUNS:
             break
         outcome = other.outcome_of_job()
-        if outcome is None or outcome["name"] != job["name"]:
+        if outcome is None or outcome.get("name") != job["name"]:
             continue
         when = other.about().get("made") or ""
         if when <= made:
-            found.append(_night(other.id, when, outcome, severity_of(job)))
+            found.append(night_of(other.id, when, outcome, severity_of(job)))
     return sorted(found, key=lambda night: (night["made"], night["run"]))[-MAX_NIGHTS:]
 
 
-def _night(run: str, made: str, outcome: JobOutcome, severity: tuple[str, Sequence[str]] | None) -> ShownNight:
+def night_of(run: str, made: str, outcome: JobOutcome, severity: tuple[str, Sequence[str]] | None) -> ShownNight:
+    """Return a run of a job as the line of its nights shows it; `severity` as `severity_of` tells it."""
     standing: list[Mapping[str, object]] = [row for row in outcome["findings"] if row.get("status") != "gone"]
     counts = Counter(str(row.get(severity[0])) for row in standing) if severity is not None else Counter[str]()
     return {"run": run, "made": made, "counts": dict(counts), "total": len(standing), "failing": len(outcome["failing"])}

@@ -97,30 +97,19 @@ def report(run: str, base: str | None = None) -> Report:
 
 def page(gathered: GatheredRun) -> str:
     """Return the page of a gathered run."""
-    style = _asset("tabulator/tabulator.min.css") + _asset("report.css")
-    script = _asset("tabulator/tabulator.min.js") + "\n" + _asset("report.js")
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            f"style-src '{_hash(style)}'",
-            f"script-src '{_hash(script)}'",
-            "img-src data:",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
+    style, script = _style(), _script()
     results, settings = gathered["results"], gathered["about"].get("settings", {})
     below = [call for call in gathered["calls"] if call["id"] not in _DRAWN]
     text: str = _template().render(
         version=__version__,
-        policy=policy,
+        policy=policy(),
         style=style,
         script=script,
         run=gathered["run"],
         about=gathered["about"],
         answer=gathered["answer"],
         validated=gathered["validated"],
-        value=_value(gathered["answer"]),
+        value=shown_value(gathered["answer"]),
         job=_job(gathered["job"], gathered["nights"]),
         job_data=_json(_findings(gathered["job"])),
         sources=gathered["sources"],
@@ -145,6 +134,36 @@ def page(gathered: GatheredRun) -> str:
         settings={name: value for name, value in sorted(settings.items()) if value not in (None, {}, [])},
     )
     return text
+
+
+@functools.cache
+def policy() -> str:
+    """Return the Content-Security-Policy of every report: its own style and script, and nothing from outside."""
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"style-src '{_hash(_style())}'",
+            f"script-src '{_hash(_script())}'",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+@functools.cache
+def _style() -> str:
+    return _asset("tabulator/tabulator.min.css") + own_style()
+
+
+def own_style() -> str:
+    """Return the style of a report without that of its tables: other pages of a run look like it."""
+    return _asset("report.css")
+
+
+@functools.cache
+def _script() -> str:
+    return _asset("tabulator/tabulator.min.js") + "\n" + _asset("report.js")
 
 
 @functools.cache
@@ -181,12 +200,12 @@ class ShownValue(TypedDict):
     rows: str
 
 
-def _value(answer: AnswerRecord | None) -> ShownValue:
+def shown_value(answer: AnswerRecord | None) -> ShownValue:
     """Choose how to show an answer's value.
 
     Examples
     --------
-    >>> [_value({"value": value})["kind"] for value in (None, 3, "yes", "x" * 999, {"n": 1}, [{"n": 1}], [1])]
+    >>> [shown_value({"value": value})["kind"] for value in (None, 3, "yes", "x" * 999, {"n": 1}, [{"n": 1}], [1])]
     ['none', 'short', 'short', 'text', 'facts', 'rows', 'text']
     """
     value = answer["value"] if answer is not None else None

@@ -14,6 +14,7 @@ import pytest
 
 from rlm_ray import storage
 from rlm_ray.errors import RunBusy
+from rlm_ray.ledger import lease
 from rlm_ray.ledger.lease import STALE_SECONDS, Lease
 
 
@@ -67,6 +68,6 @@ def test_a_released_lease_is_free(run: str) -> None:
 
 
 def test_of_two_at_the_same_moment_one_wins(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Lease, "_highest", lambda self: (0, None))  # both looked before either wrote
+    monkeypatch.setattr(lease, "_highest", lambda folder: (0, None))  # both looked before either wrote
     with Lease(run), pytest.raises(RunBusy, match="at the same moment"):
         Lease(run).__enter__()
