@@ -248,7 +248,13 @@ def _leaves(run_dir: str, cells: Mapping[str, list[tuple[float, float, str]]], f
             continue
         within = (place for begun, ended, place in cells[call] if begun - 1 <= batch.begun <= ended + 1)
         places[group] = f"{call}/b{group}"
-        attributes = {**_used(batch.usage.to_json()), "rlm_ray.failed": batch.failed}
+        used = batch.usage  # under names of ours: tools that add up the conventions' would count it twice
+        attributes: dict[str, Attribute] = {
+            "rlm_ray.input_tokens": used.prompt_tokens,
+            "rlm_ray.output_tokens": used.completion_tokens,
+        }
+        attributes |= {"rlm_ray.calls": used.calls, "rlm_ray.failed": batch.failed}
+        attributes |= {} if used.usd is None else {"rlm_ray.usd": used.usd}
         yield RunSpan(places[group], next(within, call), "batch", batch.begun, batch.ended, attributes=attributes)
     name = f"chat {facts.leaf.get('gen_ai.request.model', '')}".strip()
     numbers = itertools.count()
@@ -258,10 +264,10 @@ def _leaves(run_dir: str, cells: Mapping[str, list[tuple[float, float, str]]], f
         for position, (at, seconds) in enumerate(row["t"]):
             if next(numbers) >= MAX_LEAVES:
                 return
-            attributes = facts.request(facts.leaf, row["u"] if len(row["t"]) == 1 else None)
+            said = facts.request(facts.leaf, row["u"] if len(row["t"]) == 1 else None)
             error = "the answer could not be used" if "e" in row and position == len(row["t"]) - 1 else ""
             place = f"{parent}/{row['k']}.{position}"
-            yield RunSpan(place, parent, name, at, at + seconds, is_request=True, error=error, attributes=attributes)
+            yield RunSpan(place, parent, name, at, at + seconds, is_request=True, error=error, attributes=said)
 
 
 def _rows(run_dir: str) -> Iterator[FinishedRow]:

@@ -118,7 +118,7 @@ def test_a_run_sends_its_trace(logs: Path, settings: Settings, collector: Collec
     (batch,) = [span for span in collector.spans if span.name == "batch"]
     assert found[batch.parent_span_id].name == "execute_tool python"
     leaves = [span for span in collector.spans if span.parent_span_id == batch.span_id]
-    assert sum(attributes(span)["gen_ai.usage.input_tokens"] for span in leaves) == attributes(batch)["gen_ai.usage.input_tokens"]
+    assert sum(attributes(span)["gen_ai.usage.input_tokens"] for span in leaves) == attributes(batch)["rlm_ray.input_tokens"]
     (failed,) = [span for span in collector.spans if span.status.code == 2]
     assert (failed.name, failed.status.message) == ("execute_tool python", "ZeroDivisionError")
     assert b"secret-" not in b"".join(span.SerializeToString() for span in collector.spans)
