@@ -21,7 +21,7 @@ from rlm_ray.corpus.catalog.manifest import Manifest
 from rlm_ray.corpus.opening import open_manifest
 from rlm_ray.corpus.reading.logs.layout import LogOptions, log_options
 from rlm_ray.corpus.reading.text.dialect import Given
-from rlm_ray.errors import InputError, RunError, SettingsError
+from rlm_ray.errors import InputError, MissingExtra, RunError, SettingsError, TraceNotSent
 from rlm_ray.handle.corpus import Corpus
 from rlm_ray.handle.plan import Plan, Source
 from rlm_ray.ledger.lease import Lease
@@ -494,7 +494,19 @@ def _carry_on(
         lease.check()
         answer = answer_of(outcome, run, settings, corpora, run.spent().seconds)
         run.save_answer(answer.to_json())
+    if settings.trace:
+        _send_trace(run)
     return answer
+
+
+def _send_trace(run: RunDirectory) -> None:
+    """Send the trace of a run that has ended; what a collector does not take ends no run."""
+    from rlm_ray.traces import sending
+
+    try:
+        sending.send(run)
+    except (TraceNotSent, MissingExtra) as error:
+        _log.warning("%s", error)
 
 
 def _awaitable(call: Callable[_P, _T]) -> Callable[_P, Coroutine[Any, Any, _T]]:
@@ -515,6 +527,10 @@ arun_job = _awaitable(run_job)
 
 
 def _ready(settings: Settings, question: str, program: Sequence[str]) -> Settings:
+    if settings.trace:
+        from rlm_ray.traces import sending
+
+        sending.check()
     if not isinstance(question, str) or not question.strip():
         raise InputError("The question is empty. Say what is to be answered, as in --question 'How many …?'.")
     if program:

@@ -177,6 +177,19 @@ def forget(run: str, run_dir: str | None, yes: bool) -> None:
 @main.command()
 @click.argument("run")
 @click.option("--run-dir", metavar="URL", help="Where run directories are.")
+def trace(run: str, run_dir: str | None) -> None:
+    """Send the trace of a run to the OpenTelemetry collector of OTEL_EXPORTER_OTLP_ENDPOINT. RUN is an id or a directory."""
+    with console.errors():
+        from rlm_ray import history
+        from rlm_ray.text import counted
+
+        found = history.load(run, run_dir)
+        click.echo(f"{counted(found.send_trace(), 'span')} of {found.id} sent", err=True)
+
+
+@main.command()
+@click.argument("run")
+@click.option("--run-dir", metavar="URL", help="Where run directories are.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a report: one file that loads nothing.")
 @click.option("--finding", type=int, metavar="N", help="Show the N-th citation with the records around it.")
 @click.option("--turns", is_flag=True, help="Show every turn's code and output.")

@@ -30,6 +30,7 @@
     ├── RunPaused (RuntimeError)           the run has stopped on purpose; `rlm-ray resume` goes on with it
     │   ├── ConfirmationNeeded             a batch would cost more than may be spent without asking
     │   └── PlanMade                       only a plan was asked for, and a batch came
+    ├── TraceNotSent (RuntimeError)        a collector of OpenTelemetry did not take the trace of a run
     └── ClusterError (RuntimeError)        Ray could not be started, reached or used
 
 Every message names the object and the value, and ends with what to do next. Every error survives pickling
@@ -242,6 +243,10 @@ class PlanMade(RunPaused):
     """
 
     plan: dict[str, Any] | None = None
+
+
+class TraceNotSent(RuntimeError, RlmRayError):
+    """A collector of OpenTelemetry did not take the trace of a run."""
 
 
 class ClusterError(RuntimeError, RlmRayError):

@@ -117,6 +117,20 @@ class Run:
         """Return the run as one HTML page that loads nothing: `save` it, or let a notebook show it."""
         return report(self.uri)
 
+    def send_trace(self) -> int:
+        """Send the run's trace to the collector of OTEL_EXPORTER_OTLP_ENDPOINT; return how many spans it has.
+
+        Raises
+        ------
+        MissingExtra
+            The extra otel is not installed.
+        TraceNotSent
+            The collector could not be reached, or refused the trace.
+        """
+        from rlm_ray.traces import sending
+
+        return sending.send(self._directory)
+
     def forget(self) -> None:
         """Remove the run's directory, with all prompts, records and answers in it."""
         store = self._directory.about().get("settings", {}).get("answers")

@@ -199,6 +199,11 @@ class Settings(BaseModel):
     store_prompts: bool = Field(
         default=True, description="Keep prompts and records in the run directory.", json_schema_extra=_flag("yes|no")
     )
+    trace: bool = Field(
+        default=False,
+        description="Send a trace of the run when it ends, to the collector of OTEL_EXPORTER_OTLP_ENDPOINT (extra otel).",
+        json_schema_extra=_flag("yes|no"),
+    )
     address: str | None = Field(
         default=None,
         description="Ray cluster: an address, 'auto', or 'local' for an embedded one.",
