@@ -31,7 +31,8 @@ def list_page(catalog: Catalog, text: str, state: str, job: str, number: int) ->
     page = catalog.page(text, state, job, number)
     names = sorted({run.job for run in catalog.runs() if run.job})
     given = {name: value for name, value in (("q", text), ("state", state), ("job", job)) if value}
-    return _draw("list.html", catalog, page=page, text=text, state=state, job=job, jobs=names, states=STATES, given=given)
+    values = {"text": text, "state": state, "job": job, "jobs": names, "states": STATES, "given": given}
+    return _draw("list.html", catalog, page=page, is_cut=catalog.is_cut, **values)
 
 
 def run_page(catalog: Catalog, run: ListedRun) -> str:

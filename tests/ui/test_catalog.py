@@ -13,6 +13,7 @@ from rlm_ray.ledger.lease import Lease
 from rlm_ray.ledger.rundir import RunDirectory
 from rlm_ray.ui import catalog as catalogs
 from rlm_ray.ui.catalog import Catalog
+from rlm_ray.ui.pages import list_page
 
 
 def made(base: Path | str, name: str, when: str = "2026-01-01T00:00:00+00:00", question: str = "?") -> RunDirectory:
@@ -105,6 +106,7 @@ def test_of_very_many_the_newest_are_listed(tmp_path: Path, monkeypatch: pytest.
     catalog = Catalog(str(tmp_path))
     assert [run.id for run in catalog.runs()] == ["c", "b"]
     assert catalog.is_cut
+    assert "The folder has more" in list_page(catalog, "", "", "", 1)
 
 
 def test_runs_on_object_storage(s3: Any) -> None:

@@ -82,7 +82,7 @@ def test_pages_fit_a_phone_and_a_desk_and_run_nothing_that_a_run_says(
 @pytest.mark.skipif(not AXE.exists(), reason="no axe: npm install axe-core")
 def test_axe_finds_no_violation(tmp_path: Path, runs: Path, serve: Callable[[Path], Server]) -> None:
     async def look(browser: Browser, base: str) -> None:
-        for path in PAGES:
+        for path in [*PAGES, "/run/night-1/report"]:
             for dark in (False, True):
                 await visit(browser, base + path, 400 if dark else 1280, dark)
                 await browser.ask(f"{AXE.read_text('utf-8')};0")
